@@ -1,0 +1,1 @@
+//! Types shared by configuration, command line and machine-readable output.

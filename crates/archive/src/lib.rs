@@ -1,0 +1,1 @@
+//! The recorder: packets into rotated capture files.

@@ -1,0 +1,1 @@
+//! Capture filters: the program form and its interpreter.

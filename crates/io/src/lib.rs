@@ -1,0 +1,1 @@
+//! Packets, sources and sinks: rings, sockets, files, memory.

@@ -1,0 +1,1 @@
+//! A tap's way from source to targets, and its ledger.

@@ -1,0 +1,5 @@
+//! Packet headers: frame walk, flow hash, checksums, segmentation and tunnels.
+
+mod link;
+
+pub use link::LinkType;
