@@ -1,0 +1,266 @@
+//! Writes pcapng: one section, any number of interfaces, laid out as [`crate::pcapng_layout`] shows.
+
+use crate::option::{push, push_text};
+use crate::pcapng_layout::*;
+use crate::{BLOCK_LEN_MAX, Direction, Error, Interface, SectionInfo, Statistics, TsResolution};
+use std::io::Write;
+
+/// Longest packet that is written, bytes: what a reader takes, less the block around it.
+const PACKET_LEN_MAX: usize = 16 << 20;
+
+/// Padding, `epb_flags`, `opt_endofopt` and the trailing length.
+const TAIL_LEN_MAX: usize = 3 + 8 + 4 + 4;
+
+/// A stream and the count of the bytes given to it.
+#[derive(Debug)]
+pub(crate) struct Output<W> {
+    pub(crate) stream: W,
+    pub(crate) bytes: u64,
+}
+
+impl<W: Write> Output<W> {
+    pub(crate) fn new(stream: W) -> Self {
+        Output { stream, bytes: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn put(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        match self.stream.write_all(bytes) {
+            Ok(()) => {
+                self.bytes += bytes.len() as u64;
+                Ok(())
+            }
+            Err(source) => Err(Error::Io { action: "write", offset: self.bytes, source }),
+        }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Error> {
+        let offset = self.bytes;
+        self.stream.flush().map_err(|source| Error::Io { action: "flush", offset, source })
+    }
+}
+
+/// A pcapng file that is being written.
+///
+/// Makes three writes a packet: wrap a file in a [`std::io::BufWriter`]. After [`Error::Io`] the
+/// file may end inside a block; all other errors come before anything is written.
+#[derive(Debug)]
+pub struct PcapngWriter<W> {
+    output: Output<W>,
+    interfaces: u32,
+    /// Blocks other than packets are put together here.
+    scratch: Vec<u8>,
+}
+
+impl<W: Write> PcapngWriter<W> {
+    /// Writes the section header.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if a text has more than 65,535 bytes; [`Error::Io`] if the stream fails.
+    pub fn new(stream: W, section: &SectionInfo) -> Result<Self, Error> {
+        let mut writer =
+            PcapngWriter { output: Output::new(stream), interfaces: 0, scratch: Vec::new() };
+        let block = writer.begin(block_type::SECTION_HEADER);
+        block.extend_from_slice(&BYTE_ORDER_MAGIC.to_le_bytes());
+        block.extend_from_slice(&1_u16.to_le_bytes());
+        block.extend_from_slice(&0_u16.to_le_bytes());
+        block.extend_from_slice(&(-1_i64).to_le_bytes());
+        push_text(block, option_code::COMMENT, section.comment.as_deref())?;
+        push_text(block, option_code::SHB_HARDWARE, section.hardware.as_deref())?;
+        push_text(block, option_code::SHB_OS, section.os.as_deref())?;
+        push_text(block, option_code::SHB_USERAPPL, section.application.as_deref())?;
+        writer.finish(SECTION_HEADER_LEN)?;
+        Ok(writer)
+    }
+
+    /// Describes an interface and gives its index, from 0 up. The ticks are nanoseconds whatever
+    /// the description says about the file that it was read from.
+    ///
+    /// # Errors
+    /// [`Error::TooLong`] if an option has more than 65,535 bytes or all together fit no block;
+    /// [`Error::Io`] if the stream fails.
+    pub fn add_interface(&mut self, interface: &Interface) -> Result<u32, Error> {
+        let block = self.begin(block_type::INTERFACE_DESCRIPTION);
+        block.extend_from_slice(&interface.link_type.to_le_bytes());
+        block.extend_from_slice(&[0; 2]);
+        block.extend_from_slice(&interface.snaplen.to_le_bytes());
+        push_text(block, option_code::IF_NAME, interface.name.as_deref())?;
+        push_text(block, option_code::IF_DESCRIPTION, interface.description.as_deref())?;
+        push(block, option_code::IF_TSRESOL, &[TsResolution::NANO.0])?;
+        if let Some(filter) = &interface.filter {
+            push(block, option_code::IF_FILTER, &[&[0], filter.as_bytes()].concat())?;
+        }
+        push_text(block, option_code::IF_OS, interface.os.as_deref())?;
+        for option in &interface.other {
+            // These two are ours to say, and code 0 would hide what follows.
+            let ours = [option_code::END, option_code::IF_TSRESOL, option_code::IF_TSOFFSET];
+            if !ours.contains(&option.code) {
+                push(block, option.code, &option.value)?;
+            }
+        }
+        self.finish(INTERFACE_HEADER_LEN)?;
+        self.interfaces += 1;
+        Ok(self.interfaces - 1)
+    }
+
+    /// Writes one packet: `data` are the bytes present, `origlen` those on the wire.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInterface`]; [`Error::TooLong`] for a packet above 16 MiB or a comment above
+    /// 65,535 bytes; [`Error::Io`] if the stream fails.
+    #[inline]
+    pub fn write(
+        &mut self,
+        interface: u32,
+        ts_ns: u64,
+        origlen: u32,
+        direction: Direction,
+        data: &[u8],
+        comment: Option<&str>,
+    ) -> Result<(), Error> {
+        self.check_interface(interface)?;
+        let caplen = data.len();
+        if caplen > PACKET_LEN_MAX {
+            return Err(Error::TooLong { what: "a packet", len: caplen, max: PACKET_LEN_MAX });
+        }
+        self.scratch.clear();
+        if let Some(comment) = comment {
+            push(&mut self.scratch, option_code::COMMENT, comment.as_bytes())?;
+        }
+        let comment_len = self.scratch.len();
+
+        // Lay out what follows the packet, the comment between padding and flags excepted.
+        let padding = padded(caplen) - caplen;
+        let mut tail = [0; TAIL_LEN_MAX];
+        let mut tail_len = padding;
+        if direction != Direction::Unknown {
+            tail[tail_len..tail_len + 2].copy_from_slice(&option_code::PACKET_FLAGS.to_le_bytes());
+            tail[tail_len + 2] = 4;
+            tail[tail_len + 4..tail_len + 8].copy_from_slice(&direction.flags().to_le_bytes());
+            tail_len += 8;
+        }
+        if tail_len > padding || comment_len > 0 {
+            tail_len += 4; // opt_endofopt is four zeros
+        }
+        let total = (PACKET_HEADER_LEN + caplen + comment_len + tail_len + 4) as u32;
+        tail[tail_len..tail_len + 4].copy_from_slice(&total.to_le_bytes());
+        tail_len += 4;
+
+        let mut header = [0; PACKET_HEADER_LEN];
+        header[..4].copy_from_slice(&block_type::ENHANCED_PACKET.to_le_bytes());
+        header[4..8].copy_from_slice(&total.to_le_bytes());
+        header[8..12].copy_from_slice(&interface.to_le_bytes());
+        header[12..20].copy_from_slice(&ticks(ts_ns));
+        header[20..24].copy_from_slice(&(caplen as u32).to_le_bytes());
+        header[24..].copy_from_slice(&origlen.to_le_bytes());
+
+        self.output.put(&header)?;
+        self.output.put(data)?;
+        if comment_len == 0 {
+            return self.output.put(&tail[..tail_len]);
+        }
+        self.output.put(&tail[..padding])?;
+        self.output.put(&self.scratch)?;
+        self.output.put(&tail[padding..tail_len])
+    }
+
+    /// Writes what an interface counted, usually once, behind its last packet.
+    ///
+    /// The block's own time is `end_ns`, else `start_ns`, else 0.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInterface`]; [`Error::TooLong`] for a comment above 65,535 bytes;
+    /// [`Error::Io`] if the stream fails.
+    pub fn write_stats(&mut self, interface: u32, statistics: &Statistics) -> Result<(), Error> {
+        self.check_interface(interface)?;
+        let Statistics { start_ns, end_ns, .. } = *statistics;
+        let block = self.begin(block_type::INTERFACE_STATISTICS);
+        block.extend_from_slice(&interface.to_le_bytes());
+        block.extend_from_slice(&ticks(end_ns.or(start_ns).unwrap_or(0)));
+        push_text(block, option_code::COMMENT, statistics.comment.as_deref())?;
+        for (code, ns) in
+            [(option_code::ISB_STARTTIME, start_ns), (option_code::ISB_ENDTIME, end_ns)]
+        {
+            if let Some(ns) = ns {
+                push(block, code, &ticks(ns))?;
+            }
+        }
+        for (code, count) in [
+            (option_code::ISB_IFRECV, statistics.received),
+            (option_code::ISB_IFDROP, statistics.dropped),
+            (option_code::ISB_FILTERACCEPT, statistics.filter_accepted),
+            (option_code::ISB_OSDROP, statistics.os_drop),
+            (option_code::ISB_USRDELIV, statistics.delivered),
+        ] {
+            if let Some(count) = count {
+                push(block, code, &count.to_le_bytes())?;
+            }
+        }
+        self.finish(STATISTICS_HEADER_LEN)
+    }
+
+    /// Flushes the stream.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the stream fails.
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.output.flush()
+    }
+
+    /// Bytes given to the stream, the section header included.
+    pub fn bytes_written(&self) -> u64 {
+        self.output.bytes
+    }
+
+    /// The stream, not flushed.
+    pub fn get_ref(&self) -> &W {
+        &self.output.stream
+    }
+
+    /// The stream, not flushed; bytes written to it directly damage the capture.
+    pub fn get_mut(&mut self) -> &mut W {
+        &mut self.output.stream
+    }
+
+    /// Gives the stream back, not flushed.
+    pub fn into_inner(self) -> W {
+        self.output.stream
+    }
+
+    #[inline]
+    fn check_interface(&self, interface: u32) -> Result<(), Error> {
+        if interface < self.interfaces {
+            return Ok(());
+        }
+        Err(Error::UnknownInterface { interface, known: self.interfaces })
+    }
+
+    /// Starts a block in the scratch buffer, its length still open.
+    fn begin(&mut self, kind: u32) -> &mut Vec<u8> {
+        self.scratch.clear();
+        self.scratch.extend_from_slice(&kind.to_le_bytes());
+        self.scratch.extend_from_slice(&[0; 4]);
+        &mut self.scratch
+    }
+
+    /// Ends the options, if the block is longer than its `header_len`, and writes it.
+    fn finish(&mut self, header_len: usize) -> Result<(), Error> {
+        if self.scratch.len() > header_len {
+            self.scratch.extend_from_slice(&[0; 4]);
+        }
+        let total = self.scratch.len() + 4;
+        if total > BLOCK_LEN_MAX {
+            return Err(Error::TooLong { what: "a block", len: total, max: BLOCK_LEN_MAX });
+        }
+        let total = (total as u32).to_le_bytes();
+        self.scratch[4..8].copy_from_slice(&total);
+        self.scratch.extend_from_slice(&total);
+        self.output.put(&self.scratch)
+    }
+}
+
+/// A time as two 32-bit halves, the high one first.
+#[inline]
+fn ticks(ts_ns: u64) -> [u8; 8] {
+    (ts_ns.rotate_left(32)).to_le_bytes()
+}
