@@ -1,5 +1,24 @@
 //! Packet headers: frame walk, flow hash, checksums, segmentation and tunnels.
+//!
+//! Everything here is a function from bytes to values or to other bytes: no I/O, no clock, no
+//! unsafe code, no allocation, and no panic on any frame.
+//!
+//! | module | question it answers |
+//! |---|---|
+//! | [`walk`] | what is in this frame, and where does what we understand end? |
+//! | [`flow`] | which flow does it belong to, alike in both directions? |
+//! | [`checksum`] | what is the Internet checksum of these bytes? |
+//! | [`vxlan`], [`udp`] | how is a tunnel header read and written? |
 
+pub mod checksum;
+mod error;
+pub mod flow;
 mod link;
+pub mod udp;
+mod vni;
+pub mod vxlan;
+pub mod walk;
 
+pub use error::{Error, Layer};
 pub use link::LinkType;
+pub use vni::{ParseVniError, Vni};
