@@ -110,7 +110,7 @@ impl Pcapng {
     /// Enhanced Packet Block, and the obsolete Packet Block, which differs in the interface field.
     #[inline]
     fn packet(&self, block: &[u8], offset: u64) -> Result<Found, Error> {
-        needs(block, PACKET_HEADER_LEN, "packet", offset)?;
+        needs(block, PACKET_HEADER_LEN, "a packet", offset)?;
         let id = if self.endian.u32(block, 0) == block_type::PACKET {
             u32::from(self.endian.u16(block, 8))
         } else {
@@ -144,7 +144,7 @@ impl Pcapng {
 
     /// Simple Packet Block: as many bytes as the block, the snap length and origlen allow.
     fn simple_packet(&self, block: &[u8], offset: u64) -> Result<Found, Error> {
-        needs(block, SIMPLE_HEADER_LEN, "simple packet", offset)?;
+        needs(block, SIMPLE_HEADER_LEN, "a simple packet", offset)?;
         let (index, interface) = self.interface(0, offset)?;
         let origlen = self.endian.u32(block, 8);
         let snaplen = if interface.snaplen == 0 { u32::MAX } else { interface.snaplen };
@@ -174,7 +174,7 @@ impl Pcapng {
     }
 
     fn section_header(&mut self, block: &[u8], offset: u64) -> Result<(), Error> {
-        needs(block, SECTION_HEADER_LEN, "section header", offset)?;
+        needs(block, SECTION_HEADER_LEN, "a section header", offset)?;
         let (major, minor) = (self.endian.u16(block, 12), self.endian.u16(block, 14));
         if major != 1 {
             return Err(Error::Version { offset, format: "pcapng", major, minor });
@@ -192,7 +192,7 @@ impl Pcapng {
     }
 
     fn interface_description(&mut self, block: &[u8], offset: u64) -> Result<(), Error> {
-        needs(block, INTERFACE_HEADER_LEN, "interface description", offset)?;
+        needs(block, INTERFACE_HEADER_LEN, "an interface description", offset)?;
         if self.interfaces.len() == INTERFACES_MAX {
             let what = format!("more than {INTERFACES_MAX} interfaces");
             return Err(Error::malformed(offset, what));
@@ -213,7 +213,7 @@ impl Pcapng {
     }
 
     fn interface_statistics(&mut self, block: &[u8], offset: u64) -> Result<(), Error> {
-        needs(block, STATISTICS_HEADER_LEN, "interface statistics", offset)?;
+        needs(block, STATISTICS_HEADER_LEN, "an interface statistics", offset)?;
         let options = checked(&block[STATISTICS_HEADER_LEN..block.len() - 4], self.endian, offset)?;
         let endian = self.endian;
         let Ok((index, interface)) = self.interface(endian.u32(block, 8), offset) else {
@@ -320,7 +320,7 @@ fn needs(block: &[u8], header_len: usize, name: &str, offset: u64) -> Result<(),
 #[cold]
 fn too_short(block: &[u8], header_len: usize, name: &str, offset: u64) -> Error {
     let (len, needed) = (block.len(), header_len + 4);
-    Error::malformed(offset, format!("a {name} block has {len} bytes, it needs at least {needed}"))
+    Error::malformed(offset, format!("{name} block has {len} bytes, it needs at least {needed}"))
 }
 
 #[cold]

@@ -47,6 +47,8 @@ enum State {
 pub struct Reader<R> {
     input: Input<R>,
     state: State,
+    /// The packet read last, and the length of its block, which is right behind the input.
+    current: Option<(Found, usize)>,
     warning: Option<Warning>,
 }
 
@@ -81,12 +83,13 @@ impl<R: Read> Reader<R> {
             return Err(not_a_capture(magic));
         };
         input.consume(len);
-        Ok(Reader { input, state, warning: None })
+        Ok(Reader { input, state, current: None, warning: None })
     }
 
     /// Gives the next packet, or `None` behind the last one; then [`Self::warning`] tells whether
     /// the file ended inside a record. Blocks as long as the stream does. The record borrows the
-    /// reader's buffer.
+    /// reader; where [`Self::interfaces`] is wanted beside it, use [`Self::advance`] and
+    /// [`Self::record`].
     ///
     /// After an error the same call gives the same error: the reader stays at the broken block.
     ///
@@ -96,7 +99,19 @@ impl<R: Read> Reader<R> {
     #[expect(clippy::should_implement_trait, reason = "an Iterator cannot lend its buffer")]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Record<'_>>, Error> {
-        let (found, len, endian) = loop {
+        self.advance()?;
+        Ok(self.record())
+    }
+
+    /// Reads up to and including the next packet, which [`Self::record`] then gives; false behind
+    /// the last one.
+    ///
+    /// # Errors
+    /// Like [`Self::next`].
+    #[inline]
+    pub fn advance(&mut self) -> Result<bool, Error> {
+        self.current = None; // the buffer may move
+        loop {
             let offset = self.input.offset();
             let head_len = match self.state {
                 State::Pcap(_) => RECORD_HEADER_LEN,
@@ -104,7 +119,7 @@ impl<R: Read> Reader<R> {
             };
             if !self.input.fill(head_len)? {
                 self.end(head_len);
-                return Ok(None);
+                return Ok(false);
             }
             let head = self.input.ahead();
             let len = match &self.state {
@@ -113,27 +128,19 @@ impl<R: Read> Reader<R> {
             };
             if !self.input.fill(len)? {
                 self.end(len);
-                return Ok(None);
+                return Ok(false);
             }
             let block = &self.input.ahead()[..len];
-            let (found, endian) = match &mut self.state {
-                State::Pcap(pcap) => (Some(pcap.record(block)), pcap.endian),
-                State::Pcapng(pcapng) => (pcapng.block(block, offset)?, pcapng.endian),
+            let found = match &mut self.state {
+                State::Pcap(pcap) => Some(pcap.record(block)),
+                State::Pcapng(pcapng) => pcapng.block(block, offset)?,
             };
             self.input.consume(len);
             if let Some(found) = found {
-                break (found, len, endian);
+                self.current = Some((found, len));
+                return Ok(true);
             }
-        };
-        let block = self.input.behind(len);
-        Ok(Some(Record {
-            interface: found.interface,
-            ts_ns: found.ts_ns,
-            origlen: found.origlen,
-            direction: found.direction,
-            data: &block[found.data],
-            options: Options::new(&block[found.options], endian),
-        }))
+        }
     }
 
     /// Notes how the file ended, `needed` bytes not being there.
@@ -151,6 +158,26 @@ impl<R: Read> Reader<R> {
 }
 
 impl<R> Reader<R> {
+    /// The packet that [`Self::advance`] or [`Self::next`] read last; `None` before the first,
+    /// behind the last, and after an error.
+    #[inline]
+    pub fn record(&self) -> Option<Record<'_>> {
+        let (found, len) = self.current.as_ref()?;
+        let block = self.input.behind(*len);
+        let endian = match &self.state {
+            State::Pcap(pcap) => pcap.endian,
+            State::Pcapng(pcapng) => pcapng.endian,
+        };
+        Some(Record {
+            interface: found.interface,
+            ts_ns: found.ts_ns,
+            origlen: found.origlen,
+            direction: found.direction,
+            data: &block[found.data.clone()],
+            options: Options::new(&block[found.options.clone()], endian),
+        })
+    }
+
     /// The interfaces described so far, over all sections; a pcap file has exactly one.
     pub fn interfaces(&self) -> &[Interface] {
         match &self.state {

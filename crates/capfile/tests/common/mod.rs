@@ -1,5 +1,9 @@
 //! What the integration tests share: packets that own their bytes.
 
+#![allow(dead_code, reason = "each test uses its part")]
+
+pub mod build;
+
 use capfile::{Direction, Error, Reader, Record};
 use std::io::Read;
 
