@@ -8,12 +8,14 @@
 //! | [`walk`] | what is in this frame, and where does what we understand end? |
 //! | [`flow`] | which flow does it belong to, alike in both directions? |
 //! | [`checksum`] | what is the Internet checksum of these bytes? |
+//! | [`segment`] | which frames stood on the wire for this super-packet? |
 //! | [`vxlan`], [`udp`] | how is a tunnel header read and written? |
 
 pub mod checksum;
 mod error;
 pub mod flow;
 mod link;
+pub mod segment;
 pub mod udp;
 mod vni;
 pub mod vxlan;
