@@ -62,9 +62,9 @@ pub const LINKTYPE_ETHERNET: u16 = 1;
 
 /// Longest block or record that is read or written, bytes, headers and padding included.
 ///
-/// 16 MiB of packet and 64 KiB for header and options. A length field above it is taken for
+/// 16 MiB of packet and 128 KiB for header and options. A length field above it is taken for
 /// damage, so that a broken file cannot make a reader fill the memory.
-pub const BLOCK_LEN_MAX: usize = (16 << 20) + (64 << 10);
+pub const BLOCK_LEN_MAX: usize = (16 << 20) + (128 << 10);
 
 /// Most interfaces a [`Reader`] keeps for one file, all sections together.
 pub const INTERFACES_MAX: usize = 1 << 18;

@@ -107,3 +107,35 @@ impl<W: Write> PcapWriter<W> {
         self.output.stream
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_bytes_of_the_layout_page() {
+        for (resolution, magic, fraction) in [
+            (PcapResolution::Micro, b"\xd4\xc3\xb2\xa1", b"\x01\0\0\0"),
+            (PcapResolution::Nano, b"\x4d\x3c\xb2\xa1", b"\xcf\x07\0\0"),
+        ] {
+            let mut writer = PcapWriter::new(Vec::new(), 113, 0x0403_0201, resolution).unwrap();
+            writer.write(5_000_001_999, 60, b"abc").unwrap();
+            let header = b"\x02\0\x04\0\0\0\0\0\0\0\0\0\x01\x02\x03\x04\x71\0\0\0";
+            let record = [b"\x05\0\0\0", &fraction[..], b"\x03\0\0\0\x3c\0\0\0abc"].concat();
+            assert_eq!(writer.bytes_written(), 24 + 19);
+            assert_eq!(writer.into_inner(), [magic, &header[..], &record].concat());
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_file_as_it_was() {
+        let mut writer = PcapWriter::new(Vec::new(), 1, 0, PcapResolution::Nano).unwrap();
+        let late = (u64::from(u32::MAX) + 1) * 1_000_000_000;
+        writer.write(late - 1, 0, b"").unwrap();
+        let error = writer.write(late, 0, b"").unwrap_err();
+        assert!(matches!(error, Error::TimeOutOfRange { ts_ns } if ts_ns == late));
+        let error = writer.write(0, 0, &vec![0; BLOCK_LEN_MAX]).unwrap_err();
+        assert!(matches!(error, Error::TooLong { .. }));
+        assert_eq!(writer.into_inner().len(), FILE_HEADER_LEN + RECORD_HEADER_LEN);
+    }
+}

@@ -41,14 +41,13 @@
 //!
 //! ```text
 //! EPB as written, caplen 5, direction in, no comment
-//!   0  06 00 00 00 | 38 00 00 00            type, T = 56
+//!   0  06 00 00 00 | 34 00 00 00            type, T = 52
 //!   8  interface | ticks high | ticks low   ticks are nanoseconds since 1970
 //!  20  05 00 00 00 | origlen
 //!  28  5 bytes, 3 zeros
 //!  36  02 00 04 00 | 01 00 00 00            epb_flags, inbound
 //!  44  00 00 00 00                          opt_endofopt
-//!  48  ...                                  (comments stand in front of epb_flags)
-//! T-4  T
+//!  48  34 00 00 00                          T again; comments would stand in front of epb_flags
 //! ```
 
 /// Block types.

@@ -264,3 +264,84 @@ impl<W: Write> PcapngWriter<W> {
 fn ticks(ts_ns: u64) -> [u8; 8] {
     (ts_ns.rotate_left(32)).to_le_bytes()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Reader;
+
+    /// Takes so many bytes, then fails.
+    struct Full(usize);
+
+    impl Write for Full {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 = self.0.checked_sub(bytes.len()).ok_or(std::io::ErrorKind::StorageFull)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+    }
+
+    fn writer() -> PcapngWriter<Vec<u8>> {
+        let mut writer = PcapngWriter::new(Vec::new(), &SectionInfo::default()).unwrap();
+        writer.add_interface(&Interface::new(1)).unwrap();
+        writer
+    }
+
+    #[test]
+    fn the_block_of_the_layout_page() {
+        let mut writer = writer();
+        let start = writer.get_ref().len();
+        writer.write(0, 0x0102_0304_0506_0708, 6, Direction::In, b"hello", None).unwrap();
+        let want = b"\x06\0\0\0\x34\0\0\0\0\0\0\0\x04\x03\x02\x01\x08\x07\x06\x05\
+            \x05\0\0\0\x06\0\0\0hello\0\0\0\x02\0\x04\0\x01\0\0\0\0\0\0\0\x34\0\0\0";
+        assert_eq!(&writer.get_ref()[start..], want);
+        // Nothing known of the direction: no options at all.
+        let start = writer.get_ref().len();
+        writer.write(0, 0, 0, Direction::Unknown, b"", None).unwrap();
+        assert_eq!(&writer.get_ref()[start..start + 8], b"\x06\0\0\0\x20\0\0\0");
+        assert_eq!(writer.get_ref().len() - start, 32);
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_the_file_as_it_was() {
+        let mut writer = writer();
+        let bytes_written = writer.bytes_written();
+        let long = "x".repeat(65536);
+        let unknown = writer.write(1, 0, 0, Direction::Unknown, b"", None).unwrap_err();
+        assert!(matches!(unknown, Error::UnknownInterface { interface: 1, known: 1 }));
+        let unknown = writer.write_stats(7, &Statistics::default()).unwrap_err();
+        assert!(matches!(unknown, Error::UnknownInterface { interface: 7, known: 1 }));
+        let comment = writer.write(0, 0, 0, Direction::In, b"", Some(&long)).unwrap_err();
+        assert!(matches!(comment, Error::TooLong { len: 65536, max: 65535, .. }));
+        let packet = vec![0; PACKET_LEN_MAX + 1];
+        let packet = writer.write(0, 0, 0, Direction::In, &packet, None).unwrap_err();
+        assert!(matches!(packet, Error::TooLong { max: PACKET_LEN_MAX, .. }));
+        let name = Interface { name: Some(long), ..Interface::new(1) };
+        assert!(matches!(writer.add_interface(&name), Err(Error::TooLong { .. })));
+        assert_eq!(writer.bytes_written(), bytes_written);
+        assert_eq!(writer.get_ref().len() as u64, bytes_written);
+        assert_eq!(writer.add_interface(&Interface::new(1)).unwrap(), 1);
+    }
+
+    #[test]
+    fn the_longest_packet_with_the_longest_comment_is_read_back() {
+        let mut writer = writer();
+        let (data, comment) = (vec![7; PACKET_LEN_MAX], "x".repeat(65535));
+        writer.write(0, 1, 2, Direction::Out, &data, Some(&comment)).unwrap();
+        let file = writer.into_inner();
+        let mut reader = Reader::new(&file[..]).unwrap();
+        let record = reader.next().unwrap().unwrap();
+        assert!(record.data == data && record.comments().eq([&comment[..]]));
+    }
+
+    #[test]
+    fn a_full_disk_says_where() {
+        let mut writer = PcapngWriter::new(Full(59), &SectionInfo::default()).unwrap();
+        let error = writer.add_interface(&Interface::new(1)).unwrap_err();
+        assert!(matches!(error, Error::Io { action: "write", offset: 28, .. }), "{error}");
+        assert!(matches!(writer.flush(), Err(Error::Io { action: "flush", offset: 28, .. })));
+    }
+}

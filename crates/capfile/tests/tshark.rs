@@ -1,9 +1,12 @@
 //! Wireshark's programs open what we write without a word of complaint and find the same in it.
 
+mod common;
+
 use capfile::{
     Direction, Interface, LINKTYPE_ETHERNET, PcapResolution, PcapWriter, PcapngWriter, RawOption,
-    SectionInfo, Statistics,
+    Reader, SectionInfo, Statistics,
 };
+use common::build::every_block;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -137,6 +140,43 @@ fn pcapng() -> Result<(), capfile::Error> {
             assert!(infos.contains(fact), "{fact} is not in\n{infos}");
         }
     }
+    Ok(())
+}
+
+/// Both read a file of neither's making: every kind of block, three sections, two byte orders.
+#[test]
+fn a_file_by_hand() -> Result<(), capfile::Error> {
+    if !installed("tshark") {
+        return Ok(());
+    }
+    let bytes = every_block().bytes;
+    let file = Temporary::new("hand.pcapng", &bytes);
+    let theirs = run("tshark", &[&["-e", "frame.encap_type"], FIELDS].concat(), &file.0);
+    // Custom blocks are records for tshark too, without a link type.
+    let theirs: Vec<Vec<&str>> = theirs
+        .lines()
+        .map(|line| line.split('\t').collect())
+        .filter(|fields: &Vec<&str>| !fields[0].is_empty())
+        .collect();
+    let mut reader = Reader::new(&bytes[..])?;
+    for fields in &theirs {
+        let record = reader.next()?.expect("as many as tshark finds");
+        let direction = match record.direction {
+            Direction::Unknown => "",
+            Direction::In => "0x00000001",
+            Direction::Out => "0x00000002",
+        };
+        let time = format!("{}.{:09}", record.ts_ns / 1_000_000_000, record.ts_ns % 1_000_000_000);
+        // Simple packet blocks have no time.
+        let time = if record.ts_ns == 0 { "" } else { &time };
+        let (caplen, origlen) = (record.caplen().to_string(), record.origlen.to_string());
+        let comment = record.comments().next().unwrap_or_default();
+        assert_eq!(fields[1..4], [time, &caplen, &origlen]);
+        // fields[4] counts interfaces anew in each section.
+        assert_eq!(fields[5..], [direction, comment]);
+    }
+    assert_eq!(theirs.len(), 6);
+    assert_eq!(reader.next()?, None);
     Ok(())
 }
 
