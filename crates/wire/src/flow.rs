@@ -33,7 +33,7 @@
 //! addresses and protocol, ports 0.
 //! Without IP: addresses are bytes 0–5 and 6–11 of an Ethernet frame of 14 bytes or more, zero
 //! in others; EtherType is the one behind the last tag (or the tag's own if the frame ends
-//! there), 0 for an 802.3 length and for none.
+//! there), or the one that a link type without it implies; 0 for an 802.3 length and for none.
 //!
 //! # 2. The words
 //!

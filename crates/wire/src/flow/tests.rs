@@ -194,7 +194,7 @@ proptest! {
     #[test]
     fn errors_land_with_their_flow(
         v6: bool, tcp: bool, a in any::<[u8; 16]>(), b in any::<[u8; 16]>(), router in any::<[u8; 16]>(),
-        keep in 8..24usize
+        keep in 8..24usize, kind in 0..5usize
     ) {
         let lost = frame(v6, tcp, (a, 1111), (b, 2222));
         let ip_len = if v6 { 40 } else { 20 };
@@ -202,11 +202,11 @@ proptest! {
         let mut error = Vec::new();
         let builder = PacketBuilder::ethernet2([2; 6], [4; 6]);
         if v6 {
-            let ip = builder.ipv6(router, a, 64).icmpv6_raw(3, 0, [0; 4]);
+            let ip = builder.ipv6(router, a, 64).icmpv6_raw([1, 2, 3, 4, 4][kind], 0, [0; 4]);
             ip.write(&mut error, quote).unwrap();
         } else {
             let (from, to) = ([9, 9, 9, router[0]], [a[0], a[1], a[2], a[3]]);
-            let ip = builder.ipv4(from, to, 64).icmpv4_raw(11, 0, [0; 4]);
+            let ip = builder.ipv4(from, to, 64).icmpv4_raw([3, 4, 5, 11, 12][kind], 0, [0; 4]);
             ip.write(&mut error, quote).unwrap();
         }
         prop_assert_eq!(key(&error), key(&lost));

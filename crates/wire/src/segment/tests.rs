@@ -269,6 +269,19 @@ fn a_routing_header_hides_the_final_destination() {
     }
 }
 
+#[test]
+fn a_jumbo_header_of_a_tunnel_is_an_error() {
+    let inner = FLOW.super_packet(&payload(300));
+    let outer = Flow { v6: true, ..FLOW };
+    let mut frame = wrap(outer, Tunnel::IpInIp, &inner, 0);
+    let jumbo = (frame.len() as u32 - 54 + 8).to_be_bytes();
+    frame.splice(54..54, [[4, 0, 0xc2, 4], jumbo].concat());
+    frame[18..21].copy_from_slice(&[0, 0, 0]);
+    let gso = Gso { csum_start: 62 + 20, ..FLOW.gso(100) };
+    let e = Plan::new(ETHERNET, &frame, &gso).unwrap_err();
+    assert_eq!(e.to_string(), "offload: jumbo length in a tunnel's outer header");
+}
+
 /// Which tunnel stands around a frame.
 #[derive(Debug, Clone, Copy)]
 enum Tunnel {

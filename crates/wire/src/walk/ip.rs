@@ -195,7 +195,7 @@ impl Walk {
             return stop(Layer::Udp, at, Why::Malformed("length below 8"));
         }
         self.transport(TransportKind::Udp, at, 8);
-        if len != 0 && !self.is_fragment() {
+        if len != 0 {
             self.end = self.end.min((at + len) as u32);
         }
         stop(Layer::Udp, at, Why::Complete)

@@ -198,6 +198,13 @@ fn ipv6_fragments() {
     assert_eq!(walk.network.unwrap().fragment, Some(Fragment { offset: 0xb0, more: false }));
     assert_eq!((walk.stop.why, tuple.ports, tuple.protocol), (Why::Fragment, None, 17));
     assert_eq!(walk.transport, None);
+
+    // Destination options in the first fragment only: all fragments still name one protocol.
+    let rest = [&[60, 0, 0, 1, 0, 0, 0, 9, 17, 0, 1, 4, 0, 0, 0, 0], &UDP[..]].concat();
+    let frame = ipv6(44, 24, &rest);
+    let walk = Walk::new(ETHERNET, &frame);
+    assert_eq!(walk.network.unwrap().protocol, 60);
+    assert_eq!(walk.stop, Stop { layer: Layer::Udp, at: 70, why: Why::Complete });
 }
 
 #[test]
