@@ -1,1 +1,29 @@
 //! Packets, sources and sinks: rings, sockets, files, memory.
+//!
+//! A [`Source`] fills a [`Batch`] with [`Packet`]s, a [`Sink`] takes a [`Selection`] of them. Both
+//! count what they lose by reason and never wait for each other. All that is unsafe, and all that
+//! calls the kernel, is here, in files named `sys.rs`.
+
+mod batch;
+mod clock;
+mod device;
+mod error;
+mod fault;
+pub mod file;
+mod interface;
+pub mod memory;
+pub mod netns;
+mod packet;
+mod pool;
+pub mod ring;
+mod sys;
+pub mod tunnel;
+
+pub use batch::{BATCH_PACKETS, Batch, Selection};
+pub use clock::now_ns;
+pub use device::{Arrival, Sink, SinkCounters, Source, Upstream, wait};
+pub use error::Error;
+pub use fault::{Faults, Faulty};
+pub use interface::{Interface, Interfaces};
+pub use packet::{Direction, InterfaceId, Meta, Outer, Packet, Tunnel};
+pub use pool::{Data, HEADROOM, Pool};

@@ -1,0 +1,279 @@
+//! The ledger: what came in, what went out, what was dropped and why, and whether it balances.
+//!
+//! Unit: wire packets. Per tap `seen = filtered + matched + drops`; per target
+//! `matched = sent + queued + drops`; per source `received = written + drops`. What does not
+//! balance is "unaccounted": the sum of the absolute differences, 0 unless a counter lies.
+
+use crate::{DropReason, Drops};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The ledger of one process, as `--stats-json` writes it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Version of this form: 1.
+    pub version: u32,
+    /// Packets seen by all taps; `None` where a kernel filter hides what it rejects.
+    pub seen: Option<u64>,
+    /// Packets that the capture filters rejected.
+    pub filtered: Option<u64>,
+    /// Packets that the capture filters kept.
+    pub matched: u64,
+    /// Packets sent, summed over the targets.
+    pub sent: u64,
+    /// Packets that reached the recorder.
+    pub received: u64,
+    /// Packets that the recorder wrote.
+    pub written: u64,
+    /// Packets dropped anywhere, by reason.
+    pub drops: Drops,
+    /// Sum of the absolute differences of every line below.
+    pub unaccounted: u64,
+    /// One entry per tap.
+    pub taps: Vec<TapStats>,
+    /// One entry per series that the recorder writes, and per listener that dropped something.
+    pub sources: Vec<SourceStats>,
+    /// One entry per target.
+    pub targets: Vec<TargetStats>,
+}
+
+impl Stats {
+    /// Sums up the lines of a ledger.
+    pub fn new(taps: Vec<TapStats>, sources: Vec<SourceStats>, targets: Vec<TargetStats>) -> Self {
+        let mut drops = Drops::default();
+        taps.iter().for_each(|tap| drops.merge(&tap.drops));
+        sources.iter().for_each(|source| drops.merge(&source.drops));
+        targets.iter().for_each(|target| drops.merge(&target.drops));
+        Stats {
+            version: 1,
+            seen: taps.iter().map(|tap| tap.seen).sum(),
+            filtered: taps.iter().map(|tap| tap.filtered).sum(),
+            matched: taps.iter().map(|tap| tap.matched).sum(),
+            sent: targets.iter().map(|target| target.sent).sum(),
+            received: sources.iter().map(|source| source.received).sum(),
+            written: sources.iter().map(|source| source.written).sum(),
+            drops,
+            unaccounted: taps.iter().map(|tap| tap.unaccounted).sum::<u64>()
+                + sources.iter().map(|source| source.unaccounted).sum::<u64>()
+                + targets.iter().map(|target| target.unaccounted).sum::<u64>(),
+            taps,
+            sources,
+            targets,
+        }
+    }
+}
+
+impl fmt::Display for Stats {
+    /// One line per tap, target and source; each ends in ", N unaccounted".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for tap in &self.taps {
+            writeln!(f, "{tap}")?;
+        }
+        for target in &self.targets {
+            writeln!(f, "{target}")?;
+        }
+        for source in &self.sources {
+            writeln!(f, "{source}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What one tap saw and kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapStats {
+    /// The tap's name: by default its interface or file.
+    pub name: String,
+    /// Packets that passed the tap; `None` where a kernel filter hides what it rejects.
+    pub seen: Option<u64>,
+    /// Packets that the capture filter or the choice of direction rejected.
+    pub filtered: Option<u64>,
+    /// Packets that the capture filter kept.
+    pub matched: u64,
+    /// Packets dropped before the match.
+    pub drops: Drops,
+    /// Hits per capture filter rule; empty for an expression.
+    pub rules: Vec<RuleStats>,
+    /// `|seen − filtered − matched − drops|`.
+    pub unaccounted: u64,
+}
+
+/// How often one rule decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleStats {
+    /// Position in the rule list, from 1.
+    pub index: u32,
+    /// Packets that it matched first.
+    pub hits: u64,
+}
+
+impl TapStats {
+    /// A tap's line, with its balance.
+    pub fn new(name: String, seen: u64, filtered: u64, matched: u64, drops: Drops) -> Self {
+        let unaccounted = seen.abs_diff(filtered + matched + drops.total());
+        let (seen, filtered) = (Some(seen), Some(filtered));
+        TapStats { name, seen, filtered, matched, drops, rules: Vec::new(), unaccounted }
+    }
+}
+
+impl fmt::Display for TapStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |n: Option<u64>| n.map_or("n/a".into(), |n| n.to_string());
+        write!(
+            f,
+            "tap {}: seen {}, filtered {}, matched {}, {}, {} unaccounted",
+            self.name,
+            count(self.seen),
+            count(self.filtered),
+            self.matched,
+            Dropped(&self.drops),
+            self.unaccounted
+        )
+    }
+}
+
+/// What one target was given and sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TargetStats {
+    /// The endpoint in its canonical form.
+    pub endpoint: String,
+    /// Packets meant for this target.
+    pub matched: u64,
+    /// Packets handed to the network or the file.
+    pub sent: u64,
+    /// Packets waiting in the target's queue; 0 after the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued: u64,
+    /// Packets dropped at this target.
+    pub drops: Drops,
+    /// `|matched − sent − queued − drops|`.
+    pub unaccounted: u64,
+}
+
+impl TargetStats {
+    /// A target's line, with its balance.
+    pub fn new(endpoint: String, matched: u64, sent: u64, queued: u64, drops: Drops) -> Self {
+        let unaccounted = matched.abs_diff(sent + queued + drops.total());
+        TargetStats { endpoint, matched, sent, queued, drops, unaccounted }
+    }
+}
+
+impl fmt::Display for TargetStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "target {}: matched {}, sent {}, ", self.endpoint, self.matched, self.sent)?;
+        if self.queued > 0 {
+            write!(f, "queued {}, ", self.queued)?;
+        }
+        write!(f, "{}, {} unaccounted", Dropped(&self.drops), self.unaccounted)
+    }
+}
+
+/// What the recorder received from one source and wrote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceStats {
+    /// `<kind>-<id>-<outer source>`, an interface, or a listening endpoint.
+    pub name: String,
+    /// Packets that arrived from it.
+    pub received: u64,
+    /// Packets written to files.
+    pub written: u64,
+    /// Packets dropped on the way to the file.
+    pub drops: Drops,
+    /// `|received − written − drops|`.
+    pub unaccounted: u64,
+}
+
+impl SourceStats {
+    /// A source's line, with its balance.
+    pub fn new(name: String, received: u64, written: u64, drops: Drops) -> Self {
+        let unaccounted = received.abs_diff(written + drops.total());
+        SourceStats { name, received, written, drops, unaccounted }
+    }
+}
+
+impl fmt::Display for SourceStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "source {}: received {}, written {}, {}, {} unaccounted",
+            self.name,
+            self.received,
+            self.written,
+            Dropped(&self.drops),
+            self.unaccounted
+        )
+    }
+}
+
+/// "dropped 12 (kernel_ring ≥ 10 frames, oversize 2)".
+struct Dropped<'a>(&'a Drops);
+
+impl fmt::Display for Dropped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "dropped {}", self.0.total())?;
+        let mut separator = " (";
+        for (reason, packets) in self.0.iter() {
+            match reason {
+                // The ring counts frames, and a frame may hold many wire packets.
+                DropReason::KernelRing => write!(f, "{separator}{reason} ≥ {packets} frames")?,
+                _ => write!(f, "{separator}{reason} {packets}")?,
+            }
+            separator = ", ";
+        }
+        f.write_str(if self.0.total() > 0 { ")" } else { "" })
+    }
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn drops(reason: DropReason, packets: u64) -> Drops {
+        let mut drops = Drops::default();
+        drops.add_many(reason, packets);
+        drops
+    }
+
+    #[test]
+    fn lines_balance_and_end_alike() {
+        let tap = TapStats::new("eth0".into(), 10, 3, 5, drops(DropReason::KernelRing, 2));
+        let target = TargetStats::new("null:".into(), 5, 4, 0, Drops::default());
+        let source = SourceStats::new("eth0".into(), 7, 6, drops(DropReason::DiskFull, 1));
+        let stats = Stats::new(vec![tap], vec![source], vec![target]);
+        assert_eq!(stats.unaccounted, 1);
+        assert_eq!(
+            stats.to_string(),
+            "tap eth0: seen 10, filtered 3, matched 5, dropped 2 (kernel_ring ≥ 2 frames), 0 unaccounted\n\
+             target null:: matched 5, sent 4, dropped 0, 1 unaccounted\n\
+             source eth0: received 7, written 6, dropped 1 (disk_full 1), 0 unaccounted\n"
+        );
+    }
+
+    #[test]
+    fn differences_never_cancel() {
+        let over = TapStats::new("a".into(), 10, 0, 12, Drops::default());
+        let under = TapStats::new("b".into(), 10, 0, 8, Drops::default());
+        assert_eq!(Stats::new(vec![over, under], vec![], vec![]).unaccounted, 4);
+    }
+
+    #[test]
+    fn json_has_the_contract_s_names() {
+        let stats = Stats::new(
+            vec![TapStats::new("eth0".into(), 1, 0, 1, Drops::default())],
+            vec![SourceStats::new("eth0".into(), 1, 1, Drops::default())],
+            vec![TargetStats::new("null:".into(), 1, 1, 0, Drops::default())],
+        );
+        assert_eq!(
+            serde_json::to_string(&stats).unwrap(),
+            r#"{"version":1,"seen":1,"filtered":0,"matched":1,"sent":1,"received":1,"written":1,"drops":{},"unaccounted":0,"#
+                .to_string()
+                + r#""taps":[{"name":"eth0","seen":1,"filtered":0,"matched":1,"drops":{},"rules":[],"unaccounted":0}],"#
+                + r#""sources":[{"name":"eth0","received":1,"written":1,"drops":{},"unaccounted":0}],"#
+                + r#""targets":[{"endpoint":"null:","matched":1,"sent":1,"drops":{},"unaccounted":0}]}"#
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! What a source and a sink are.
+
+use crate::batch::{Batch, Selection};
+use crate::error::Error;
+use api::{Drops, SourceStats};
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+/// What a call of [`Source::receive`] found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Packets were added, and more may be ready.
+    Packets,
+    /// Nothing is ready now: wait for [`Source::readiness`].
+    Idle,
+    /// There will be no more.
+    End,
+}
+
+/// Where packets come from.
+pub trait Source: Send {
+    /// Adds the packets that are ready, up to the batch's room. Never blocks if the source is live.
+    ///
+    /// # Errors
+    /// If the source can deliver no more: what it delivered before stays good.
+    fn receive(&mut self, batch: &mut Batch) -> Result<Arrival, Error>;
+
+    /// The descriptor that becomes readable when packets are ready; `None` if they always are.
+    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Lets nothing more in. What has come in before is still delivered, then [`Arrival::End`].
+    ///
+    /// # Errors
+    /// If the kernel refuses; the source then still delivers.
+    fn stop(&mut self) -> Result<(), Error>;
+
+    /// Packets that came in and were not delivered, since the start, by reason.
+    fn drops(&mut self) -> Drops;
+
+    /// Packets that the kernel says it delivered and that never came out of [`Source::receive`]:
+    /// read after [`Arrival::End`]. Anything but 0 is a fault that the ledger shows.
+    fn missing(&self) -> u64 {
+        0
+    }
+
+    /// Whether packets come at their own pace. A source that is not live waits for slow targets.
+    fn is_live(&self) -> bool;
+}
+
+/// What became of the packets that a sink took, since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SinkCounters {
+    /// Packets handed to the network, or brought into the file.
+    pub sent: u64,
+    /// Packets taken that still stand in a buffer of the sink; 0 after [`Sink::finish`].
+    pub held: u64,
+    /// Packets given up.
+    pub drops: Drops,
+}
+
+impl SinkCounters {
+    /// Packets that the sink took.
+    pub fn taken(&self) -> u64 {
+        self.sent + self.held + self.drops.total()
+    }
+
+    /// Adds another sink's counters.
+    pub fn merge(&mut self, other: &SinkCounters) {
+        self.sent += other.sent;
+        self.held += other.held;
+        self.drops.merge(&other.drops);
+    }
+}
+
+/// What came before a sink, for the statistics that it leaves behind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Upstream {
+    /// Packets that passed the tap.
+    pub seen: u64,
+    /// Packets that the filter kept.
+    pub matched: u64,
+    /// Packets lost before the match.
+    pub drops: Drops,
+}
+
+/// Where packets go to.
+pub trait Sink: Send {
+    /// Takes packets from the front, in order, as far as it can without waiting for a reader, and
+    /// returns how many. Each packet taken is counted in [`Self::counters`]; the rest was not
+    /// looked at: the caller offers it again.
+    fn send(&mut self, packets: Selection<'_>) -> usize;
+
+    /// What became of the packets taken.
+    fn counters(&self) -> SinkCounters;
+
+    /// Whether it can take no more, ever: its reader is gone.
+    fn is_closed(&self) -> bool {
+        false
+    }
+
+    /// Does what is due by the clock: flush, rotate. Called after each batch and when idle.
+    fn tick(&mut self, now_ns: u64);
+
+    /// Completes what was begun: files are closed and named. No packet comes after it.
+    ///
+    /// # Errors
+    /// If what was counted as sent could not be brought to where it belongs.
+    fn finish(&mut self, upstream: &Upstream) -> Result<(), Error>;
+
+    /// The sink's own ledger by source, if it keeps one.
+    fn sources(&self) -> Vec<SourceStats> {
+        Vec::new()
+    }
+}
+
+/// Waits until one of the sources is ready or the time is over. A source without a descriptor is
+/// always ready.
+///
+/// # Errors
+/// If the kernel refuses to poll.
+pub fn wait(sources: &[&dyn Source], timeout: Duration) -> Result<(), Error> {
+    let descriptors: Option<Vec<BorrowedFd<'_>>> = sources.iter().map(|s| s.readiness()).collect();
+    match descriptors {
+        Some(descriptors) => crate::sys::poll_readable(&descriptors, timeout)
+            .map_err(|source| Error::System { what: "poll".into(), source, mend: "" }),
+        None => Ok(()),
+    }
+}

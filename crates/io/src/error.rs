@@ -1,0 +1,55 @@
+//! What can go wrong between tapline and the kernel, a file or a peer.
+
+/// An operation that the system refused, and how to mend it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel refused a call.
+    #[error("{what}: {source}{mend}")]
+    System {
+        /// What was tried, on what.
+        what: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+        /// "; " and the mend, or empty.
+        mend: &'static str,
+    },
+    /// No interface has this name.
+    #[error("there is no interface `{name}`; there are: {}", .present.join(", "))]
+    NoInterface {
+        /// The name that was asked for.
+        name: String,
+        /// The interfaces of this network namespace.
+        present: Vec<String>,
+    },
+    /// The interface's frames are of a kind that tapline does not read.
+    #[error(
+        "interface `{name}` has hardware type {hardware} (ARPHRD), which cannot be tapped yet; Ethernet, loopback, TUN and IP tunnels can"
+    )]
+    HardwareType {
+        /// The interface.
+        name: String,
+        /// Its ARPHRD number.
+        hardware: u16,
+    },
+    /// A capture file could not be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        source: Box<capfile::Error>,
+    },
+}
+
+impl Error {
+    /// Wraps the kernel's answer, with the mend if it is a missing right.
+    pub(crate) fn system(what: impl Into<String>, source: std::io::Error) -> Error {
+        let mend = match source.raw_os_error() {
+            Some(libc::EPERM | libc::EACCES) => {
+                "; run as root, or give the binary the right: setcap cap_net_raw,cap_net_admin+ep"
+            }
+            _ => "",
+        };
+        Error::System { what: what.into(), source, mend }
+    }
+}

@@ -1,0 +1,526 @@
+//! A capture file that is being written, with a count of what became of each packet.
+//!
+//! Packets are gathered in a buffer and counted as held until the buffer is in the file. When it
+//! cannot be written, the file is cut back to where it was good, the packets of the buffer are
+//! counted as dropped, and writing goes on when there is room again.
+
+use crate::device::{SinkCounters, Upstream};
+use crate::error::Error;
+use crate::interface::{Interface, Interfaces};
+use crate::packet::{InterfaceId, Outer, Packet};
+use api::DropReason;
+use capfile::{PcapResolution, PcapWriter, PcapngWriter, SectionInfo, Statistics};
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom, Write};
+use std::path::Path;
+
+/// Bytes gathered before they are written.
+const BUFFER_BYTES: usize = 256 << 10;
+/// libpcap's own bound, which readers of pcap expect.
+const PCAP_SNAPLEN: u32 = 262_144;
+
+/// The format of a capture file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileFormat {
+    /// Interfaces, directions and statistics are kept.
+    #[default]
+    Pcapng,
+    /// Nanosecond pcap: one link type, no interfaces.
+    Pcap,
+}
+
+impl FileFormat {
+    /// pcap for names that end in `.pcap`, else pcapng.
+    pub fn of_path(path: &Path) -> FileFormat {
+        match path.extension() {
+            Some(extension) if extension == "pcap" => FileFormat::Pcap,
+            _ => FileFormat::Pcapng,
+        }
+    }
+}
+
+/// What has an interface block of its own: where a packet was captured, and the tunnel that it came
+/// out of.
+pub type Origin = (InterfaceId, Option<Outer>);
+
+/// One interface of the file, and what became of its packets.
+struct Written {
+    origin: Origin,
+    first_ns: u64,
+    last_ns: u64,
+    counters: SinkCounters,
+}
+
+/// A capture file that is being written.
+pub struct FileWriter {
+    output: Output,
+    encoder: Encoder,
+    interfaces: Interfaces,
+    written: Vec<Written>,
+    last: usize,
+    /// Bytes at the buffer's front that describe interfaces: kept when the rest is given up.
+    description_bytes: usize,
+    /// Bytes in the file.
+    file_bytes: u64,
+    closed: bool,
+    in_trouble: bool,
+}
+
+enum Output {
+    File(File),
+    Stream(Box<dyn Write + Send>),
+}
+
+/// Both encoders write into memory, which cannot fail.
+enum Encoder {
+    Pcapng(PcapngWriter<Vec<u8>>),
+    /// Made with the first packet, whose link type becomes the file's.
+    Pcap(Option<(u16, PcapWriter<Vec<u8>>)>),
+}
+
+impl Written {
+    fn took(&mut self, ts_ns: u64) {
+        self.first_ns = self.first_ns.min(ts_ns);
+        self.last_ns = self.last_ns.max(ts_ns);
+        self.counters.held += 1;
+    }
+}
+
+impl FileWriter {
+    /// Creates a file, or replaces it. `first` is the interface that an empty file names.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the file cannot be created or has no room for its header.
+    pub fn create(
+        path: &Path,
+        format: FileFormat,
+        interfaces: &Interfaces,
+        first: Option<InterfaceId>,
+    ) -> Result<FileWriter, Error> {
+        let what = || format!("write {}", path.display());
+        let file = File::create(path).map_err(|e| Error::system(what(), e))?;
+        // What cannot be cut back (a pipe, a device) is written like a stream.
+        let output = match file.metadata() {
+            Ok(metadata) if metadata.is_file() => Output::File(file),
+            _ => Output::Stream(Box::new(file)),
+        };
+        FileWriter::new(output, format, interfaces, first).map_err(|e| Error::system(what(), e))
+    }
+
+    /// Writes to standard output or another stream.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the header cannot be written.
+    pub fn stream(
+        stream: Box<dyn Write + Send>,
+        format: FileFormat,
+        interfaces: &Interfaces,
+        first: Option<InterfaceId>,
+    ) -> Result<FileWriter, Error> {
+        FileWriter::new(Output::Stream(stream), format, interfaces, first)
+            .map_err(|e| Error::system("write the capture's header", e))
+    }
+
+    fn new(
+        output: Output,
+        format: FileFormat,
+        interfaces: &Interfaces,
+        first: Option<InterfaceId>,
+    ) -> io::Result<FileWriter> {
+        let buffer = Vec::with_capacity(2 * BUFFER_BYTES);
+        let encoder = match format {
+            FileFormat::Pcapng => {
+                Encoder::Pcapng(PcapngWriter::new(buffer, &section()).map_err(io::Error::other)?)
+            }
+            FileFormat::Pcap => Encoder::Pcap(None),
+        };
+        let mut writer = FileWriter {
+            output,
+            encoder,
+            interfaces: interfaces.clone(),
+            written: Vec::new(),
+            last: 0,
+            description_bytes: 0,
+            file_bytes: 0,
+            closed: false,
+            in_trouble: false,
+        };
+        if let Some(first) = first {
+            writer.describe((first, None));
+        }
+        writer.write_buffer()?;
+        Ok(writer)
+    }
+
+    /// Takes a packet. It is held until the buffer is written; what fails is counted.
+    pub fn write(&mut self, packet: &Packet) {
+        let place = self.place_of((packet.meta.interface, packet.meta.outer));
+        match self.encode(place, packet) {
+            Ok(()) => self.written[place].took(packet.meta.ts_ns),
+            Err(error) => {
+                self.report(&error);
+                self.written[place].counters.drops.add(DropReason::WriteError);
+            }
+        }
+        if self.buffer().len() >= BUFFER_BYTES {
+            self.flush();
+        }
+    }
+
+    /// Brings what is held into the file.
+    pub fn flush(&mut self) {
+        let result = self.write_buffer();
+        for Written { counters, .. } in &mut self.written {
+            let held = std::mem::take(&mut counters.held);
+            match &result {
+                Ok(()) => counters.sent += held,
+                Err(error) => counters.drops.add_many(reason(error), held),
+            }
+        }
+        match result {
+            Ok(()) if self.in_trouble => {
+                tracing::info!("the capture file can be written again");
+                self.in_trouble = false;
+            }
+            Ok(()) => {}
+            Err(error) => self.report(&error),
+        }
+    }
+
+    /// Completes the file with its statistics.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the last bytes could not be written; their packets are counted.
+    pub fn finish(&mut self, upstream: Option<&Upstream>) -> Result<(), Error> {
+        self.flush();
+        if self.closed {
+            return Ok(());
+        }
+        if let Encoder::Pcapng(encoder) = &mut self.encoder {
+            let alone = self.written.len() == 1;
+            for (interface, written) in self.written.iter().enumerate() {
+                let statistics = statistics(written, upstream, alone);
+                encoder
+                    .write_stats(interface as u32, &statistics)
+                    .map_err(|e| Error::system("write the statistics", io::Error::other(e)))?;
+            }
+        }
+        self.write_buffer().map_err(|e| Error::system("complete the capture file", e))
+    }
+
+    /// What became of the packets, by origin.
+    pub fn counters(&self) -> impl Iterator<Item = (Origin, &SinkCounters)> {
+        self.written.iter().map(|written| (written.origin, &written.counters))
+    }
+
+    /// The times of the earliest and of the latest packet taken, nanoseconds since 1970.
+    pub fn span_ns(&self) -> Option<(u64, u64)> {
+        let first = self.written.iter().map(|written| written.first_ns).min()?;
+        let last = self.written.iter().map(|written| written.last_ns).max()?;
+        (first <= last).then_some((first, last))
+    }
+
+    /// Whether nothing more can be written: the reader of a stream is gone.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// Bytes in the file and in the buffer.
+    pub fn bytes(&self) -> u64 {
+        self.file_bytes + self.buffer().len() as u64
+    }
+
+    fn encode(&mut self, place: usize, packet: &Packet) -> Result<(), capfile::Error> {
+        let (meta, data) = (&packet.meta, &*packet.data);
+        if self.closed {
+            return Err(refused("nobody reads it any more"));
+        }
+        match &mut self.encoder {
+            Encoder::Pcapng(encoder) => {
+                let interface = place as u32;
+                encoder.write(interface, meta.ts_ns, meta.origlen, meta.direction, data, None)
+            }
+            Encoder::Pcap(Some((link_type, encoder))) if *link_type == meta.link_type.0 => {
+                encoder.write(meta.ts_ns, meta.origlen, data)
+            }
+            Encoder::Pcap(_) => Err(refused(
+                "packets of a second link type do not fit a pcap file; write pcapng (a name that \
+                 does not end in .pcap)",
+            )),
+        }
+    }
+
+    /// The place of an origin's interface; a new one is described first.
+    fn place_of(&mut self, origin: Origin) -> usize {
+        if self.written.get(self.last).is_none_or(|written| written.origin != origin) {
+            let known = self.written.iter().position(|written| written.origin == origin);
+            self.last = known.unwrap_or_else(|| self.describe(origin));
+        }
+        self.last
+    }
+
+    /// Adds an interface to the file; its block reaches the file before any packet of it.
+    fn describe(&mut self, origin: Origin) -> usize {
+        let mut interface = Interface::clone(&self.interfaces.get(origin.0));
+        if let Some(outer) = origin.1 {
+            interface.name = Some(outer.to_string());
+        }
+        self.flush();
+        match &mut self.encoder {
+            Encoder::Pcapng(encoder) => {
+                if encoder.add_interface(&interface).is_err() {
+                    // Only texts beyond the format's lengths are refused: leave the texts out.
+                    let bare = Interface {
+                        snaplen: interface.snaplen,
+                        ..Interface::new(interface.link_type)
+                    };
+                    encoder.add_interface(&bare).expect("an interface without texts fits");
+                }
+            }
+            Encoder::Pcap(encoder @ None) => {
+                let snaplen = PCAP_SNAPLEN.max(interface.snaplen);
+                let buffer = Vec::with_capacity(2 * BUFFER_BYTES);
+                let new =
+                    PcapWriter::new(buffer, interface.link_type, snaplen, PcapResolution::Nano);
+                *encoder = Some((interface.link_type, new.expect("writing to memory")));
+            }
+            Encoder::Pcap(Some(_)) => {}
+        }
+        self.description_bytes = self.buffer().len();
+        let counters = SinkCounters::default();
+        self.written.push(Written { origin, first_ns: u64::MAX, last_ns: 0, counters });
+        self.written.len() - 1
+    }
+
+    fn buffer(&self) -> &[u8] {
+        match &self.encoder {
+            Encoder::Pcapng(encoder) => encoder.get_ref(),
+            Encoder::Pcap(Some((_, encoder))) => encoder.get_ref(),
+            Encoder::Pcap(None) => &[],
+        }
+    }
+
+    /// Writes the buffer, or cuts the file back to where it was and gives the packets up.
+    fn write_buffer(&mut self) -> io::Result<()> {
+        let buffer = match &mut self.encoder {
+            Encoder::Pcapng(encoder) => encoder.get_mut(),
+            Encoder::Pcap(Some((_, encoder))) => encoder.get_mut(),
+            Encoder::Pcap(None) => return Ok(()),
+        };
+        let written = match &mut self.output {
+            _ if self.closed => Err(io::ErrorKind::BrokenPipe.into()),
+            Output::File(file) => file.write_all(buffer).inspect_err(|_| {
+                // If even this fails, a reader finds whole packets up to `file_bytes`.
+                let _ = file.set_len(self.file_bytes);
+                let _ = file.seek(SeekFrom::Start(self.file_bytes));
+            }),
+            // Half a block may have gone out: nothing that follows could be read.
+            Output::Stream(stream) => stream
+                .write_all(buffer)
+                .and_then(|()| stream.flush())
+                .inspect_err(|_| self.closed = true),
+        };
+        match written {
+            Ok(()) => {
+                self.file_bytes += buffer.len() as u64;
+                self.description_bytes = 0;
+                buffer.clear();
+            }
+            Err(_) => buffer.truncate(self.description_bytes),
+        }
+        written
+    }
+
+    /// Reports the first of a run of failures.
+    fn report(&mut self, error: &dyn std::fmt::Display) {
+        if !self.in_trouble {
+            tracing::error!(
+                "capture file: {error}; packets are dropped and counted until it can be written"
+            );
+            self.in_trouble = true;
+        }
+    }
+}
+
+fn section() -> SectionInfo {
+    SectionInfo {
+        hardware: None,
+        os: Some(format!("{} {}", std::env::consts::OS, std::env::consts::ARCH)),
+        application: Some(concat!("tapline ", env!("CARGO_PKG_VERSION")).into()),
+        comment: None,
+    }
+}
+
+fn statistics(written: &Written, upstream: Option<&Upstream>, alone: bool) -> Statistics {
+    let any = written.counters.sent > 0;
+    let upstream_alone = upstream.filter(|_| alone);
+    Statistics {
+        start_ns: any.then_some(written.first_ns),
+        end_ns: any.then_some(written.last_ns),
+        received: upstream_alone.map(|u| u.seen),
+        dropped: upstream_alone.map(|u| u.drops.total()),
+        filter_accepted: upstream_alone.map(|u| u.matched),
+        os_drop: upstream
+            .map(|u| u.drops.get(DropReason::KernelRing) + u.drops.get(DropReason::KernelSocket)),
+        delivered: Some(written.counters.sent),
+        comment: (!alone && upstream.is_some()).then(|| {
+            "the drops of the operating system are those of all interfaces together".into()
+        }),
+    }
+}
+
+fn refused(why: &'static str) -> capfile::Error {
+    capfile::Error::Io { action: "write", offset: 0, source: io::Error::other(why) }
+}
+
+fn reason(error: &io::Error) -> DropReason {
+    match error.raw_os_error() {
+        Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => DropReason::DiskFull,
+        _ => DropReason::WriteError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::batch::Batch;
+    use crate::device::{Arrival, Source};
+    use crate::file::FileSource;
+    use crate::packet::{Direction, Meta, Tunnel};
+    use crate::pool::Data;
+    use std::sync::{Arc, Mutex};
+    use wire::{LinkType, Vni};
+
+    fn packet(interface: InterfaceId, n: u8, outer: Option<Outer>) -> Packet {
+        Packet {
+            data: Data::copy_of(&[n; 60]),
+            meta: Meta {
+                ts_ns: 1_700_000_000_000_000_000 + u64::from(n),
+                origlen: 1514,
+                link_type: LinkType::ETHERNET,
+                interface,
+                direction: Direction::Out,
+                outer,
+                gso: None,
+                flow_hash: None,
+            },
+        }
+    }
+
+    /// A stream that takes `room` bytes and then has no room, as often as asked.
+    struct Narrow {
+        bytes: Arc<Mutex<Vec<u8>>>,
+        room: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut all = self.bytes.lock().unwrap();
+            let fits = bytes.len().min(self.room - all.len());
+            if fits == 0 {
+                return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+            }
+            all.extend_from_slice(&bytes[..fits]);
+            Ok(fits)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn total(writer: &FileWriter) -> SinkCounters {
+        writer.counters().fold(SinkCounters::default(), |mut sum, (_, counters)| {
+            sum.merge(counters);
+            sum
+        })
+    }
+
+    fn read(bytes: Vec<u8>) -> (Vec<Packet>, Interfaces) {
+        let interfaces = Interfaces::default();
+        let stream = Box::new(io::Cursor::new(bytes));
+        let mut source = FileSource::new("memory", stream, &interfaces).unwrap();
+        let mut packets = Vec::new();
+        loop {
+            let mut batch = Batch::new();
+            let arrival = source.receive(&mut batch).unwrap();
+            packets.extend(
+                batch
+                    .packets()
+                    .iter()
+                    .map(|p| Packet { data: Data::copy_of(&p.data), meta: p.meta.clone() }),
+            );
+            if arrival == Arrival::End {
+                return (packets, interfaces);
+            }
+        }
+    }
+
+    #[test]
+    fn each_source_gets_an_interface_block() {
+        let interfaces = Interfaces::default();
+        let eth0 = interfaces.add(Interface { name: Some("eth0".into()), ..Interface::new(1) });
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let stream = Box::new(Narrow { bytes: Arc::clone(&bytes), room: 1 << 20 });
+        let mut writer =
+            FileWriter::stream(stream, FileFormat::Pcapng, &interfaces, Some(eth0)).unwrap();
+        let vni = Vni::new(71).unwrap();
+        let outer = Outer { tunnel: Tunnel::Vxlan(vni), source: "fd00::1".parse().unwrap() };
+        writer.write(&packet(eth0, 1, None));
+        writer.write(&packet(eth0, 2, Some(outer)));
+        writer.write(&packet(eth0, 3, None));
+        assert_eq!(total(&writer).held, 2, "a new interface brings the packets before it out");
+        writer.finish(None).unwrap();
+        assert_eq!(total(&writer), SinkCounters { sent: 3, ..SinkCounters::default() });
+        let (packets, table) = read(bytes.lock().unwrap().clone());
+        let names: Vec<_> =
+            packets.iter().map(|p| table.get(p.meta.interface).name.clone()).collect();
+        assert_eq!(
+            names,
+            [Some("eth0".into()), Some("vxlan-71-fd00--1".into()), Some("eth0".into())]
+        );
+        assert!(
+            packets.iter().all(|p| p.meta.origlen == 1514 && p.meta.direction == Direction::Out)
+        );
+    }
+
+    #[test]
+    fn a_stream_without_room_is_closed_and_counted() {
+        let interfaces = Interfaces::default();
+        let eth0 = interfaces.add(Interface::new(1));
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let stream = Box::new(Narrow { bytes, room: 200 });
+        let mut writer =
+            FileWriter::stream(stream, FileFormat::Pcapng, &interfaces, Some(eth0)).unwrap();
+        for n in 0..10 {
+            writer.write(&packet(eth0, n, None));
+        }
+        writer.flush();
+        writer.write(&packet(eth0, 10, None));
+        writer.finish(None).unwrap();
+        assert!(writer.is_closed());
+        let counters = total(&writer);
+        assert_eq!((counters.sent, counters.held), (0, 0));
+        assert_eq!(counters.drops.get(DropReason::DiskFull), 10);
+        assert_eq!(counters.drops.get(DropReason::WriteError), 1);
+    }
+
+    #[test]
+    fn pcap_takes_one_link_type() {
+        let interfaces = Interfaces::default();
+        let ethernet = interfaces.add(Interface::new(1));
+        let raw = interfaces.add(Interface::new(101));
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let stream = Box::new(Narrow { bytes: Arc::clone(&bytes), room: 1 << 20 });
+        let mut writer = FileWriter::stream(stream, FileFormat::Pcap, &interfaces, None).unwrap();
+        writer.write(&packet(ethernet, 1, None));
+        let mut other = packet(raw, 2, None);
+        other.meta.link_type = LinkType::RAW;
+        writer.write(&other);
+        writer.write(&packet(ethernet, 3, None));
+        writer.finish(None).unwrap();
+        assert_eq!(total(&writer).sent, 2);
+        assert_eq!(total(&writer).drops.get(DropReason::WriteError), 1);
+        assert_eq!(read(bytes.lock().unwrap().clone()).0.len(), 2);
+    }
+}

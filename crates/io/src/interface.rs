@@ -1,0 +1,29 @@
+//! The interfaces that packets were captured on: a table that only grows.
+
+use crate::packet::InterfaceId;
+use std::sync::{Arc, RwLock};
+
+/// One interface of a source, as a capture file's interface block describes it.
+pub use capfile::Interface;
+
+/// The interfaces of a process. Cloning shares the table.
+#[derive(Debug, Clone, Default)]
+pub struct Interfaces(Arc<RwLock<Vec<Arc<Interface>>>>);
+
+impl Interfaces {
+    /// Adds an interface. Interfaces are never removed, so ids stay valid.
+    pub fn add(&self, interface: Interface) -> InterfaceId {
+        let mut table = self.0.write().expect("no holder of the lock panics");
+        table.push(Arc::new(interface));
+        InterfaceId(u32::try_from(table.len() - 1).expect("fewer than 2³² interfaces"))
+    }
+
+    /// Looks an interface up. Takes a lock: once per interface, not per packet.
+    ///
+    /// # Panics
+    /// If the id is not of this table.
+    pub fn get(&self, id: InterfaceId) -> Arc<Interface> {
+        let table = self.0.read().expect("no holder of the lock panics");
+        Arc::clone(&table[id.0 as usize])
+    }
+}

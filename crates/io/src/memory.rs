@@ -1,0 +1,111 @@
+//! Packets from and to memory: for tests, and the sink that only counts.
+
+use crate::batch::{Batch, Selection};
+use crate::device::{Arrival, Sink, SinkCounters, Source, Upstream};
+use crate::error::Error;
+use crate::packet::Packet;
+use crate::pool::Data;
+use api::Drops;
+use std::collections::VecDeque;
+use std::os::fd::BorrowedFd;
+use std::sync::{Arc, Mutex};
+
+/// A source of packets that are given beforehand.
+pub struct MemorySource {
+    packets: VecDeque<Packet>,
+    live: bool,
+}
+
+impl MemorySource {
+    /// Delivers the packets in order, as fast as they are taken. A live source does not wait for
+    /// slow targets.
+    pub fn new(packets: impl IntoIterator<Item = Packet>, live: bool) -> MemorySource {
+        MemorySource { packets: packets.into_iter().collect(), live }
+    }
+}
+
+impl Source for MemorySource {
+    fn receive(&mut self, batch: &mut Batch) -> Result<Arrival, Error> {
+        while batch.room() > 0 {
+            match self.packets.pop_front() {
+                Some(packet) => batch.push(packet),
+                None => return Ok(Arrival::End),
+            }
+        }
+        Ok(Arrival::Packets)
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn drops(&mut self) -> Drops {
+        Drops::default()
+    }
+
+    fn is_live(&self) -> bool {
+        self.live
+    }
+}
+
+/// A sink that keeps copies of the packets where its maker can look at them.
+#[derive(Clone, Default)]
+pub struct MemorySink {
+    packets: Arc<Mutex<Vec<Packet>>>,
+    counters: SinkCounters,
+}
+
+impl MemorySink {
+    /// Takes out what has arrived so far, in order. Clones of a sink share what arrived.
+    pub fn take(&self) -> Vec<Packet> {
+        std::mem::take(&mut *self.packets.lock().expect("no holder of the lock panics"))
+    }
+}
+
+impl Sink for MemorySink {
+    fn send(&mut self, packets: Selection<'_>) -> usize {
+        let mut kept = self.packets.lock().expect("no holder of the lock panics");
+        for packet in packets.iter() {
+            kept.push(Packet { data: Data::copy_of(&packet.data), meta: packet.meta.clone() });
+        }
+        self.counters.sent += packets.len() as u64;
+        packets.len()
+    }
+
+    fn counters(&self) -> SinkCounters {
+        self.counters
+    }
+
+    fn tick(&mut self, _now_ns: u64) {}
+
+    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// A sink that counts packets as sent and forgets them.
+#[derive(Debug, Default)]
+pub struct NullSink {
+    counters: SinkCounters,
+}
+
+impl Sink for NullSink {
+    fn send(&mut self, packets: Selection<'_>) -> usize {
+        self.counters.sent += packets.len() as u64;
+        packets.len()
+    }
+
+    fn counters(&self) -> SinkCounters {
+        self.counters
+    }
+
+    fn tick(&mut self, _now_ns: u64) {}
+
+    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
+        Ok(())
+    }
+}

@@ -1,0 +1,94 @@
+//! Network namespaces that leave nothing behind.
+//!
+//! A [`Netns`] has no name in the file system: when its last descriptor and its last process are
+//! gone, the kernel removes it with all its interfaces, even after `kill -9`.
+
+mod sys;
+
+use crate::error::Error;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::process::{Command, Output};
+
+/// A network namespace, alive as long as this value or a process inside.
+pub struct Netns {
+    file: File,
+}
+
+impl Netns {
+    /// Makes an empty namespace, with its loopback interface up.
+    ///
+    /// # Errors
+    /// [`Error::System`] without CAP_SYS_ADMIN, or where `ip` (iproute2) is missing.
+    pub fn new() -> Result<Netns, Error> {
+        let open = || {
+            sys::unshare()?;
+            File::open("/proc/thread-self/ns/net")
+        };
+        let file = std::thread::scope(|scope| scope.spawn(open).join())
+            .expect("the thread only makes system calls")
+            .map_err(|e| Error::system("make a network namespace", e))?;
+        let namespace = Netns { file };
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Runs a function on a thread of its own inside the namespace, and waits for it.
+    ///
+    /// Sockets that it makes stay in the namespace wherever they are used.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the namespace cannot be entered.
+    ///
+    /// # Panics
+    /// If the function panics.
+    pub fn run<R: Send>(&self, function: impl FnOnce() -> R + Send) -> Result<R, Error> {
+        let inside = || sys::enter(&self.file).map(|()| function());
+        let result = std::thread::scope(|scope| scope.spawn(inside).join());
+        match result {
+            Ok(result) => result.map_err(|e| Error::system("enter a network namespace", e)),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+
+    /// A command that will run inside. It is killed when the thread that started it ends.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        sys::start_inside(&mut command, &self.file);
+        command
+    }
+
+    /// Runs `ip` with these words inside; for example `link set eth0 up`.
+    ///
+    /// # Errors
+    /// [`Error::System`] with what `ip` printed if it fails.
+    pub fn ip(&self, words: &str) -> Result<String, Error> {
+        let output = self.command("ip").args(words.split_whitespace()).output();
+        succeeded(&format!("ip {words}"), output)
+    }
+
+    /// Joins two namespaces by a veth pair and brings both ends up.
+    ///
+    /// # Errors
+    /// [`Error::System`] if a name is taken or `ip` is missing.
+    pub fn join(&self, name: &str, other: &Netns, other_name: &str) -> Result<(), Error> {
+        let path = format!("/proc/{}/fd/{}", std::process::id(), other.file.as_raw_fd());
+        self.ip(&format!("link add {name} type veth peer name {other_name} netns {path}"))?;
+        self.ip(&format!("link set {name} up"))?;
+        other.ip(&format!("link set {other_name} up"))?;
+        Ok(())
+    }
+}
+
+fn succeeded(what: &str, output: std::io::Result<Output>) -> Result<String, Error> {
+    let output = output.map_err(|source| Error::System {
+        what: what.into(),
+        source,
+        mend: "; install iproute2",
+    })?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_string();
+    Err(Error::System { what: what.into(), source: std::io::Error::other(said), mend: "" })
+}

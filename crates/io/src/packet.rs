@@ -1,0 +1,87 @@
+//! A packet: its bytes and what is known about it.
+
+use crate::pool::{Data, Pool};
+use std::net::IpAddr;
+use wire::flow::flow_hash;
+use wire::segment::Gso;
+use wire::walk::Walk;
+use wire::{LinkType, Vni};
+
+/// Whether the tapped host received or sent a packet.
+pub use capfile::Direction;
+
+/// An interface of a source, by its place in [`crate::Interfaces`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct InterfaceId(pub u32);
+
+/// The tunnel that a packet came out of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Outer {
+    /// The kind of tunnel and its id.
+    pub tunnel: Tunnel,
+    /// The address that sent the outer packet.
+    pub source: IpAddr,
+}
+
+/// A kind of tunnel, with its id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Tunnel {
+    /// RFC 7348.
+    Vxlan(Vni),
+}
+
+impl std::fmt::Display for Outer {
+    /// The name of a series: `<kind>-<id>-<outer source>`, `:` written `-`.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Tunnel::Vxlan(vni) = self.tunnel;
+        let source = self.source.to_string().replace(':', "-");
+        write!(f, "vxlan-{vni}-{source}")
+    }
+}
+
+/// What is known about a packet beside its bytes.
+#[derive(Debug, Clone)]
+pub struct Meta {
+    /// When the source saw it: nanoseconds since 1970-01-01 UTC.
+    pub ts_ns: u64,
+    /// Bytes it had on the wire. Set once, by the source.
+    pub origlen: u32,
+    /// What its first byte is.
+    pub link_type: LinkType,
+    /// Where it was captured.
+    pub interface: InterfaceId,
+    /// Which way it went.
+    pub direction: Direction,
+    /// The tunnel that it came out of.
+    pub outer: Option<Outer>,
+    /// Set if it is a super-packet that could not be cut into the wire's packets.
+    pub gso: Option<Gso>,
+    /// [`wire::flow::flow_hash`] of the frame, once a stage needed it.
+    pub flow_hash: Option<u32>,
+}
+
+/// A packet. The bytes present are `caplen`; what the wire carried is `meta.origlen`.
+#[derive(Debug)]
+pub struct Packet {
+    /// The bytes present.
+    pub data: Data,
+    /// What is known beside them.
+    pub meta: Meta,
+}
+
+impl Packet {
+    /// Bytes present. May exceed `origlen`, as some sources say so and are believed.
+    pub fn caplen(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Computes [`wire::flow::flow_hash`] of the frame.
+    pub fn compute_flow_hash(&self) -> u32 {
+        flow_hash(&Walk::new(self.meta.link_type, &self.data), &self.data)
+    }
+
+    /// Copies the packet into a pool, so that it holds no ring block. `None` at the pool's bound.
+    pub fn copy_into(&self, pool: &mut Pool) -> Option<Packet> {
+        Some(Packet { data: pool.copy(&self.data)?, meta: self.meta.clone() })
+    }
+}

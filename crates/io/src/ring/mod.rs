@@ -1,0 +1,304 @@
+//! Packets of a network interface, from an AF_PACKET ring (TPACKET_V3).
+//!
+//! The ring shows what the host's stack hands to the NIC or gets from it, which is not what is on
+//! the wire: super-packets that the NIC is to cut (TSO) or has joined (GRO), checksums that it is
+//! to complete, VLAN tags that it keeps beside the frame. All three are undone here, so that what
+//! leaves this source are the wire's packets; the host's offloads stay as they are.
+
+mod sys;
+
+use crate::batch::Batch;
+use crate::device::{Arrival, Source};
+use crate::error::Error;
+use crate::interface::{Interface, Interfaces};
+use crate::packet::{Direction, InterfaceId, Meta, Packet};
+use crate::pool::Pool;
+use api::{DropReason, Drops};
+use std::os::fd::BorrowedFd;
+use sys::{Cursor, Frame, Geometry, Ring};
+use wire::LinkType;
+use wire::segment::{Gso, GsoKind, Plan, complete_checksum};
+
+/// Default size of a ring.
+pub const RING_BYTES: usize = 64 << 20;
+
+/// Holds any frame of up to 64 kB with room to spare, and small enough that a ring has many blocks:
+/// at low rates a block is handed over nearly empty after [`RETIRE_MS`], and their number is then
+/// what bridges a pause of the reader.
+const BLOCK_BYTES: usize = 256 << 10;
+const RETIRE_MS: u32 = 4;
+
+/// Memory for the packets that super-packets are cut into: some batches' worth.
+const SEGMENT_CHUNKS: usize = 8;
+const SEGMENT_CHUNK_BYTES: usize = 1 << 20;
+
+/// `virtio_net_hdr` flag: the checksum is to be completed.
+const NEEDS_CSUM: u8 = 1;
+/// `virtio_net_hdr` GSO types (`include/uapi/linux/virtio_net.h`).
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+const GSO_UDP_L4: u8 = 5;
+/// Set beside the type where a TCP super-packet carries CWR.
+const GSO_ECN: u8 = 0x80;
+
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const MACS_LEN: usize = 12;
+const TAG_LEN: usize = 4;
+
+/// How an interface is tapped.
+#[derive(Debug, Clone)]
+pub struct RingOptions {
+    /// The interface, in the caller's network namespace.
+    pub interface: String,
+    /// Have the NIC take frames for other hosts too, for as long as the tap runs.
+    pub promiscuous: bool,
+    /// Bytes of the ring; rounded up to whole blocks.
+    pub ring_bytes: usize,
+    /// Bytes that will be kept of each packet, for the interface's description; 0: all.
+    pub snaplen: u32,
+}
+
+/// A tap on one network interface.
+pub struct RingSource {
+    name: String,
+    ring: Ring,
+    cursor: Option<Cursor>,
+    segments: Pool,
+    interface: InterfaceId,
+    link_type: LinkType,
+    loopback: bool,
+    drops: Drops,
+    /// Frames that the kernel counted, those lost left out, and frames taken from the ring.
+    frames_in: u64,
+    frames_out: u64,
+    stopped: bool,
+    down: bool,
+}
+
+impl RingSource {
+    /// Opens the ring; packets arrive from now on.
+    ///
+    /// # Errors
+    /// [`Error::NoInterface`], [`Error::HardwareType`], and [`Error::System`] where the right
+    /// (CAP_NET_RAW) or the memory is missing.
+    pub fn open(options: &RingOptions, interfaces: &Interfaces) -> Result<RingSource, Error> {
+        let name = &options.interface;
+        let (index, hardware) = sys::interface(name).map_err(|_| Error::NoInterface {
+            name: name.clone(),
+            present: sys::interface_names(),
+        })?;
+        let (link_type, loopback) = match hardware {
+            libc::ARPHRD_ETHER => (LinkType::ETHERNET, false),
+            libc::ARPHRD_LOOPBACK => (LinkType::ETHERNET, true),
+            libc::ARPHRD_NONE | libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT => {
+                (LinkType::RAW, false)
+            }
+            _ => return Err(Error::HardwareType { name: name.clone(), hardware }),
+        };
+        let geometry = Geometry {
+            block_bytes: BLOCK_BYTES as u32,
+            blocks: options.ring_bytes.div_ceil(BLOCK_BYTES).clamp(2, 1 << 14) as u32,
+            retire_ms: RETIRE_MS,
+        };
+        let ring = Ring::open(index, geometry)
+            .map_err(|(what, e)| Error::system(format!("interface `{name}`: {what}"), e))?;
+        if options.promiscuous {
+            ring.set_promiscuous(index)
+                .map_err(|e| Error::system(format!("interface `{name}`: promiscuous mode"), e))?;
+        }
+        let interface = interfaces.add(Interface {
+            name: Some(name.clone()),
+            snaplen: options.snaplen,
+            ..Interface::new(link_type.0)
+        });
+        Ok(RingSource {
+            name: name.clone(),
+            ring,
+            cursor: None,
+            segments: Pool::new(SEGMENT_CHUNKS, SEGMENT_CHUNK_BYTES),
+            interface,
+            link_type,
+            loopback,
+            drops: Drops::default(),
+            frames_in: 0,
+            frames_out: 0,
+            stopped: false,
+            down: false,
+        })
+    }
+
+    /// Whether it is the loopback interface, where each packet passes twice: sent, then received.
+    pub fn is_loopback(&self) -> bool {
+        self.loopback
+    }
+
+    /// What the frames begin with.
+    pub fn link_type(&self) -> LinkType {
+        self.link_type
+    }
+
+    /// Turns a frame of the ring into the packets that the wire carries.
+    fn deliver(&mut self, mut frame: Frame, batch: &mut Batch) {
+        let whole = frame.data.len() as u64 == u64::from(frame.len);
+        let tag_len = if self.restore_tag(&mut frame) { TAG_LEN } else { 0 };
+        let mut meta = Meta {
+            ts_ns: frame.ts_ns,
+            origlen: frame.len + tag_len as u32,
+            link_type: self.link_type,
+            interface: self.interface,
+            direction: match frame.packet_type {
+                libc::PACKET_OUTGOING => Direction::Out,
+                _ => Direction::In,
+            },
+            outer: None,
+            gso: None,
+            flow_hash: None,
+        };
+        let csum_start = usize::from(frame.vnet.csum_start) + tag_len;
+        if let Some(kind) = gso_kind(frame.vnet.gso_type) {
+            let gso = Gso {
+                kind,
+                size: frame.vnet.gso_size,
+                csum_start: csum_start as u16,
+                csum_offset: frame.vnet.csum_offset,
+            };
+            match Plan::new(self.link_type, &frame.data, &gso) {
+                Ok(plan) => return self.cut(&frame, &plan, &meta, batch),
+                Err(_) => meta.gso = Some(gso),
+            }
+        } else if whole && frame.vnet.flags & NEEDS_CSUM != 0 {
+            // Fails only where the header's offsets lie beyond the frame: then the frame stays as
+            // it is, as the NIC would have left it.
+            let offset = usize::from(frame.vnet.csum_offset);
+            let _ = complete_checksum(&mut frame.data, csum_start, offset);
+        }
+        batch.push(Packet { data: frame.data, meta });
+    }
+
+    /// Puts a tag that the kernel keeps beside the frame back between the MACs and the EtherType.
+    fn restore_tag(&self, frame: &mut Frame) -> bool {
+        if frame.status & libc::TP_STATUS_VLAN_VALID == 0
+            || self.link_type != LinkType::ETHERNET
+            || frame.data.len() < MACS_LEN
+            || !frame.data.grow_front(TAG_LEN)
+        {
+            return false;
+        }
+        let tpid = match frame.status & libc::TP_STATUS_VLAN_TPID_VALID {
+            0 => ETHERTYPE_VLAN,
+            _ => frame.vlan_tpid,
+        };
+        frame.data.copy_within(TAG_LEN..TAG_LEN + MACS_LEN, 0);
+        frame.data[MACS_LEN..MACS_LEN + 2].copy_from_slice(&tpid.to_be_bytes());
+        frame.data[MACS_LEN + 2..MACS_LEN + 4].copy_from_slice(&frame.vlan_tci.to_be_bytes());
+        true
+    }
+
+    /// Cuts a super-packet into the wire's packets.
+    fn cut(&mut self, frame: &Frame, plan: &Plan, meta: &Meta, batch: &mut Batch) {
+        for index in 0..plan.count() {
+            let len = plan.segment_len(index);
+            let Some(mut data) = self.segments.take(len) else {
+                self.drops.add(DropReason::PoolExhausted);
+                continue;
+            };
+            plan.emit(&frame.data, index, &mut data);
+            batch.push(Packet { data, meta: Meta { origlen: len as u32, ..meta.clone() } });
+        }
+    }
+
+    /// Takes over the kernel's counters, which reading clears: read nowhere else.
+    fn read_statistics(&mut self) {
+        if let Ok((frames, lost)) = self.ring.statistics() {
+            self.frames_in += u64::from(frames) - u64::from(lost);
+            self.drops.add_many(DropReason::KernelRing, u64::from(lost));
+        }
+    }
+
+    /// Reports once when the interface goes down and when packets come again.
+    fn check_interface(&mut self) -> Result<(), Error> {
+        if let Ok(Some(error)) = self.ring.take_error() {
+            if sys::interface(&self.name).is_err() {
+                return Err(Error::system(format!("interface `{}` is gone", self.name), error));
+            }
+            if !self.down {
+                tracing::warn!("interface {}: {error}; waiting for it to come up", self.name);
+                self.down = true;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gso_kind(gso_type: u8) -> Option<GsoKind> {
+    match gso_type & !GSO_ECN {
+        GSO_TCPV4 => Some(GsoKind::TcpV4),
+        GSO_TCPV6 => Some(GsoKind::TcpV6),
+        GSO_UDP_L4 => Some(GsoKind::UdpL4),
+        _ => None,
+    }
+}
+
+impl Source for RingSource {
+    fn receive(&mut self, batch: &mut Batch) -> Result<Arrival, Error> {
+        let before = batch.len();
+        while batch.room() > 0 {
+            let Some(cursor) = &mut self.cursor else {
+                self.cursor = self.ring.next_block();
+                if self.cursor.is_some() {
+                    continue;
+                }
+                break;
+            };
+            match self.ring.next_frame(cursor) {
+                Some(frame) => {
+                    self.frames_out += 1;
+                    self.deliver(frame, batch);
+                }
+                None => self.cursor = None,
+            }
+        }
+        self.ring.release(self.cursor.as_ref());
+        if batch.len() > before {
+            self.down = false;
+            return Ok(Arrival::Packets);
+        }
+        if batch.room() == 0 {
+            return Ok(Arrival::Packets);
+        }
+        if self.stopped {
+            // The last block is handed over when its time is up, so wait for what the kernel counted.
+            self.read_statistics();
+            if self.frames_out >= self.frames_in {
+                return Ok(Arrival::End);
+            }
+        }
+        self.check_interface()?;
+        Ok(Arrival::Idle)
+    }
+
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.ring.socket())
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        crate::sys::reject_all(self.ring.socket())
+            .map_err(|e| Error::system(format!("interface `{}`: stop the tap", self.name), e))?;
+        self.stopped = true;
+        self.read_statistics();
+        Ok(())
+    }
+
+    fn drops(&mut self) -> Drops {
+        self.read_statistics();
+        self.drops
+    }
+
+    fn missing(&self) -> u64 {
+        self.frames_in.abs_diff(self.frames_out)
+    }
+
+    fn is_live(&self) -> bool {
+        true
+    }
+}

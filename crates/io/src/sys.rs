@@ -1,0 +1,71 @@
+//! System calls that more than one back end needs.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::time::Duration;
+
+/// Waits until one of the descriptors is readable or in error, or the time is over, or a signal
+/// came.
+pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+    const MOST: usize = 64;
+    let mut set = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MOST];
+    let count = descriptors.len().min(MOST);
+    for (slot, descriptor) in set.iter_mut().zip(descriptors) {
+        slot.fd = descriptor.as_raw_fd();
+    }
+    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    // SAFETY: the array holds at least `count` valid entries, and the descriptors are borrowed.
+    let ready = unsafe { libc::poll(set.as_mut_ptr(), count as libc::nfds_t, timeout_ms) };
+    match ready {
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error => Err(error),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Sets a socket option of a plain-data type.
+pub(crate) fn set_option<T: Copy>(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `value`, which is plain data and only read.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            name,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Reads a socket option made of 32-bit words, as many as the kernel has and `words` holds.
+pub(crate) fn get_words(
+    socket: BorrowedFd<'_>,
+    level: i32,
+    name: i32,
+    words: &mut [u32],
+) -> io::Result<usize> {
+    let mut len = size_of_val(words) as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `words`; any bit pattern is a valid u32.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, words.as_mut_ptr().cast(), &mut len)
+    };
+    if result == 0 { Ok(len as usize / size_of::<u32>()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Attaches a classic filter that rejects every packet.
+pub(crate) fn reject_all(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut program =
+        [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
+    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
+}

@@ -1,0 +1,8 @@
+//! Tunnels over IP: a source that takes packets out of them, a sink that puts packets into them.
+
+mod listen;
+mod send;
+mod sys;
+
+pub use listen::{LISTEN_BUFFER_BYTES, ListenOptions, TunnelSource};
+pub use send::{SEND_BUFFER_BYTES, TunnelSink};

@@ -1,0 +1,263 @@
+//! A tap: where packets come from, which of them are kept, and where they go.
+
+use crate::filter::CaptureFilter;
+use crate::own::OwnTunnels;
+use crate::report::{InputReport, Report};
+use crate::target::{Target, TargetGroup};
+use api::{DropReason, Drops};
+use io::{Arrival, Batch, Source, Upstream, now_ns, wait};
+use std::time::{Duration, Instant};
+
+/// How long a tap sleeps at most when nothing comes: the clock's work is due at times.
+const IDLE: Duration = Duration::from_millis(50);
+/// How long it sleeps while packets wait for a target.
+const BACKLOG: Duration = Duration::from_micros(1000);
+/// How long sources and targets may take to run dry when the tap stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// A named source.
+pub struct Input {
+    /// The interface, file or listening endpoint.
+    pub name: String,
+    /// Where its packets come from.
+    pub source: Box<dyn Source>,
+}
+
+/// A tap, before it runs.
+pub struct Tap {
+    /// Its name in the ledger.
+    pub name: String,
+    /// Its sources, served in turn.
+    pub inputs: Vec<Input>,
+    /// The tunnels whose packets are the tap's own.
+    pub own: OwnTunnels,
+    /// Which packets are kept.
+    pub filter: CaptureFilter,
+    /// Bytes kept of each packet; `None`: all.
+    pub snaplen: Option<usize>,
+    /// The tap ends after so many packets have matched.
+    pub limit: Option<u64>,
+    /// Whether the sinks use the flow hash, beside groups of more than one.
+    pub needs_flow_hash: bool,
+    /// Each gets every matched packet; the members of a group share them.
+    pub groups: Vec<TargetGroup>,
+}
+
+/// A tap at work: the state of its thread.
+pub(crate) struct Running {
+    tap: Tap,
+    batch: Batch,
+    /// Positions of the batch's packets that matched.
+    matched_positions: Vec<u32>,
+    delivered: Vec<u64>,
+    ended: Vec<bool>,
+    filtered: u64,
+    matched: u64,
+    drops: Drops,
+    /// When sources must have run dry, once the tap stops.
+    deadline: Option<Instant>,
+    failure: Option<io::Error>,
+}
+
+impl Running {
+    pub(crate) fn new(mut tap: Tap) -> Running {
+        tap.needs_flow_hash |= tap.groups.iter().any(TargetGroup::balances);
+        let inputs = tap.inputs.len();
+        Running {
+            tap,
+            batch: Batch::new(),
+            matched_positions: Vec::with_capacity(4 * io::BATCH_PACKETS),
+            delivered: vec![0; inputs],
+            ended: vec![false; inputs],
+            filtered: 0,
+            matched: 0,
+            drops: Drops::default(),
+            deadline: None,
+            failure: None,
+        }
+    }
+
+    /// Carries what is ready once through the tap; returns whether it goes on.
+    pub(crate) fn turn(&mut self, stop: bool) -> bool {
+        if stop || self.is_complete() {
+            self.begin_to_stop();
+        }
+        let mut idle = true;
+        for place in 0..self.tap.inputs.len() {
+            idle &= !self.receive(place);
+        }
+        let now = now_ns();
+        let mut backlog = false;
+        for target in self.targets() {
+            target.tick(now);
+            backlog |= !target.drain();
+        }
+        if self.ended.iter().all(|&ended| ended)
+            || self.deadline.is_some_and(|deadline| Instant::now() > deadline)
+        {
+            return false;
+        }
+        if idle || (backlog && !self.is_live()) {
+            self.sleep(if backlog { BACKLOG } else { IDLE });
+        }
+        true
+    }
+
+    /// Takes one batch from an input, if it has one; returns whether it had.
+    fn receive(&mut self, place: usize) -> bool {
+        if self.ended[place] {
+            return false;
+        }
+        // A source that can wait does so, rather than that a full queue loses its packets.
+        if !self.tap.inputs[place].source.is_live() && !self.drain_targets() {
+            return true;
+        }
+        let received = self.tap.inputs[place].source.receive(&mut self.batch);
+        let some = !self.batch.is_empty();
+        self.delivered[place] += self.batch.len() as u64;
+        self.process();
+        match received {
+            Ok(Arrival::End) => self.ended[place] = true,
+            Ok(Arrival::Packets | Arrival::Idle) => {}
+            Err(error) => {
+                self.ended[place] = true;
+                self.failure.get_or_insert(error);
+            }
+        }
+        some
+    }
+
+    /// Filter, slice, steer: the batch is empty afterwards, and each of its packets counted.
+    fn process(&mut self) {
+        self.matched_positions.clear();
+        let tap = &mut self.tap;
+        let left = tap.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.matched));
+        let packets = self.batch.packets_mut();
+        for (position, packet) in packets.iter_mut().enumerate() {
+            if self.matched_positions.len() as u64 == left {
+                self.drops.add(DropReason::Stopped);
+            } else if tap.own.contains(packet) {
+                self.drops.add(DropReason::OwnTunnel);
+            } else if !tap.filter.keeps(packet) {
+                self.filtered += 1;
+            } else {
+                if tap.needs_flow_hash {
+                    // Before the slice, which may cut the ports off.
+                    packet.meta.flow_hash = Some(packet.compute_flow_hash());
+                }
+                if let Some(snaplen) = tap.snaplen {
+                    packet.data.truncate(snaplen);
+                }
+                self.matched_positions.push(position as u32);
+            }
+        }
+        self.matched += self.matched_positions.len() as u64;
+        for group in &mut tap.groups {
+            group.steer(self.batch.packets(), &self.matched_positions);
+        }
+        self.batch.clear();
+    }
+
+    /// Whether all that was asked for is done, or nobody takes packets any more.
+    fn is_complete(&self) -> bool {
+        let full = self.tap.limit.is_some_and(|limit| self.matched >= limit);
+        let mut targets = self.tap.groups.iter().flat_map(TargetGroup::targets);
+        full || targets.any(Target::is_closed)
+    }
+
+    fn begin_to_stop(&mut self) {
+        if self.deadline.is_some() {
+            return;
+        }
+        self.deadline = Some(Instant::now() + DRAIN);
+        for input in &mut self.tap.inputs {
+            if let Err(error) = input.source.stop() {
+                self.failure.get_or_insert(error);
+            }
+        }
+    }
+
+    fn sleep(&mut self, timeout: Duration) {
+        let live: Vec<&dyn Source> = self
+            .tap
+            .inputs
+            .iter()
+            .zip(&self.ended)
+            .filter(|(input, ended)| !**ended && input.source.is_live())
+            .map(|(input, _)| &*input.source)
+            .collect();
+        if live.is_empty() {
+            std::thread::sleep(timeout);
+        } else if let Err(error) = wait(&live, timeout) {
+            self.failure.get_or_insert(error);
+        }
+    }
+
+    fn is_live(&self) -> bool {
+        self.tap.inputs.iter().any(|input| input.source.is_live())
+    }
+
+    fn drain_targets(&mut self) -> bool {
+        let mut empty = true;
+        for target in self.targets() {
+            empty &= target.drain();
+        }
+        empty
+    }
+
+    fn targets(&mut self) -> impl Iterator<Item = &mut Target> {
+        self.tap.groups.iter_mut().flat_map(|group| group.targets_mut())
+    }
+
+    /// Lets the queues run dry and completes the sinks.
+    pub(crate) fn finish(&mut self) -> Result<(), io::Error> {
+        let deadline = self.deadline.unwrap_or_else(|| Instant::now() + DRAIN);
+        while !self.drain_targets() && Instant::now() < deadline {
+            std::thread::sleep(BACKLOG);
+        }
+        for (input, ended) in self.tap.inputs.iter().zip(&mut self.ended) {
+            if !std::mem::replace(ended, true) {
+                // Its time was over while packets still stood in its ring.
+                self.drops.add_many(DropReason::Stopped, input.source.missing());
+            }
+        }
+        let report = self.report();
+        let upstream = Upstream {
+            seen: report.seen(),
+            matched: report.matched,
+            drops: report.drops_before_match(),
+        };
+        let mut failure = self.failure.take();
+        for target in self.targets() {
+            if let Err(error) = target.finish(&upstream) {
+                failure.get_or_insert(error);
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// The ledger now. Reads the kernel's counters.
+    pub(crate) fn report(&mut self) -> Report {
+        let over = self.ended.clone();
+        let inputs = self.tap.inputs.iter_mut().zip(&self.delivered).zip(over);
+        let inputs = inputs
+            .map(|((input, &delivered), over)| InputReport {
+                name: input.name.clone(),
+                delivered,
+                drops: input.source.drops(),
+                // While packets come, some stand in the ring, counted but not yet taken.
+                missing: if over { input.source.missing() } else { 0 },
+            })
+            .collect();
+        let targets = || self.tap.groups.iter().flat_map(TargetGroup::targets);
+        Report {
+            name: self.tap.name.clone(),
+            inputs,
+            filtered: self.filtered,
+            matched: self.matched,
+            drops: self.drops,
+            targets: targets().map(Target::stats).collect(),
+            sources: targets().flat_map(|target| target.sink().sources()).collect(),
+        }
+    }
+}

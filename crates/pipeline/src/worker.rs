@@ -1,0 +1,98 @@
+//! A worker: the thread that carries one tap.
+
+use crate::report::Report;
+use crate::tap::{Running, Tap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long a reader waits for a worker to come to the end of its batch.
+const SNAPSHOT: Duration = Duration::from_secs(2);
+
+/// A running tap.
+pub struct Worker {
+    shared: Arc<Shared>,
+    thread: JoinHandle<Result<(), io::Error>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: AtomicBool,
+    wanted: AtomicBool,
+    report: Mutex<Published>,
+    fresh: Condvar,
+}
+
+#[derive(Default)]
+struct Published {
+    count: u64,
+    report: Report,
+}
+
+impl Worker {
+    /// Starts a tap on a thread of its own.
+    ///
+    /// # Errors
+    /// If the system has no thread left.
+    pub fn start(tap: Tap) -> std::io::Result<Worker> {
+        let shared = Arc::new(Shared::default());
+        let mut running = Running::new(tap);
+        shared.publish(running.report());
+        let of_thread = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("tap".into())
+            .spawn(move || carry(&mut running, &of_thread))?;
+        Ok(Worker { shared, thread })
+    }
+
+    /// Asks the tap to stop: nothing more comes in, what has come in is carried to its end.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the tap has come to its end.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
+    /// The ledger between two batches; the last one if the tap does not answer in 2 s.
+    pub fn snapshot(&self) -> Report {
+        let published = self.shared.report.lock().expect("the worker does not panic");
+        let before = published.count;
+        self.shared.wanted.store(true, Ordering::Release);
+        let same = |published: &mut Published| published.count == before && !self.is_finished();
+        let waited = self.shared.fresh.wait_timeout_while(published, SNAPSHOT, same);
+        waited.expect("the worker does not panic").0.report.clone()
+    }
+
+    /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did.
+    ///
+    /// # Panics
+    /// If the worker has panicked.
+    pub fn join(self) -> (Report, Result<(), io::Error>) {
+        let result = self.thread.join().expect("the worker does not panic");
+        let published = self.shared.report.lock().expect("the worker does not panic");
+        (published.report.clone(), result)
+    }
+}
+
+impl Shared {
+    fn publish(&self, report: Report) {
+        let mut published = self.report.lock().expect("a reader does not panic");
+        published.count += 1;
+        published.report = report;
+        self.fresh.notify_all();
+    }
+}
+
+fn carry(running: &mut Running, shared: &Shared) -> Result<(), io::Error> {
+    while running.turn(shared.stop.load(Ordering::Relaxed)) {
+        if shared.wanted.swap(false, Ordering::Acquire) {
+            shared.publish(running.report());
+        }
+    }
+    let result = running.finish();
+    shared.publish(running.report());
+    result
+}
