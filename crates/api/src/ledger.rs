@@ -1,7 +1,7 @@
 //! The ledger: what came in, what went out, what was dropped and why, and whether it balances.
 //!
 //! Unit: wire packets. Per tap `seen = filtered + matched + drops`; per target
-//! `matched = sent + queued + drops`; per source `received = written + drops`. What does not
+//! `matched = sent + queued + drops`; per source `received = written + queued + drops`. What does not
 //! balance is "unaccounted": the sum of the absolute differences, 0 unless a counter lies.
 
 use crate::{DropReason, Drops};
@@ -177,31 +177,30 @@ pub struct SourceStats {
     pub received: u64,
     /// Packets written to files.
     pub written: u64,
+    /// Packets in a buffer on the way to the file; 0 after the end.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queued: u64,
     /// Packets dropped on the way to the file.
     pub drops: Drops,
-    /// `|received − written − drops|`.
+    /// `|received − written − queued − drops|`.
     pub unaccounted: u64,
 }
 
 impl SourceStats {
     /// A source's line, with its balance.
-    pub fn new(name: String, received: u64, written: u64, drops: Drops) -> Self {
-        let unaccounted = received.abs_diff(written + drops.total());
-        SourceStats { name, received, written, drops, unaccounted }
+    pub fn new(name: String, received: u64, written: u64, queued: u64, drops: Drops) -> Self {
+        let unaccounted = received.abs_diff(written + queued + drops.total());
+        SourceStats { name, received, written, queued, drops, unaccounted }
     }
 }
 
 impl fmt::Display for SourceStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "source {}: received {}, written {}, {}, {} unaccounted",
-            self.name,
-            self.received,
-            self.written,
-            Dropped(&self.drops),
-            self.unaccounted
-        )
+        write!(f, "source {}: received {}, written {}, ", self.name, self.received, self.written)?;
+        if self.queued > 0 {
+            write!(f, "queued {}, ", self.queued)?;
+        }
+        write!(f, "{}, {} unaccounted", Dropped(&self.drops), self.unaccounted)
     }
 }
 
@@ -242,7 +241,7 @@ mod tests {
     fn lines_balance_and_end_alike() {
         let tap = TapStats::new("eth0".into(), 10, 3, 5, drops(DropReason::KernelRing, 2));
         let target = TargetStats::new("null:".into(), 5, 4, 0, Drops::default());
-        let source = SourceStats::new("eth0".into(), 7, 6, drops(DropReason::DiskFull, 1));
+        let source = SourceStats::new("eth0".into(), 7, 6, 0, drops(DropReason::DiskFull, 1));
         let stats = Stats::new(vec![tap], vec![source], vec![target]);
         assert_eq!(stats.unaccounted, 1);
         assert_eq!(
@@ -264,7 +263,7 @@ mod tests {
     fn json_has_the_contract_s_names() {
         let stats = Stats::new(
             vec![TapStats::new("eth0".into(), 1, 0, 1, Drops::default())],
-            vec![SourceStats::new("eth0".into(), 1, 1, Drops::default())],
+            vec![SourceStats::new("eth0".into(), 1, 1, 0, Drops::default())],
             vec![TargetStats::new("null:".into(), 1, 1, 0, Drops::default())],
         );
         assert_eq!(

@@ -18,7 +18,10 @@ pub fn parse_size(text: &str) -> Result<u64, Error> {
         "MiB" => 1 << 20,
         "GiB" => 1 << 30,
         _ => {
-            return Err(size_error(text, "write bytes, or a number with kB, MB, GB, KiB, MiB, GiB"));
+            return Err(size_error(
+                text,
+                "write bytes, or a number with kB, MB, GB, KiB, MiB, GiB",
+            ));
         }
     };
     scaled("size", text, number, factor)

@@ -4,4 +4,4 @@ mod source;
 mod writer;
 
 pub use source::FileSource;
-pub use writer::{FileFormat, FileWriter, Origin};
+pub use writer::{FileFormat, FileWriter, Origin, OriginCounters, reason};

@@ -25,6 +25,8 @@ pub struct FileSource {
     /// The file's interfaces, by their place in the file.
     ids: Vec<InterfaceId>,
     pool: Pool,
+    /// The reader stands at a record that was not delivered yet.
+    ahead: bool,
     stopped: bool,
 }
 
@@ -55,14 +57,18 @@ impl FileSource {
         stream: Box<dyn Read + Send>,
         interfaces: &Interfaces,
     ) -> Result<FileSource, Error> {
-        let reader = Reader::new(stream)
+        let mut reader = Reader::new(stream)
             .map_err(|source| Error::File { path: name.into(), source: Box::new(source) })?;
+        // Reading ahead to the first packet makes the interfaces known. What fails here fails again
+        // when the packets are asked for.
+        let ahead = reader.advance().unwrap_or(false);
         let mut source = FileSource {
             path: name.into(),
             reader,
             interfaces: interfaces.clone(),
             ids: Vec::new(),
             pool: Pool::new(CHUNKS, CHUNK_BYTES),
+            ahead,
             stopped: false,
         };
         source.take_interfaces();
@@ -72,6 +78,11 @@ impl FileSource {
     /// The interfaces that the file has named so far.
     pub fn interface_ids(&self) -> &[InterfaceId] {
         &self.ids
+    }
+
+    fn advance(&mut self) -> Result<bool, Error> {
+        let advanced = self.reader.advance();
+        advanced.map_err(|e| Error::File { path: self.path.clone(), source: Box::new(e) })
     }
 
     /// Takes over the interfaces that the file has named since the last call.
@@ -88,21 +99,19 @@ impl Source for FileSource {
             return Ok(Arrival::End);
         }
         while batch.room() > 0 {
-            let failed = |source| Error::File { path: self.path.clone(), source: Box::new(source) };
-            let Some(record) = self.reader.next().map_err(failed)? else {
+            if !std::mem::take(&mut self.ahead) && !self.advance()? {
                 if let Some(warning) = self.reader.warning() {
                     tracing::warn!("{}: {warning}", self.path);
                 }
                 self.stopped = true;
                 return Ok(Arrival::End);
-            };
+            }
+            self.take_interfaces();
+            let record = self.reader.record().expect("advance has said that there is one");
             // The pool is bounded; a record larger than it likes is rare and bounded by the reader.
             let data = self.pool.copy(record.data).unwrap_or_else(|| Data::copy_of(record.data));
             let Record { interface, ts_ns, origlen, direction, .. } = record;
             let place = interface as usize;
-            if place >= self.ids.len() {
-                self.take_interfaces();
-            }
             let meta = Meta {
                 ts_ns,
                 origlen,

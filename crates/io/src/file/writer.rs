@@ -48,7 +48,24 @@ struct Written {
     origin: Origin,
     first_ns: u64,
     last_ns: u64,
-    counters: SinkCounters,
+    packets: OriginCounters,
+}
+
+/// The packets of one origin: how many came, and what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OriginCounters {
+    /// Packets that came.
+    pub received: u64,
+    /// What became of them.
+    pub counters: SinkCounters,
+}
+
+impl OriginCounters {
+    /// Adds the packets of another file.
+    pub fn merge(&mut self, other: &OriginCounters) {
+        self.received += other.received;
+        self.counters.merge(&other.counters);
+    }
 }
 
 /// A capture file that is being written.
@@ -82,7 +99,7 @@ impl Written {
     fn took(&mut self, ts_ns: u64) {
         self.first_ns = self.first_ns.min(ts_ns);
         self.last_ns = self.last_ns.max(ts_ns);
-        self.counters.held += 1;
+        self.packets.counters.held += 1;
     }
 }
 
@@ -155,11 +172,12 @@ impl FileWriter {
     /// Takes a packet. It is held until the buffer is written; what fails is counted.
     pub fn write(&mut self, packet: &Packet) {
         let place = self.place_of((packet.meta.interface, packet.meta.outer));
+        self.written[place].packets.received += 1;
         match self.encode(place, packet) {
             Ok(()) => self.written[place].took(packet.meta.ts_ns),
             Err(error) => {
                 self.report(&error);
-                self.written[place].counters.drops.add(DropReason::WriteError);
+                self.written[place].packets.counters.drops.add(DropReason::WriteError);
             }
         }
         if self.buffer().len() >= BUFFER_BYTES {
@@ -170,7 +188,8 @@ impl FileWriter {
     /// Brings what is held into the file.
     pub fn flush(&mut self) {
         let result = self.write_buffer();
-        for Written { counters, .. } in &mut self.written {
+        for written in &mut self.written {
+            let counters = &mut written.packets.counters;
             let held = std::mem::take(&mut counters.held);
             match &result {
                 Ok(()) => counters.sent += held,
@@ -209,8 +228,8 @@ impl FileWriter {
     }
 
     /// What became of the packets, by origin.
-    pub fn counters(&self) -> impl Iterator<Item = (Origin, &SinkCounters)> {
-        self.written.iter().map(|written| (written.origin, &written.counters))
+    pub fn counters(&self) -> impl Iterator<Item = (Origin, &OriginCounters)> {
+        self.written.iter().map(|written| (written.origin, &written.packets))
     }
 
     /// The times of the earliest and of the latest packet taken, nanoseconds since 1970.
@@ -287,8 +306,8 @@ impl FileWriter {
             Encoder::Pcap(Some(_)) => {}
         }
         self.description_bytes = self.buffer().len();
-        let counters = SinkCounters::default();
-        self.written.push(Written { origin, first_ns: u64::MAX, last_ns: 0, counters });
+        let packets = OriginCounters::default();
+        self.written.push(Written { origin, first_ns: u64::MAX, last_ns: 0, packets });
         self.written.len() - 1
     }
 
@@ -352,7 +371,7 @@ fn section() -> SectionInfo {
 }
 
 fn statistics(written: &Written, upstream: Option<&Upstream>, alone: bool) -> Statistics {
-    let any = written.counters.sent > 0;
+    let any = written.packets.counters.sent > 0;
     let upstream_alone = upstream.filter(|_| alone);
     Statistics {
         start_ns: any.then_some(written.first_ns),
@@ -362,7 +381,7 @@ fn statistics(written: &Written, upstream: Option<&Upstream>, alone: bool) -> St
         filter_accepted: upstream_alone.map(|u| u.matched),
         os_drop: upstream
             .map(|u| u.drops.get(DropReason::KernelRing) + u.drops.get(DropReason::KernelSocket)),
-        delivered: Some(written.counters.sent),
+        delivered: Some(written.packets.counters.sent),
         comment: (!alone && upstream.is_some()).then(|| {
             "the drops of the operating system are those of all interfaces together".into()
         }),
@@ -373,7 +392,8 @@ fn refused(why: &'static str) -> capfile::Error {
     capfile::Error::Io { action: "write", offset: 0, source: io::Error::other(why) }
 }
 
-fn reason(error: &io::Error) -> DropReason {
+/// The reason under which the packets of a failed write are counted.
+pub fn reason(error: &io::Error) -> DropReason {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => DropReason::DiskFull,
         _ => DropReason::WriteError,
@@ -431,7 +451,8 @@ mod tests {
 
     fn total(writer: &FileWriter) -> SinkCounters {
         writer.counters().fold(SinkCounters::default(), |mut sum, (_, counters)| {
-            sum.merge(counters);
+            assert_eq!(counters.received, counters.counters.taken());
+            sum.merge(&counters.counters);
             sum
         })
     }

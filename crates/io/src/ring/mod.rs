@@ -162,9 +162,10 @@ impl RingSource {
                 csum_start: csum_start as u16,
                 csum_offset: frame.vnet.csum_offset,
             };
-            match Plan::new(self.link_type, &frame.data, &gso) {
-                Ok(plan) => return self.cut(&frame, &plan, &meta, batch),
-                Err(_) => meta.gso = Some(gso),
+            // A frame that the ring cut short has lost segments: it stays as it is.
+            match whole.then(|| Plan::new(self.link_type, &frame.data, &gso)) {
+                Some(Ok(plan)) => return self.cut(&frame, &plan, &meta, batch),
+                _ => meta.gso = Some(gso),
             }
         } else if whole && frame.vnet.flags & NEEDS_CSUM != 0 {
             // Fails only where the header's offsets lie beyond the frame: then the frame stays as
