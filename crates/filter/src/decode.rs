@@ -49,6 +49,7 @@ pub(crate) enum Op {
     LshX,
     RshX,
     Jump(u16),
+    JumpBack(u16),
     JeqK {
         k: u32,
         t: u16,
@@ -210,7 +211,7 @@ fn arithmetic_x(code: u16) -> Op {
 }
 
 fn jump(at: usize, i: &Instruction) -> Op {
-    let (k, t, f) = (i.k, target(at, u32::from(i.jt)), target(at, u32::from(i.jf)));
+    let (k, t, f) = (i.k, target(at, i32::from(i.jt)), target(at, i32::from(i.jf)));
     match (i.code & 0xf0, i.code & op::X != 0) {
         (op::JEQ, false) => Op::JeqK { k, t, f },
         (op::JGT, false) => Op::JgtK { k, t, f },
@@ -220,12 +221,15 @@ fn jump(at: usize, i: &Instruction) -> Op {
         (op::JGT, true) => Op::JgtX { t, f },
         (op::JGE, true) => Op::JgeX { t, f },
         (op::JSET, true) => Op::JsetX { t, f },
-        _ => Op::Jump(target(at, k)),
+        _ => match (k.cast_signed(), target(at, k.cast_signed())) {
+            (..0, t) => Op::JumpBack(t),
+            (_, t) => Op::Jump(t),
+        },
     }
 }
 
-fn target(at: usize, skip: u32) -> u16 {
-    u16::try_from(at as u64 + 1 + u64::from(skip))
+fn target(at: usize, skip: i32) -> u16 {
+    u16::try_from(at as i64 + 1 + i64::from(skip))
         .expect("verified: a target is inside the program, which is shorter than 2^16")
 }
 

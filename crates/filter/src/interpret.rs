@@ -3,7 +3,8 @@
 //! Semantics are those of libpcap's `bpf_filter`, which `tcpdump -r` runs: loads are big endian, a
 //! load past the bytes present returns 0 (no match) and so does a division by an X of 0, all
 //! arithmetic is unsigned modulo 2³², X + k of an indexed load does not wrap, a shift by an X of 32
-//! or more gives 0. The kernel's negative offsets (`SKF_AD_OFF`) mean nothing here: past the end.
+//! or more gives 0. A program that jumps back more often than the frame has bytes returns 0, where
+//! libpcap would not end. The kernel's negative offsets (`SKF_AD_OFF`) mean nothing here: past the end.
 
 use crate::decode::Op;
 
@@ -19,7 +20,10 @@ fn steps(ops: &[Op], frame: &[u8], origlen: u32) -> Option<u32> {
     let mut x = 0u32;
     let mut scratch = [0u32; 16];
     let mut at = 0usize;
-    // Ends: every target lies ahead of its jump and the last operation returns (verified).
+    // A turn of `protochain` moves X on by 8 bytes or more, so its loads reach the end long before.
+    let mut turns = frame.len();
+    // Ends: the last operation returns, and every target but those of counted turns lies ahead of
+    // its jump (verified).
     loop {
         let op = ops[at];
         at += 1;
@@ -63,6 +67,10 @@ fn steps(ops: &[Op], frame: &[u8], origlen: u32) -> Option<u32> {
             Op::LshX => a = a.checked_shl(x).unwrap_or(0),
             Op::RshX => a = a.checked_shr(x).unwrap_or(0),
             Op::Jump(t) => at = usize::from(t),
+            Op::JumpBack(t) => {
+                turns = turns.checked_sub(1)?;
+                at = usize::from(t);
+            }
             Op::JeqK { k, t, f } => at = choose(a == k, t, f),
             Op::JgtK { k, t, f } => at = choose(a > k, t, f),
             Op::JgeK { k, t, f } => at = choose(a >= k, t, f),
@@ -271,6 +279,25 @@ mod tests {
                 assert_eq!(program.run(&[], 0), if taken { 1 } else { 2 }, "code {code:#x}");
             }
         }
+    }
+
+    #[test]
+    fn turns_are_bounded_by_the_frame() {
+        // Adds 1 for each turn, and leaves after three; or never.
+        let turning = |last_turn| {
+            Program::new(vec![
+                Instruction::new(0x04, 0, 0, 1),            // add #1
+                Instruction::new(0x15, 1, 0, last_turn),    // jeq #last_turn jt 3 jf 2
+                Instruction::new(0x05, 0, 0, u32::MAX - 2), // ja 0
+                RET_A,
+            ])
+            .unwrap()
+        };
+        assert_eq!(turning(3).run(&FRAME, 8), 3);
+        assert_eq!(turning(9).run(&FRAME, 8), 9);
+        assert_eq!(turning(10).run(&FRAME, 8), 0);
+        assert_eq!(turning(2).run(&[], 8), 0);
+        assert!(!turning(3).fits_kernel());
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Capture filters: the program form and its interpreter.
 //!
 //! A filter, in whatever language it was written, becomes a [`Program`]: classic BPF that was
-//! verified, so that running it cannot loop, panic or read outside the frame. One program, several
-//! places to run it: here over bytes in memory, later in the kernel.
+//! verified, so that running it ends, and never panics or reads outside the frame. One program,
+//! several places to run it: here over bytes in memory, later in the kernel.
 //!
 //! **The verdict** of a program over a frame is a number: 0 means no match, any other value a
 //! match. A program compiled from an expression returns a snap length there, which says nothing

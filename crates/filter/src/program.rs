@@ -6,8 +6,8 @@ use crate::{Decimal, Error, Instruction, KERNEL_INSTRUCTIONS_MAX, interpret, op}
 
 /// A verified classic BPF program.
 ///
-/// Every jump goes forward and lands inside, every path ends in a return, so running it takes at
-/// most as many steps as it has instructions. Immutable; share it between threads by reference.
+/// Every jump lands inside, every path ends in a return, and only plain jumps go back, at most once
+/// for each byte of the frame; so running it ends. Immutable; share it between threads by reference.
 ///
 /// `Display` prints the listing of `tcpdump -d`, [`Self::decimal`] that of `tcpdump -ddd`.
 #[derive(Debug, Clone)]
@@ -57,11 +57,13 @@ impl Program {
         &self.instructions
     }
 
-    /// Whether the kernel takes a program of this length (`SO_ATTACH_FILTER`, `BPF_MAXINSNS`).
+    /// Whether the kernel may take it (`SO_ATTACH_FILTER`): short enough, and never jumps back.
     ///
     /// It may still refuse one that reads a scratch word before writing it.
     pub fn fits_kernel(&self) -> bool {
+        let goes_back = |i: &Instruction| i.code == op::JMP | op::JA && i.k.cast_signed() < 0;
         self.instructions.len() <= KERNEL_INSTRUCTIONS_MAX
+            && !self.instructions.iter().any(goes_back)
     }
 
     /// The decimal listing that `tcpdump -ddd` prints.

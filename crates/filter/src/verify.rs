@@ -1,10 +1,11 @@
 //! The verifier: what must hold before a program may run.
 //!
 //! As the kernel's `bpf_check_classic` (`net/core/filter.c`) and libpcap's `bpf_validate`: known
-//! instructions, jumps forward and inside, a return at the end, scratch words that exist, no
-//! constant division by zero, no constant shift of 32 or more. Two differences from the kernel: a
-//! program may be longer, since programs of long expressions run in user space too, and a scratch
-//! word may be read before it is written, since ours start as 0.
+//! instructions, jumps inside, a return at the end, scratch words that exist, no constant division
+//! by zero, no constant shift of 32 or more. Three differences from the kernel, since programs of
+//! expressions run in user space too: a program may be longer; a scratch word may be read before
+//! it is written, since ours start as 0; and a plain jump (`ja`) may go back, as it does in the
+//! programs of `protochain`, because the interpreter bounds the turns.
 
 use crate::{Instruction, op};
 
@@ -40,15 +41,15 @@ pub enum Error {
         /// The code.
         code: u16,
     },
-    /// A jump behind the last instruction.
+    /// A jump behind the last instruction or before the first.
     #[error(
-        "bpf: instruction {at}: jump to {target}, the program ends at {last}; shorten the jump"
+        "bpf: instruction {at}: jump to {target}, the program goes from 0 to {last}; shorten the jump"
     )]
     JumpOutside {
         /// Position.
         at: usize,
         /// Position it would go to.
-        target: u64,
+        target: i64,
         /// Position of the last instruction.
         last: usize,
     },
@@ -110,8 +111,8 @@ fn instruction(at: usize, last: usize, i: &Instruction) -> Result<(), Error> {
             op::LSH | op::RSH if i.k >= 32 => Err(Error::ShiftOutside { at, bits: i.k }),
             _ => Ok(()),
         },
-        op::JMP if i.code & 0xf0 == op::JA => jump(at, last, i.k),
-        op::JMP => jump(at, last, u32::from(i.jt)).and(jump(at, last, u32::from(i.jf))),
+        op::JMP if i.code & 0xf0 == op::JA => jump(at, last, i.k.cast_signed()),
+        op::JMP => jump(at, last, i32::from(i.jt)).and(jump(at, last, i32::from(i.jf))),
         _ => Ok(()),
     }
 }
@@ -120,9 +121,13 @@ fn scratch(at: usize, word: u32) -> Result<(), Error> {
     if word < SCRATCH_WORDS { Ok(()) } else { Err(Error::ScratchOutside { at, word }) }
 }
 
-fn jump(at: usize, last: usize, skip: u32) -> Result<(), Error> {
-    let target = at as u64 + 1 + u64::from(skip);
-    if target <= last as u64 { Ok(()) } else { Err(Error::JumpOutside { at, target, last }) }
+fn jump(at: usize, last: usize, skip: i32) -> Result<(), Error> {
+    let target = at as i64 + 1 + i64::from(skip);
+    if (0..=last as i64).contains(&target) {
+        Ok(())
+    } else {
+        Err(Error::JumpOutside { at, target, last })
+    }
 }
 
 /// Whether a code is one of the 49 of classic BPF, bit for bit.
@@ -175,9 +180,10 @@ mod tests {
         }
         assert_eq!(check(0x05, 9, 9, 1), Ok(()));
         assert_eq!(check(0x05, 0, 0, 2), Err(outside));
-        // A jump of −1 in two's complement is a jump far ahead, not back.
-        let far = Error::JumpOutside { at: 0, target: 0x1_0000_0000, last: 2 };
-        assert_eq!(check(0x05, 0, 0, u32::MAX), Err(far));
+        // A plain jump is signed: −1 is itself, −2 from here is before the first.
+        assert_eq!(check(0x05, 0, 0, u32::MAX), Ok(()));
+        let before = Error::JumpOutside { at: 0, target: -1, last: 2 };
+        assert_eq!(check(0x05, 0, 0, u32::MAX - 1), Err(before));
     }
 
     #[test]

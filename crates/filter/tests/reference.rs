@@ -5,10 +5,10 @@ use proptest::prelude::*;
 
 /// Runs instructions one by one, straight from their bits, counting steps.
 ///
-/// Returns the verdict and the steps taken; more steps than instructions would be a loop.
+/// Returns the verdict and the steps taken, which the turns that a frame allows bound.
 fn reference(program: &[Instruction], frame: &[u8], origlen: u32) -> (u32, usize) {
     let (mut a, mut x, mut scratch) = (0u32, 0u32, [0u32; 16]);
-    let mut at = 0usize;
+    let (mut at, mut turns) = (0usize, 0);
     let load = |start: u64, bytes: u64| -> Option<u32> {
         if start + bytes > frame.len() as u64 {
             return None;
@@ -57,7 +57,11 @@ fn reference(program: &[Instruction], frame: &[u8], origlen: u32) -> (u32, usize
             0x84 => a = (-i64::from(a)) as u32,
             0x07 => x = a,
             0x87 => a = x,
-            0x05 => at += k as usize,
+            0x05 if k >> 31 == 1 && turns == frame.len() => return (0, step),
+            0x05 => {
+                turns += usize::try_from(k >> 31).unwrap_or(0);
+                at = at.wrapping_add_signed(k as i32 as isize);
+            }
             0x15 | 0x1d => compare(a == operand),
             0x25 | 0x2d => compare(a > operand),
             0x35 | 0x3d => compare(a >= operand),
@@ -94,15 +98,16 @@ fn instructions() -> impl Strategy<Value = Vec<Instruction>> {
                 let code = CODES[pick % CODES.len()];
                 let code = if code & 7 == 6 && pick >= CODES.len() { 0x28 } else { code };
                 let room = (last - at - 1).min(8) + 1;
-                let near = |n: u32| n % u32::try_from(room).unwrap();
+                let near = |n: u32| n % room as u32;
                 let k = match code {
                     0x60 | 0x61 | 0x02 | 0x03 => k % 16,
                     0x34 | 0x94 => k.max(1),
                     0x64 | 0x74 => k % 32,
+                    0x05 if jf % 4 == 0 => (k % (at as u32 + 1) + 1).wrapping_neg(),
                     0x05 => near(k),
                     _ => k,
                 };
-                let jump = |n: u8| u8::try_from(near(u32::from(n))).unwrap();
+                let jump = |n: u8| near(u32::from(n)) as u8;
                 Instruction::new(code, jump(jt), jump(jf), k)
             })
             .collect();
@@ -124,7 +129,7 @@ proptest! {
         program in instructions(), frame in frame(), origlen in any::<u32>(),
     ) {
         let (verdict, steps) = reference(&program, &frame, origlen);
-        prop_assert!(steps <= program.len());
+        prop_assert!(steps <= program.len() * (frame.len() + 1));
         let compiled = Program::new(program).unwrap();
         prop_assert_eq!(compiled.run(&frame, origlen), verdict, "{}", compiled);
     }

@@ -11,6 +11,7 @@ mod error;
 mod fault;
 pub mod file;
 mod interface;
+pub mod libpcap;
 pub mod memory;
 pub mod netns;
 mod packet;

@@ -44,7 +44,10 @@ pub(super) fn locate(
         words[first(words.len(), |n| !is_sound(n)) - 1].clone()
     } else {
         let is_same = |n| message_of(beginning(n)).is_some_and(|m| m == message);
-        words[first(words.len(), is_same) - 1].clone()
+        let n = first(words.len(), is_same);
+        // A closing bracket completes what is wrong; the word before it is what is.
+        let closes = n > 1 && matches!(&expression[words[n - 1].clone()], "]" | ")");
+        words[n - 1 - usize::from(closes)].clone()
     }
 }
 

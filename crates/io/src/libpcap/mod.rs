@@ -4,7 +4,8 @@
 //! runs everything else. Expressions mean what they mean to `tcpdump -r FILE`: the program is made
 //! for a file's link type and snap length, with the netmask 0 that tcpdump passes for files (it
 //! matters to `ip broadcast` alone), and never for a live interface, whose programs read tags and
-//! directions out of the kernel's metadata.
+//! directions out of the kernel's metadata. Files of link type NULL are taken to be of this host's
+//! byte order.
 
 mod column;
 mod sys;
@@ -13,7 +14,7 @@ mod token;
 use filter::Program;
 use std::ffi::CString;
 use std::fmt;
-use sys::Libpcap;
+use sys::{FILE_HEADER_LEN, Libpcap};
 use wire::LinkType;
 
 /// Bytes an expression may have. libpcap's compiler takes time that grows with the square.
@@ -72,19 +73,28 @@ pub fn compile(
     })?;
     let run = |text: &str, optimize| {
         let text = CString::new(text).expect("a NUL was refused above");
-        libpcap.compile(&text, dlt(link_type), snaplen.cast_signed(), optimize, 0)
+        libpcap.compile(&text, file_header(link_type, snaplen), optimize, 0)
     };
     let optimize = expression.len() <= OPTIMIZED_BYTES_MAX;
     let message = match run(expression, optimize) {
-        Ok(code) => return program(code, link_type).map_err(|(word, reason, mend)| {
-            let byte = token::tokens(expression)
-                .into_iter()
-                .find(|range| word.contains(&&expression[range.clone()]))
-                .map_or(0, |range| range.start);
-            at(byte, &reason, mend)
-        }),
+        Ok(code) => {
+            return Program::new(code).map_err(|e| CompileError {
+                expression: expression.to_owned(),
+                column: None,
+                reason: format!("libpcap made no valid program: {e}"),
+                mend: "shorten the expression".to_owned(),
+            });
+        }
         Err(message) => message,
     };
+    if message.contains("data link type") {
+        return Err(CompileError {
+            expression: expression.to_owned(),
+            column: None,
+            reason: message,
+            mend: format!("libpcap has no expressions for {link_type}; leave the filter out"),
+        });
+    }
     // Only the optimiser sees that nothing can match; all else is quicker to find without it.
     let optimize = optimize && message.contains("rejects all");
     let range = column::locate(expression, &message, |text| run(text, optimize).err());
@@ -136,8 +146,7 @@ impl fmt::Display for CompileError {
                 let skip = if self.expression.chars().nth(SHOWN_MAX).is_none() { 0 } else { skip };
                 // One line, so that the mark stands below its character.
                 let shown = self.expression.chars().skip(skip).take(SHOWN_MAX);
-                let shown: String =
-                    shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+                let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
                 write!(f, "  {shown}\n  {:>1$}", '^', column - skip)?;
             }
             None => write!(f, "bad filter expression: {}", self.reason)?,
@@ -148,28 +157,11 @@ impl fmt::Display for CompileError {
 
 impl std::error::Error for CompileError {}
 
-/// Turns libpcap's code into a program; the error is the words to blame, the reason, the mend.
-fn program(
-    code: Vec<filter::Instruction>,
-    link_type: LinkType,
-) -> Result<Program, (&'static [&'static str], String, String)> {
-    use filter::op;
-    // For a handle that is no file, libpcap takes these from the kernel's metadata; bytes in
-    // memory have none, and tcpdump -r refuses them too.
-    let reads_metadata = |i: &filter::Instruction| {
-        i.code & 0x07 == op::LD && i.code & 0xe0 == op::ABS && i.k >= 0xffff_f000
-    };
-    if code.iter().any(reads_metadata) {
-        return Err((
-            &["inbound", "outbound", "ifindex"],
-            format!("the direction or interface is not in the bytes of a frame ({link_type})"),
-            "leave it out of the expression, and choose by --direction".to_owned(),
-        ));
-    }
-    Program::new(code).map_err(|e| (&[][..], e.to_string(), String::new()))
-}
-
 fn explain(message: &str, word: &str) -> (String, String) {
+    if message.contains("inbound/outbound") {
+        let mend = "leave it out of the expression, and choose by --direction";
+        return (message.to_owned(), mend.to_owned());
+    }
     if !column::is_syntax_error(message) {
         let mend = token::nearest_keyword(word).map(|k| format!("did you mean `{k}`?"));
         return (message.to_owned(), mend.unwrap_or_default());
@@ -183,19 +175,15 @@ fn explain(message: &str, word: &str) -> (String, String) {
     ("syntax error".to_owned(), mend)
 }
 
-/// libpcap's own number (`DLT_…`) of a link type as files write it (`LINKTYPE_…`), on Linux.
-///
-/// They differ only where the BSDs once disagreed (`pcap-common.c`).
-fn dlt(link_type: LinkType) -> i32 {
-    match link_type.0 {
-        100 => 11, // ATM_RFC1483
-        101 => 12, // RAW
-        102 => 15, // SLIP_BSDOS
-        103 => 16, // PPP_BSDOS
-        106 => 19, // ATM_CLIP
-        246 => 18, // PFSYNC
-        n => i32::from(n),
-    }
+/// The header of a pcap file of this host's byte order, without packets.
+fn file_header(link_type: LinkType, snaplen: u32) -> [u8; FILE_HEADER_LEN] {
+    let mut header = [0; FILE_HEADER_LEN];
+    header[..4].copy_from_slice(&0xa1b2_c3d4_u32.to_ne_bytes());
+    header[4..6].copy_from_slice(&2u16.to_ne_bytes());
+    header[6..8].copy_from_slice(&4u16.to_ne_bytes());
+    header[16..20].copy_from_slice(&snaplen.to_ne_bytes());
+    header[20..].copy_from_slice(&u32::from(link_type.0).to_ne_bytes());
+    header
 }
 
 #[cfg(test)]

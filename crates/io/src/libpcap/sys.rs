@@ -16,7 +16,7 @@ struct BpfProgram {
     instructions: *mut Instruction,
 }
 
-type OpenDead = unsafe extern "C" fn(c_int, c_int) -> *mut c_void;
+type OpenFile = unsafe extern "C" fn(*mut libc::FILE, *mut c_char) -> *mut c_void;
 type Compile =
     unsafe extern "C" fn(*mut c_void, *mut BpfProgram, *const c_char, c_int, c_uint) -> c_int;
 type FreeCode = unsafe extern "C" fn(*mut BpfProgram);
@@ -26,7 +26,7 @@ type LibVersion = unsafe extern "C" fn() -> *const c_char;
 
 /// The loaded library. Compiling takes the lock: before 1.8 its compiler kept state in globals.
 pub(super) struct Libpcap {
-    open_dead: OpenDead,
+    open_file: OpenFile,
     compile: Compile,
     free_code: FreeCode,
     close: Close,
@@ -35,6 +35,11 @@ pub(super) struct Libpcap {
     compiling: Mutex<()>,
     _library: Library,
 }
+
+/// Bytes of a pcap file's header.
+pub(super) const FILE_HEADER_LEN: usize = 24;
+/// `PCAP_ERRBUF_SIZE`.
+const ERRBUF_LEN: usize = 256;
 
 /// Names of the library: Debian's, the upstream one, and a development link.
 const NAMES: [&str; 3] = ["libpcap.so.0.8", "libpcap.so.1", "libpcap.so"];
@@ -67,7 +72,7 @@ impl Libpcap {
         // stay valid because the library is kept in the same value and never closed before it.
         unsafe {
             Ok(Libpcap {
-                open_dead: *library.get::<OpenDead>(b"pcap_open_dead\0")?,
+                open_file: *library.get::<OpenFile>(b"pcap_fopen_offline\0")?,
                 compile: *library.get::<Compile>(b"pcap_compile\0")?,
                 free_code: *library.get::<FreeCode>(b"pcap_freecode\0")?,
                 close: *library.get::<Close>(b"pcap_close\0")?,
@@ -86,22 +91,37 @@ impl Libpcap {
         text.to_string_lossy().into_owned()
     }
 
-    /// Compiles one expression; the error is libpcap's message. May block on a name lookup.
+    /// Compiles one expression for a file; the error is libpcap's message. May block on a name
+    /// lookup.
     ///
-    /// `dlt` is libpcap's own link type number, `netmask` is in network byte order.
+    /// `header` is the file's: a handle made any other way (`pcap_open_dead`) compiles as for a
+    /// live interface, with this host's address families and the kernel's metadata. `netmask` is
+    /// in network byte order.
     pub(super) fn compile(
         &self,
         expression: &CStr,
-        dlt: c_int,
-        snaplen: c_int,
+        mut header: [u8; FILE_HEADER_LEN],
         optimize: bool,
         netmask: u32,
     ) -> Result<Vec<Instruction>, String> {
         let _compiling = self.compiling.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: takes two numbers, returns a handle of ours or null.
-        let handle = unsafe { (self.open_dead)(dlt, snaplen) };
+        // SAFETY: the buffer is writable and lives to the end of this call, the stream is closed
+        // before; the mode is a NUL-terminated string.
+        let file =
+            unsafe { libc::fmemopen(header.as_mut_ptr().cast(), FILE_HEADER_LEN, c"rb".as_ptr()) };
+        if file.is_null() {
+            return Err(std::io::Error::last_os_error().to_string());
+        }
+        let mut reason = [0 as c_char; ERRBUF_LEN];
+        // SAFETY: the stream is open, the buffer has the size that libpcap asks for. A handle that
+        // comes back owns the stream.
+        let handle = unsafe { (self.open_file)(file, reason.as_mut_ptr()) };
         if handle.is_null() {
-            return Err("out of memory".to_owned());
+            // SAFETY: without a handle the stream is still ours, and not used again.
+            unsafe { libc::fclose(file) };
+            // SAFETY: libpcap ends its message in NUL within the buffer, which began as zeros.
+            let reason = unsafe { CStr::from_ptr(reason.as_ptr()) };
+            return Err(reason.to_string_lossy().into_owned());
         }
         let mut program = BpfProgram { len: 0, instructions: std::ptr::null_mut() };
         // SAFETY: the handle is open, the program is writable, the expression ends in NUL and is
@@ -130,7 +150,7 @@ impl Libpcap {
             unsafe { (self.free_code)(&raw mut program) };
             Ok(code)
         };
-        // SAFETY: the handle is open and not used again.
+        // SAFETY: the handle is open and not used again; this closes the stream too.
         unsafe { (self.close)(handle) };
         result
     }
@@ -149,6 +169,6 @@ mod tests {
     #[test]
     fn a_library_without_the_calls_is_an_error() {
         let e = Libpcap::load(&["libc.so.6"]).err().unwrap();
-        assert!(e.contains("pcap_open_dead"), "{e}");
+        assert!(e.contains("pcap_fopen_offline"), "{e}");
     }
 }

@@ -26,7 +26,8 @@ pub(super) fn tokens(expression: &str) -> Vec<Range<usize>> {
                 .find(|c: char| c.is_ascii_whitespace() || "!()".contains(c))
                 .unwrap_or(rest.len()),
             '<' | '>' | '=' | '!' | '&' | '|'
-                if ["<=", ">=", "==", "!=", "<<", ">>", "&&", "||"].contains(&rest.get(..2).unwrap_or("")) =>
+                if ["<=", ">=", "==", "!=", "<<", ">>", "&&", "||"]
+                    .contains(&rest.get(..2).unwrap_or("")) =>
             {
                 2
             }
@@ -68,11 +69,52 @@ pub(super) fn nearest_keyword(word: &str) -> Option<&'static str> {
 
 /// Keywords of pcap-filter(7) that people type; the first of equally near ones wins.
 const KEYWORDS: [&str; 46] = [
-    "and", "or", "not", "host", "port", "net", "src", "dst", "tcp", "udp", "icmp", "icmp6", "ip",
-    "ip6", "arp", "rarp", "ether", "proto", "portrange", "vlan", "mpls", "broadcast", "multicast",
-    "greater", "less", "len", "mask", "gateway", "sctp", "esp", "ah", "igmp", "pim", "vrrp",
-    "pppoes", "pppoed", "geneve", "protochain", "link", "wlan", "inbound", "outbound", "stp",
-    "llc", "fddi", "carp",
+    "and",
+    "or",
+    "not",
+    "host",
+    "port",
+    "net",
+    "src",
+    "dst",
+    "tcp",
+    "udp",
+    "icmp",
+    "icmp6",
+    "ip",
+    "ip6",
+    "arp",
+    "rarp",
+    "ether",
+    "proto",
+    "portrange",
+    "vlan",
+    "mpls",
+    "broadcast",
+    "multicast",
+    "greater",
+    "less",
+    "len",
+    "mask",
+    "gateway",
+    "sctp",
+    "esp",
+    "ah",
+    "igmp",
+    "pim",
+    "vrrp",
+    "pppoes",
+    "pppoed",
+    "geneve",
+    "protochain",
+    "link",
+    "wlan",
+    "inbound",
+    "outbound",
+    "stp",
+    "llc",
+    "fddi",
+    "carp",
 ];
 
 /// Edits (insert, delete, replace, swap of neighbours) from one word to another.
@@ -106,13 +148,16 @@ mod tests {
         assert_eq!(words("tcp port 80"), ["tcp", "port", "80"]);
         assert_eq!(words(" not(ip)"), ["not", "(", "ip", ")"]);
         assert_eq!(words("ip[2:2]>=0x10"), ["ip", "[", "2", ":", "2", "]", ">=", "0x10"]);
-        assert_eq!(words("tcp[tcpflags]&tcp-syn!=0"), [
-            "tcp", "[", "tcpflags", "]", "&", "tcp-syn", "!=", "0"
-        ]);
+        assert_eq!(
+            words("tcp[tcpflags]&tcp-syn!=0"),
+            ["tcp", "[", "tcpflags", "]", "&", "tcp-syn", "!=", "0"]
+        );
         assert_eq!(words("ip6 net 2001:db8::/32"), ["ip6", "net", "2001:db8::", "/", "32"]);
         assert_eq!(words("ether host 00:11:22:33:44:55"), ["ether", "host", "00:11:22:33:44:55"]);
-        assert_eq!(words("ip proto \\tcp&&!arp"), ["ip", "proto", "\\tcp&&"]
-            .into_iter().chain(["!", "arp"]).collect::<Vec<_>>());
+        assert_eq!(
+            words("ip proto \\tcp&&!arp"),
+            ["ip", "proto", "\\tcp&&"].into_iter().chain(["!", "arp"]).collect::<Vec<_>>()
+        );
         assert_eq!(words("é ip"), ["é", "ip"]);
         assert_eq!(words("len-"), ["len", "-"]);
         assert_eq!(words(" \t\n"), Vec::<&str>::new());
