@@ -6,6 +6,10 @@
 //! matters to `ip broadcast` alone), and never for a live interface, whose programs read tags and
 //! directions out of the kernel's metadata. Files of link type NULL are taken to be of this host's
 //! byte order.
+//!
+//! One difference from tcpdump: libpcap (1.10.3) makes programs for `geneve or not udp`, and others
+//! that offer another way past `geneve`, which read scratch words that they never wrote. tcpdump
+//! finds there what the packet before left behind; here they are 0 for every packet.
 
 mod column;
 mod sys;
