@@ -115,7 +115,13 @@ impl Running {
         let received = self.tap.inputs[place].source.receive(&mut self.batch);
         let some = !self.batch.is_empty();
         self.delivered[place] += self.batch.len() as u64;
-        self.process();
+        let beyond = self.process();
+        if self.tap.inputs[place].source.is_live() {
+            self.drops.add_many(DropReason::Stopped, beyond);
+        } else {
+            // Nobody asked for what follows in a file: it was read ahead, not seen.
+            self.delivered[place] -= beyond;
+        }
         match received {
             Ok(Arrival::End) => self.ended[place] = true,
             Ok(Arrival::Packets | Arrival::Idle) => {}
@@ -127,15 +133,17 @@ impl Running {
         some
     }
 
-    /// Filter, slice, steer: the batch is empty afterwards, and each of its packets counted.
-    fn process(&mut self) {
+    /// Filter, slice, steer: the batch is empty afterwards, and each of its packets counted, but
+    /// for those beyond the tap's limit, whose number is returned.
+    fn process(&mut self) -> u64 {
         self.matched_positions.clear();
         let tap = &mut self.tap;
         let left = tap.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.matched));
+        let mut beyond = 0;
         let packets = self.batch.packets_mut();
         for (position, packet) in packets.iter_mut().enumerate() {
             if self.matched_positions.len() as u64 == left {
-                self.drops.add(DropReason::Stopped);
+                beyond += 1;
             } else if tap.own.contains(packet) {
                 self.drops.add(DropReason::OwnTunnel);
             } else if !tap.filter.keeps(packet) {
@@ -156,6 +164,7 @@ impl Running {
             group.steer(self.batch.packets(), &self.matched_positions);
         }
         self.batch.clear();
+        beyond
     }
 
     /// Whether all that was asked for is done, or nobody takes packets any more.

@@ -1,3 +1,35 @@
-//! The tapline command.
+//! The tapline command: arguments in, text out, exit codes.
+//!
+//! Exit: 0 done (also by `-c`, SIGINT, SIGTERM), 1 could not, 2 usage, 3 packets lost with
+//! `--fail-on-drop`. Human text goes to standard error, data to standard output.
 
-fn main() {}
+mod capture;
+mod cli;
+mod failure;
+mod mirror;
+mod print;
+mod receive;
+mod session;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    session::log_to_stderr(&cli.verbosity);
+    let result = match cli.command {
+        Command::Capture(options) => capture::run(options, &cli.verbosity),
+        Command::Mirror(options) => mirror::run(options, &cli.verbosity),
+        Command::Receive(options) => receive::run(options, &cli.verbosity),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if let Some(message) = failure.message() {
+                eprintln!("tapline: {message}");
+            }
+            failure.exit_code()
+        }
+    }
+}

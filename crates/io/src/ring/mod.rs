@@ -132,6 +132,11 @@ impl RingSource {
         self.loopback
     }
 
+    /// Its place in the table of interfaces.
+    pub fn interface_id(&self) -> InterfaceId {
+        self.interface
+    }
+
     /// What the frames begin with.
     pub fn link_type(&self) -> LinkType {
         self.link_type

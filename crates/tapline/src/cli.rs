@@ -1,0 +1,285 @@
+//! The command line: one declaration, from which help comes too.
+
+use api::{DirectionChoice, Endpoint, Group, Oversize};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// A virtual network TAP: copies traffic at a NIC, carries it over IP, records it, and never loses
+/// a packet without saying so.
+#[derive(Debug, Parser)]
+#[command(name = "tapline", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Verbosity {
+    /// Say only what went wrong: no start line, no ledger
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture packets of an interface or a file: print them, or write them to a file
+    Capture(Capture),
+    /// Copy packets of an interface or a file to one or more targets
+    Mirror(Mirror),
+    /// Take packets out of tunnels and record them
+    Receive(Receive),
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read"])))]
+pub struct Capture {
+    /// Interface to capture on
+    #[arg(short, long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Capture file to read, pcap or pcapng; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub read: Option<PathBuf>,
+    /// Write packets to a file instead of printing them: pcapng, or pcap if its name ends in .pcap;
+    /// - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Keep the first N bytes of each packet; 0 keeps all. The original length is recorded
+    #[arg(short, long, value_name = "N", default_value_t = 0)]
+    pub snapshot_length: u32,
+    /// Stop after N packets
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    #[command(flatten)]
+    pub rotation: Rotation,
+    /// Write each packet at once rather than when a buffer is full
+    #[arg(short = 'U', long)]
+    pub packet_buffered: bool,
+    /// Which packets: received, sent, or both
+    #[arg(short = 'Q', long, value_parser = direction, value_name = "both|in|out", default_value = "both")]
+    pub direction: DirectionChoice,
+    /// Do not have the interface take frames for other hosts
+    #[arg(short = 'p', long)]
+    pub no_promiscuous_mode: bool,
+    /// Size of the kernel's ring; a bare number means KiB
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = "64MiB")]
+    pub buffer_size: u64,
+    /// Names are never looked up; taken for those whose fingers type it
+    #[arg(short = 'n', action = ArgAction::Count, hide = true)]
+    pub numeric: u8,
+    #[command(flatten)]
+    pub report: Report,
+    /// How packets are printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    /// pcap-filter expression: which packets to keep
+    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    pub expression: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read"])))]
+pub struct Mirror {
+    /// Interface to tap; may be given more than once
+    #[arg(short, long, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// Capture file to send, as fast as the targets take it; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub read: Option<PathBuf>,
+    /// Where to: vxlan://HOST[:PORT]?vni=N, pcap:PATH, null:. Each --to gets every packet; endpoints
+    /// joined by commas share them by flow
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", required = true)]
+    pub to: Vec<Group>,
+    /// Which packets: received, sent, or both
+    #[arg(short = 'Q', long, value_parser = direction, value_name = "both|in|out", default_value = "both")]
+    pub direction: DirectionChoice,
+    /// Send the first N bytes of each packet; 0 sends all
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = mirror_snapshot)]
+    pub snapshot_length: u32,
+    /// What copies the packets: the kernel, or a ring read by this process
+    #[arg(long, value_enum, default_value_t)]
+    pub datapath: Datapath,
+    /// What becomes of packets too large for the path once they are encapsulated
+    #[arg(long, value_parser = oversize, value_name = "fragment|drop", default_value = "fragment")]
+    pub oversize: Oversize,
+    /// Have the interface take frames for other hosts too
+    #[arg(long)]
+    pub promiscuous: bool,
+    /// Size of the kernel's ring; a bare number means KiB
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = "64MiB")]
+    pub buffer_size: u64,
+    #[command(flatten)]
+    pub report: Report,
+    /// pcap-filter expression: which packets to mirror
+    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    pub expression: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("place").required(true).args(["write", "archive"])))]
+pub struct Receive {
+    /// Where to listen: vxlan://ADDRESS[:PORT][?vni=N]; without vni every VNI is taken
+    #[arg(long, value_name = "ENDPOINT", required = true, value_parser = Endpoint::listener)]
+    pub listen: Vec<Endpoint>,
+    /// Write all packets to one series of files; - is standard output
+    #[arg(short, long, value_name = "FILE")]
+    pub write: Option<PathBuf>,
+    /// Write a series of segments for each VNI and sender below this folder. They are closed at
+    /// 100 MB and after 60 s unless -C and -G say otherwise
+    #[arg(long, value_name = "DIR")]
+    pub archive: Option<PathBuf>,
+    #[command(flatten)]
+    pub rotation: Rotation,
+    /// Write each packet at once rather than when a buffer is full
+    #[arg(short = 'U', long)]
+    pub packet_buffered: bool,
+    /// Size of each socket's receive buffer; a bare number means KiB
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = "64MiB")]
+    pub buffer_size: u64,
+    #[command(flatten)]
+    pub report: Report,
+}
+
+/// When a file is closed and the next one begun: whichever comes first.
+#[derive(Debug, Args)]
+pub struct Rotation {
+    /// Begin a new file after SIZE: millions of bytes, or a number with kB, MB, GB, KiB, MiB, GiB
+    #[arg(short = 'C', long, value_name = "SIZE", value_parser = api::parse_size_tcpdump)]
+    pub file_size: Option<u64>,
+    /// Begin a new file after SEC seconds (or 250ms, 5m, 1h); % fields of strftime in the name are
+    /// filled in, in UTC
+    #[arg(short = 'G', long, value_name = "SEC", value_parser = api::parse_duration)]
+    pub rotate_seconds: Option<Duration>,
+    /// With -C: keep N files, the oldest replaced. With -G: end after N files
+    #[arg(short = 'W', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub file_count: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct Report {
+    /// Write the ledger as JSON at the end, and on SIGUSR1
+    #[arg(long, value_name = "FILE")]
+    pub stats_json: Option<PathBuf>,
+    /// Exit with 3 if any packet was dropped
+    #[arg(long)]
+    pub fail_on_drop: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Format {
+    /// One line a packet
+    #[default]
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Datapath {
+    /// The best that can carry the tap
+    #[default]
+    Auto,
+    /// A ring read by this process
+    Ring,
+    /// The kernel itself
+    Kernel,
+}
+
+fn direction(text: &str) -> Result<DirectionChoice, String> {
+    match text {
+        "both" | "inout" => Ok(DirectionChoice::Both),
+        "in" => Ok(DirectionChoice::In),
+        "out" => Ok(DirectionChoice::Out),
+        _ => Err("write both, in or out".into()),
+    }
+}
+
+fn oversize(text: &str) -> Result<Oversize, String> {
+    match text {
+        "fragment" => Ok(Oversize::Fragment),
+        "drop" => Ok(Oversize::Drop),
+        "cut" => Err("`cut` needs a tunnel that carries the original length, which this version \
+                      does not speak yet; write fragment or drop"
+            .into()),
+        _ => Err("write fragment or drop".into()),
+    }
+}
+
+/// A slice must leave the Ethernet header that the far end reads.
+fn mirror_snapshot(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Ok(0),
+        Ok(bytes @ 14..) => Ok(bytes),
+        _ => Err("write 0 for all, or 14 or more: the Ethernet header must be left".into()),
+    }
+}
+
+/// tcpdump's `-B`: KiB, or a size with a unit.
+fn kib(text: &str) -> Result<u64, api::Error> {
+    let bytes = match text.parse::<u64>() {
+        Ok(_) => api::parse_size(&format!("{text}KiB"))?,
+        Err(_) => api::parse_size(text)?,
+    };
+    let range = 64 << 10..=4 << 30;
+    match range.contains(&bytes) {
+        true => Ok(bytes),
+        false => Err(api::Error::Unit {
+            what: "size",
+            text: text.into(),
+            reason: "a buffer has 64KiB to 4GiB".into(),
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    fn refused(arguments: &str) -> String {
+        let words = std::iter::once("tapline").chain(arguments.split(' '));
+        let error = Cli::try_parse_from(words).unwrap_err();
+        assert_eq!(error.exit_code(), 2, "{arguments}");
+        error.to_string()
+    }
+
+    #[test]
+    fn the_declaration_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contract_s_forms_are_understood() {
+        for arguments in [
+            "capture -i eth0 -w x.pcapng -s 200 -c 10 -C 1 -G 60 -W 3 -U tcp port 80",
+            "capture -r - --format json",
+            "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
+            "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
+            "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
+            "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
+            "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
+        ] {
+            let words = std::iter::once("tapline").chain(arguments.split(' '));
+            Cli::try_parse_from(words).unwrap();
+        }
+    }
+
+    #[test]
+    fn mistakes_say_the_mend() {
+        assert!(refused("capture").contains("--interface"));
+        assert!(refused("mirror -i eth0").contains("--to"));
+        assert!(refused("mirror -i eth0 --to vxlan://h").contains("vni=N"));
+        assert!(refused("mirror -i eth0 --to null: -s 13").contains("14 or more"));
+        assert!(refused("mirror -i eth0 --to null: --oversize cut").contains("fragment or drop"));
+        assert!(refused("receive --listen vxlan://0.0.0.0").contains("--archive"));
+        assert!(refused("receive --listen null: -w x").contains("listen"));
+        assert!(refused("capture -i e -B 1").contains("64KiB"));
+        assert!(refused("capture -i e -c 0").contains("0"));
+        assert!(refused("capture -i e -Q sideways").contains("both, in or out"));
+    }
+}

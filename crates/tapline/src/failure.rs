@@ -1,0 +1,45 @@
+//! Why a command did not do what was asked, as an exit code.
+
+use std::process::ExitCode;
+
+/// What ended a command.
+#[derive(Debug)]
+pub enum Failure {
+    /// It could not do it.
+    CouldNot(String),
+    /// What was asked for has no meaning.
+    Usage(String),
+    /// Packets were lost, and the user wants to be told so by the exit code.
+    Lost,
+}
+
+impl Failure {
+    /// What to print, if the ledger does not say it already.
+    pub fn message(&self) -> Option<&str> {
+        match self {
+            Failure::CouldNot(message) | Failure::Usage(message) => Some(message),
+            Failure::Lost => None,
+        }
+    }
+
+    /// The exit code of the contract.
+    pub fn exit_code(&self) -> ExitCode {
+        match self {
+            Failure::CouldNot(_) => ExitCode::from(1),
+            Failure::Usage(_) => ExitCode::from(2),
+            Failure::Lost => ExitCode::from(3),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Failure {
+        Failure::CouldNot(error.to_string())
+    }
+}
+
+impl From<api::Error> for Failure {
+    fn from(error: api::Error) -> Failure {
+        Failure::CouldNot(error.to_string())
+    }
+}

@@ -1,0 +1,113 @@
+//! `tapline mirror`: packets of an interface or a file, to tunnels and files.
+
+use crate::capture::{Opened, ledger};
+use crate::cli::{Datapath, Mirror, Verbosity};
+use crate::failure::Failure;
+use crate::session;
+use api::{Endpoint, Group, Oversize};
+use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use io::memory::NullSink;
+use io::ring::RingOptions;
+use io::tunnel::TunnelSink;
+use io::{InterfaceId, Interfaces, Sink};
+use pipeline::{OwnTunnels, Tap, Target, TargetGroup};
+use std::net::SocketAddr;
+use std::path::Path;
+
+pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
+    if options.datapath == Datapath::Kernel {
+        return Err(Failure::CouldNot(
+            "the kernel datapath is not there yet; use --datapath ring or auto".into(),
+        ));
+    }
+    if options.interface.len() > 1 && writes_a_file(&options.to) {
+        return Err(Failure::Usage(
+            "two interfaces cannot write one file; run one mirror for each, or use a tunnel".into(),
+        ));
+    }
+    let interfaces = Interfaces::default();
+    let mut taps = Vec::new();
+    for opened in sources(&options, &interfaces)? {
+        let remotes = remotes(&options.to)?;
+        let groups = options
+            .to
+            .iter()
+            .map(|group| open_group(group, options.oversize, &interfaces, opened.first))
+            .collect::<Result<Vec<_>, Failure>>()?;
+        session::announce(verbosity, &opened.announcement);
+        taps.push(Tap {
+            name: opened.input.name.clone(),
+            own: OwnTunnels::new(remotes.clone(), opened.is_loopback),
+            filter: opened.filter(&options.expression)?,
+            inputs: vec![opened.input],
+            snaplen: (options.snapshot_length > 0).then_some(options.snapshot_length as usize),
+            limit: None,
+            needs_flow_hash: !remotes.is_empty(),
+            groups,
+        });
+    }
+    session::run(taps, ledger, &options.report, verbosity)
+}
+
+fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Failure> {
+    if let Some(path) = &options.read {
+        return Ok(vec![Opened::file(path, options.direction, interfaces)?]);
+    }
+    let open = |name: &String| {
+        let ring = RingOptions {
+            interface: name.clone(),
+            promiscuous: options.promiscuous,
+            ring_bytes: options.buffer_size as usize,
+            snaplen: options.snapshot_length,
+        };
+        Opened::interface(&ring, options.direction, interfaces)
+    };
+    options.interface.iter().map(open).collect()
+}
+
+fn writes_a_file(groups: &[Group]) -> bool {
+    groups.iter().flat_map(|Group(members)| members).any(|m| matches!(m, Endpoint::Pcap { .. }))
+}
+
+/// The addresses of the tunnels' far ends.
+fn remotes(groups: &[Group]) -> Result<Vec<SocketAddr>, Failure> {
+    let members = groups.iter().flat_map(|Group(members)| members);
+    let tunnels = members.filter(|member| matches!(member, Endpoint::Vxlan { .. }));
+    tunnels.map(|member| Ok(member.resolve()?)).collect()
+}
+
+fn open_group(
+    Group(members): &Group,
+    oversize: Oversize,
+    interfaces: &Interfaces,
+    first: Option<InterfaceId>,
+) -> Result<TargetGroup, Failure> {
+    let mut targets = Vec::new();
+    for member in members {
+        let sink: Box<dyn Sink> = match member {
+            Endpoint::Vxlan { vni, .. } => {
+                let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
+                Box::new(TunnelSink::open(member.resolve()?, vni, oversize)?)
+            }
+            Endpoint::Pcap { path } => Box::new(file(path, interfaces, first)?),
+            Endpoint::Null => Box::new(NullSink::default()),
+        };
+        targets.push(Target::new(member.canonical(), sink));
+    }
+    let weights: Vec<u16> = members.iter().map(Endpoint::weight).collect();
+    Ok(TargetGroup::new(targets, &weights))
+}
+
+fn file(
+    path: &Path,
+    interfaces: &Interfaces,
+    first: Option<InterfaceId>,
+) -> Result<Recorder, Failure> {
+    let options = RecorderOptions {
+        layout: Layout::File(path.into()),
+        rotation: Rotation::default(),
+        unbuffered: false,
+        first,
+    };
+    Ok(Recorder::new(options, interfaces)?)
+}

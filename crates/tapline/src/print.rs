@@ -1,0 +1,216 @@
+//! Packets as text: one line a packet, or one JSON object a line.
+
+use crate::cli::Format;
+use io::{Direction, Error, Interfaces, Packet, Selection, Sink, SinkCounters, Upstream};
+use jiff::Timestamp;
+use serde::Serialize;
+use std::fmt::Write as _;
+use std::io::{StdoutLock, Write};
+use wire::walk::{TransportKind, Walk, ethertype};
+
+/// A sink that prints packets on standard output.
+pub struct Printer {
+    format: Format,
+    interfaces: Interfaces,
+    line: String,
+    counters: SinkCounters,
+    closed: bool,
+}
+
+impl Printer {
+    pub fn new(format: Format, interfaces: &Interfaces) -> Printer {
+        Printer {
+            format,
+            interfaces: interfaces.clone(),
+            line: String::new(),
+            counters: SinkCounters::default(),
+            closed: false,
+        }
+    }
+
+    fn print(&mut self, packet: &Packet, out: &mut StdoutLock<'_>) -> std::io::Result<()> {
+        let interface = self.interfaces.get(packet.meta.interface);
+        let summary = Summary::of(packet, interface.name.as_deref());
+        self.line.clear();
+        match self.format {
+            Format::Text => summary.to_text(&mut self.line),
+            Format::Json => self.line = serde_json::to_string(&summary)?,
+        }
+        self.line.push('\n');
+        out.write_all(self.line.as_bytes())
+    }
+}
+
+impl Sink for Printer {
+    fn send(&mut self, packets: Selection<'_>) -> usize {
+        let mut out = std::io::stdout().lock();
+        for (position, packet) in packets.iter().enumerate() {
+            if self.closed || self.print(packet, &mut out).is_err() {
+                self.closed = true;
+                return position;
+            }
+            self.counters.sent += 1;
+        }
+        self.closed |= out.flush().is_err();
+        packets.len()
+    }
+
+    fn counters(&self) -> SinkCounters {
+        self.counters
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    fn tick(&mut self, _now_ns: u64) {}
+
+    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// What is printed of a packet. The JSON object has these fields; what is not there is left out.
+#[derive(Serialize)]
+struct Summary {
+    /// UTC, RFC 3339 with nanoseconds.
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    direction: Option<&'static str>,
+    caplen: usize,
+    origlen: u32,
+    link_type: u16,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    vlan: Vec<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ethertype: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    protocol: Option<u8>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    src_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dst_port: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tcp_flags: Option<String>,
+    /// What the frame carries, in a few words.
+    info: String,
+}
+
+impl Summary {
+    fn of(packet: &Packet, interface: Option<&str>) -> Summary {
+        let frame = &*packet.data;
+        let walk = Walk::new(packet.meta.link_type, frame);
+        let tuple = walk.five_tuple(frame);
+        let ports = tuple.as_ref().and_then(|tuple| tuple.ports);
+        Summary {
+            time: time(packet.meta.ts_ns),
+            interface: interface.map(str::to_string),
+            direction: match packet.meta.direction {
+                Direction::In => Some("in"),
+                Direction::Out => Some("out"),
+                Direction::Unknown => None,
+            },
+            caplen: packet.caplen(),
+            origlen: packet.meta.origlen,
+            link_type: packet.meta.link_type.0,
+            vlan: walk.vlans().iter().map(|tag| tag.vid()).collect(),
+            ethertype: walk.ethertype,
+            src: tuple.as_ref().map(|tuple| tuple.src.to_string()),
+            dst: tuple.as_ref().map(|tuple| tuple.dst.to_string()),
+            protocol: tuple.as_ref().map(|tuple| tuple.protocol),
+            src_port: ports.map(|(src, _)| src),
+            dst_port: ports.map(|(_, dst)| dst),
+            tcp_flags: tcp_header(&walk, frame).map(|header| flags(header[13])),
+            info: info(&walk, frame),
+        }
+    }
+
+    fn to_text(&self, line: &mut String) {
+        let mut put = |text: std::fmt::Arguments<'_>| {
+            line.write_fmt(text).expect("writing to a String cannot fail");
+        };
+        put(format_args!("{}", self.time));
+        for word in self.interface.as_deref().into_iter().chain(self.direction) {
+            put(format_args!(" {word}"));
+        }
+        for vid in &self.vlan {
+            put(format_args!(" vlan {vid}"));
+        }
+        if let (Some(src), Some(dst)) = (&self.src, &self.dst) {
+            match (self.src_port, self.dst_port) {
+                (Some(from), Some(to)) => put(format_args!(" {src}.{from} > {dst}.{to}:")),
+                _ => put(format_args!(" {src} > {dst}:")),
+            }
+        }
+        put(format_args!(" {}, length {}", self.info, self.origlen));
+        if self.caplen != self.origlen as usize {
+            put(format_args!(" ({} captured)", self.caplen));
+        }
+    }
+}
+
+fn time(ts_ns: u64) -> String {
+    let time =
+        Timestamp::from_nanosecond(i128::from(ts_ns)).expect("64 bits of nanoseconds end in 2554");
+    format!("{}.{:09}Z", time.strftime("%Y-%m-%dT%H:%M:%S"), ts_ns % 1_000_000_000)
+}
+
+/// The fixed part of a TCP header, if it is there.
+fn tcp_header<'a>(walk: &Walk, frame: &'a [u8]) -> Option<&'a [u8]> {
+    let transport = walk.transport.as_ref().filter(|t| t.kind == TransportKind::Tcp)?;
+    let at = transport.at as usize;
+    frame.get(at..at + 20)
+}
+
+/// What a frame carries, in a few words.
+fn info(walk: &Walk, frame: &[u8]) -> String {
+    if let Some(header) = tcp_header(walk, frame) {
+        let word = |at: usize| {
+            u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+        };
+        let payload = walk.payload(frame).len();
+        return format!(
+            "tcp [{}] seq {} ack {} win {} payload {payload}",
+            flags(header[13]),
+            word(4),
+            word(8),
+            u16::from_be_bytes([header[14], header[15]])
+        );
+    }
+    if let Some(transport) = &walk.transport {
+        let at = transport.at as usize;
+        return match (transport.kind, frame.get(at..at + 2)) {
+            (TransportKind::Tcp, _) => "tcp, cut short".into(),
+            (TransportKind::Udp, _) => format!("udp payload {}", walk.payload(frame).len()),
+            (TransportKind::Icmp, Some(header)) => {
+                format!("icmp type {} code {}", header[0], header[1])
+            }
+            (TransportKind::Icmpv6, Some(header)) => {
+                format!("icmp6 type {} code {}", header[0], header[1])
+            }
+            (TransportKind::Icmp | TransportKind::Icmpv6, None) => "icmp, cut short".into(),
+        };
+    }
+    match &walk.network {
+        Some(network) if walk.is_fragment() => format!("fragment of protocol {}", network.protocol),
+        Some(network) => format!("protocol {}", network.protocol),
+        None => match walk.ethertype {
+            Some(ethertype::ARP) => "arp".into(),
+            Some(number) => format!("ethertype {number:#06x}"),
+            None => format!("{} ({:?})", walk.stop.layer, walk.stop.why),
+        },
+    }
+}
+
+/// tcpdump's letters: S, F, R, P, `.` for ACK, U, E, W.
+fn flags(bits: u8) -> String {
+    let letters =
+        [(2, 'S'), (1, 'F'), (4, 'R'), (8, 'P'), (16, '.'), (32, 'U'), (64, 'E'), (128, 'W')];
+    letters.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, letter)| letter).collect()
+}

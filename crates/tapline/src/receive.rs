@@ -1,0 +1,96 @@
+//! `tapline receive`: packets out of tunnels, into files.
+
+use crate::cli::{Receive, Verbosity};
+use crate::failure::Failure;
+use crate::session;
+use api::{DirectionChoice, Endpoint, SourceStats, Stats, TapStats, TargetStats};
+use archive::{Layout, Recorder, RecorderOptions};
+use io::Interfaces;
+use io::tunnel::{ListenOptions, TunnelSource};
+use pipeline::{CaptureFilter, Input, OwnTunnels, Report, Tap, Target, TargetGroup};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// When an archive's segments are closed unless the user says otherwise.
+const SEGMENT_BYTES: u64 = 100_000_000;
+const SEGMENT_TIME: Duration = Duration::from_secs(60);
+
+pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
+    let interfaces = Interfaces::default();
+    let recorder = Recorder::new(recorder_options(&options)?, &interfaces)?;
+    let mut inputs = Vec::new();
+    for endpoint in &options.listen {
+        let source = open(endpoint, options.buffer_size as usize, &interfaces)?;
+        session::announce(verbosity, &format!("listening on {endpoint}"));
+        inputs.push(Input { name: endpoint.canonical(), source: Box::new(source) });
+    }
+    let target = Target::new("recorder".into(), Box::new(recorder));
+    let tap = Tap {
+        name: "receive".into(),
+        inputs,
+        own: OwnTunnels::default(),
+        filter: CaptureFilter::all(DirectionChoice::Both),
+        snaplen: None,
+        limit: None,
+        needs_flow_hash: false,
+        groups: vec![TargetGroup::new(vec![target], &[1])],
+    };
+    session::run(vec![tap], ledger, &options.report, verbosity)
+}
+
+fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {
+    let mut rotation = options.rotation.to_archive();
+    let layout = match (&options.archive, &options.write) {
+        (Some(archive), _) => {
+            if rotation.files.is_some() {
+                return Err(Failure::Usage("an archive keeps every segment: leave -W out".into()));
+            }
+            rotation.bytes.get_or_insert(SEGMENT_BYTES);
+            rotation.time.get_or_insert(SEGMENT_TIME);
+            Layout::Archive(archive.clone())
+        }
+        (None, Some(path)) => Layout::File(path.clone()),
+        (None, None) => Layout::File(PathBuf::from("-")),
+    };
+    Ok(RecorderOptions { layout, rotation, unbuffered: options.packet_buffered, first: None })
+}
+
+fn open(
+    endpoint: &Endpoint,
+    buffer_bytes: usize,
+    interfaces: &Interfaces,
+) -> Result<TunnelSource, Failure> {
+    let Endpoint::Vxlan { vni, .. } = endpoint else {
+        return Err(Failure::Usage(format!("{endpoint}: one cannot listen on it")));
+    };
+    let options = ListenOptions { local: endpoint.resolve()?, vni: *vni, buffer_bytes };
+    Ok(TunnelSource::open(&options, interfaces)?)
+}
+
+/// The ledger of a receiver: a line for each listener that lost something before it knew the
+/// source, and a line for each source.
+fn ledger(reports: &[Report]) -> Stats {
+    let (mut sources, mut unbalanced) = (Vec::new(), 0);
+    let (mut seen, mut matched) = (0, 0);
+    for report in reports {
+        for input in report.inputs.iter().filter(|input| input.drops.total() > 0) {
+            let lost = input.drops.total();
+            sources.push(SourceStats::new(input.name.clone(), lost, 0, 0, input.drops));
+        }
+        if report.drops.total() > 0 {
+            let lost = report.drops.total();
+            sources.push(SourceStats::new(report.name.clone(), lost, 0, 0, report.drops));
+        }
+        sources.extend(report.sources.iter().cloned());
+        // Between the listeners and the recorder nothing may go astray either.
+        let TapStats { unaccounted, .. } = report.tap();
+        let lost = report.targets.iter().map(|t: &TargetStats| t.unaccounted).sum::<u64>();
+        unbalanced += unaccounted + lost;
+        seen += report.seen();
+        matched += report.matched;
+    }
+    let mut stats = Stats::new(Vec::new(), sources, Vec::new());
+    (stats.seen, stats.filtered, stats.matched) = (Some(seen), Some(0), matched);
+    stats.unaccounted += unbalanced + seen.abs_diff(stats.received);
+    stats
+}
