@@ -1,0 +1,66 @@
+//! Whether a test can run here, and the line that says why not.
+
+use io::netns::Netns;
+use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// Says whether network namespaces can be made; if not, prints `skipped: <test>: <why>`.
+///
+/// # Panics
+/// In CI (`CI=true`) as root: there they must be possible, and no test is skipped unseen.
+pub fn root_or_skip(test: &str) -> bool {
+    static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
+    let refusal = REFUSAL.get_or_init(|| Netns::new().err().map(|e| e.to_string()));
+    let Some(why) = refusal else { return true };
+    assert!(
+        !(in_ci() && rustix::process::geteuid().is_root()),
+        "{test}: no network namespace in CI, although it runs as root: {why}"
+    );
+    skipped(test, why);
+    false
+}
+
+/// Says whether a program is installed; if not, prints `skipped: <test>: <why>`, with the name of
+/// the calling thread, which is the test's.
+///
+/// # Panics
+/// In CI (`CI=true`): it installs all that the tests use.
+pub fn tool_or_skip(program: &str) -> bool {
+    if is_installed(program) {
+        return true;
+    }
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("a test");
+    let why = format!("{program} is not installed (`make prerequisites` installs it)");
+    assert!(!in_ci(), "{test}: {why}, and CI installs everything: see scripts/prerequisites");
+    skipped(test, &why);
+    false
+}
+
+fn in_ci() -> bool {
+    std::env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+fn is_installed(program: &str) -> bool {
+    // Administrators' programs are not on every user's PATH.
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]);
+    folders.map(|folder| folder.join(program)).any(|file| Path::is_file(&file))
+}
+
+/// Writes past the test runner's capture, so that the line is seen though the test passes.
+fn skipped(test: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_by_name() {
+        assert!(is_installed("sh"));
+        assert!(!is_installed("a-program-that-nobody-has"));
+    }
+}
