@@ -1,0 +1,56 @@
+# One command for each thing that is done with a checkout. `make` alone lists them.
+
+CARGO ?= cargo
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
+
+# Where the demo leaves its files, and how long it runs.
+DEMO_DIR ?= $(TARGET_DIR)/demo
+DEMO_SECONDS ?= 15
+export DEMO_DIR DEMO_SECONDS
+
+.DEFAULT_GOAL := help
+.PHONY: help prerequisites build demo test check fmt clippy docs deny bench clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
+		while IFS='	' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
+
+prerequisites: ## Install the outside tools that the demo and the tests use (apt, as root)
+	@scripts/prerequisites demo
+	@scripts/prerequisites test
+
+build: ## Build the release binary
+	@$(CARGO) build --release --package tapline
+
+demo: ## Run the whole scene in network namespaces (root; DEMO_SECONDS, DEMO_DIR)
+	@scripts/prerequisites demo
+	@$(CARGO) build --release --package tapline
+	@$(CARGO) run --release --quiet --package tapline -- demo
+
+# Without root nothing is installed: then the tests run all the same, and each says what it skips.
+# The tidy tests come last, so that the run closes on a line that counts tests.
+test: ## Run all tests (those that need root or an outside tool say when they are skipped)
+	@scripts/prerequisites test || [ "$$(id -u)" != 0 ]
+	@$(CARGO) test --workspace --exclude tidy
+	@$(CARGO) test --workspace --test tidy
+
+check: fmt clippy docs deny test ## Run what CI runs: format, clippy, docs, tests, tidy
+
+fmt:
+	@$(CARGO) fmt --all --check
+
+clippy:
+	@$(CARGO) clippy --workspace --all-targets -- --deny warnings
+
+docs:
+	@RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --workspace --no-deps
+
+# The bans are also a tidy test, so cargo-deny is used where it is, not asked for.
+deny:
+	@! command -v cargo-deny >/dev/null || $(CARGO) deny check bans licenses sources
+
+bench: ## Measure, with a table of results (root; BENCH_ARGS)
+	@$(CARGO) run --release --package bench -- $(BENCH_ARGS)
+
+clean: ## Remove what was built, and the demo's files
+	@$(CARGO) clean
