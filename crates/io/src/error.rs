@@ -46,7 +46,7 @@ impl Error {
     pub(crate) fn system(what: impl Into<String>, source: std::io::Error) -> Error {
         let mend = match source.raw_os_error() {
             Some(libc::EPERM | libc::EACCES) => {
-                "; run as root, or give the binary the right: setcap cap_net_raw,cap_net_admin+ep"
+                "; run it as root, or give it the rights: setcap cap_net_raw,cap_net_admin+ep $(command -v tapline)"
             }
             _ => "",
         };

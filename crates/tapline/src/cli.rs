@@ -34,6 +34,9 @@ pub enum Command {
     Mirror(Mirror),
     /// Take packets out of tunnels and record them
     Receive(Receive),
+    /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
+    /// recorded and checked. DEMO_SECONDS (15) and DEMO_DIR in the environment. Needs root
+    Demo,
 }
 
 #[derive(Debug, Args)]

@@ -5,6 +5,7 @@
 
 mod capture;
 mod cli;
+mod demo;
 mod failure;
 mod mirror;
 mod print;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Command::Capture(options) => capture::run(options, &cli.verbosity),
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
+        Command::Demo => demo::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -9,6 +9,7 @@ use crate::error::Error;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::process::{Command, Output};
+use std::thread::JoinHandle;
 
 /// A network namespace, alive as long as this value or a process inside.
 pub struct Netns {
@@ -49,6 +50,28 @@ impl Netns {
             Ok(result) => result.map_err(|e| Error::system("enter a network namespace", e)),
             Err(panic) => std::panic::resume_unwind(panic),
         }
+    }
+
+    /// Starts a thread of its own inside the namespace.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the system has no thread left. That the namespace cannot be entered
+    /// shows as the thread's panic.
+    ///
+    /// # Panics
+    /// The thread, if the namespace cannot be entered.
+    pub fn spawn<R: Send + 'static>(
+        &self,
+        function: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<JoinHandle<R>, Error> {
+        let what = "start a thread in a network namespace";
+        let file = self.file.try_clone().map_err(|e| Error::system(what, e))?;
+        std::thread::Builder::new()
+            .spawn(move || {
+                sys::enter(&file).expect("a namespace that was made can be entered");
+                function()
+            })
+            .map_err(|e| Error::system(what, e))
     }
 
     /// A command that will run inside. It is killed when the thread that started it ends.
