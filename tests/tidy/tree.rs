@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 /// Folders that hold what was built or fetched, whatever their place in the tree.
 const NOT_SOURCE: [&str; 3] = [".git", "target", "node_modules"];
 
+/// Stands in every build folder that cargo made, whatever its name.
+const BUILD_FOLDER_TAG: &str = "CACHEDIR.TAG";
+
 /// Larger files are data, not text that somebody wrote.
 const TEXT_BYTES_MAX: u64 = 4 << 20;
 
@@ -46,7 +49,8 @@ fn collect(root: &Path, folder: &Path, files: &mut Vec<TextFile>) {
         let path = entry.path();
         let kind = entry.file_type().expect("a folder that opens can be read");
         if kind.is_dir() {
-            if !NOT_SOURCE.iter().any(|name| entry.file_name() == *name) {
+            let is_built = path.join(BUILD_FOLDER_TAG).exists();
+            if !is_built && !NOT_SOURCE.iter().any(|name| entry.file_name() == *name) {
                 collect(root, &path, files);
             }
         } else if kind.is_file() && entry.metadata().is_ok_and(|m| m.len() <= TEXT_BYTES_MAX) {
