@@ -25,16 +25,24 @@
 //! Nothing here outlives the test: the namespaces have no name, and a program is killed when its
 //! [`Running`] is dropped. Everything panics where a test should fail: no error comes back.
 
+mod frames;
 mod generator;
 mod numbers;
 mod running;
+mod scratch;
 mod skip;
+mod tcpdump;
 mod topology;
+mod transfer;
 mod tshark;
 
+pub use frames::{Frame, assert_same_packets, frames_in};
 pub use generator::{Generator, MAGIC, PAYLOAD_BYTES_MIN, Sent};
 pub use numbers::{capture_files, duplicates, missing, numbers_in, reordered};
-pub use running::{Finished, Running, stats, tapline, tapline_path};
-pub use skip::{root_or_skip, tool_or_skip};
+pub use running::{Finished, Running, stats, tapline, tapline_path, wait_until};
+pub use scratch::Scratch;
+pub use skip::{link_or_skip, root_or_skip, tool_or_skip};
+pub use tcpdump::{Tcpdump, wait_until_still};
 pub use topology::{Host, Line, Topology, in_netns};
+pub use transfer::exchange;
 pub use tshark::rows;

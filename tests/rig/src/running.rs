@@ -50,6 +50,18 @@ pub fn stats(path: impl AsRef<Path>) -> api::Stats {
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}\n{text}", path.display()))
 }
 
+/// Waits until something holds, looking every 5 ms.
+///
+/// # Panics
+/// If the time is over first.
+pub fn wait_until(what: &str, timeout: Duration, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + timeout;
+    while !holds() {
+        assert!(Instant::now() < end, "not in {timeout:?}: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 /// A program that was started. Dropped, it is killed.
 pub struct Running {
     name: String,
@@ -141,6 +153,19 @@ impl Running {
         // Not yet waited for, so the id is still this program's, also if it has ended.
         kill_process(Pid::from_child(&self.child), signal)
             .unwrap_or_else(|e| panic!("{signal:?} to {}: {e}", self.name));
+    }
+
+    /// Asks a tapline for its ledger by SIGUSR1, and reads it from its `--stats-json` file.
+    ///
+    /// # Panics
+    /// If the file does not come in time, or is not a ledger.
+    pub fn ledger(&self, path: impl AsRef<Path>, timeout: Duration) -> api::Stats {
+        // There may be none yet.
+        let _ = std::fs::remove_file(&path);
+        self.signal(Signal::USR1);
+        let what = format!("{} writes its ledger", self.name);
+        wait_until(&what, timeout, || path.as_ref().exists());
+        stats(path)
     }
 
     /// Waits until the program ends.

@@ -39,6 +39,17 @@ pub fn tool_or_skip(program: &str) -> bool {
     false
 }
 
+/// Says whether the kernel can make a kind of network interface, in the words of `ip link add`, for
+/// example `type bridge`; if not, prints `skipped: <test>: <why>`. Needs root, so ask
+/// [`root_or_skip`] first. Small kernels lack some, in CI too.
+pub fn link_or_skip(words: &str) -> bool {
+    let made = Netns::new().and_then(|netns| netns.ip(&format!("link add probe {words}")));
+    let Err(why) = made else { return true };
+    let thread = std::thread::current();
+    skipped(thread.name().unwrap_or("a test"), &why.to_string());
+    false
+}
+
 fn in_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| value == "true")
 }
@@ -60,6 +71,15 @@ fn skipped(test: &str, why: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn kinds_of_interfaces_are_probed() {
+        if !root_or_skip("kinds_of_interfaces_are_probed") {
+            return;
+        }
+        assert!(link_or_skip("type veth peer name other"));
+        assert!(!link_or_skip("type nobody-s-kind"));
+    }
 
     #[test]
     fn programs_are_found_by_name() {

@@ -216,6 +216,20 @@ impl Host {
         self.netns.ip(words).unwrap_or_else(|e| panic!("on {}: {e}", self.name))
     }
 
+    /// One of the kernel's counters of an interface: `way` is `rx` or `tx`, `name` for example
+    /// `packets`, `bytes`, `errors`, `dropped`. A veth counts as sent what the other end took, and
+    /// as `dropped` what it did not.
+    ///
+    /// # Panics
+    /// If there is no such interface or counter.
+    pub fn counter(&self, interface: &str, way: &str, name: &str) -> u64 {
+        let text = self.ip(&format!("-s -j link show dev {interface}"));
+        let links: serde_json::Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("ip -j link: {e}\n{text}"));
+        let counter = links[0]["stats64"][way][name].as_u64();
+        counter.unwrap_or_else(|| panic!("no counter {way} {name} in {text}"))
+    }
+
     fn port(&self, neighbour: &str) -> (u8, u8) {
         let port = self.ports.iter().find(|(name, ..)| name == neighbour);
         let (_, link, place) =

@@ -1,0 +1,239 @@
+//! What `capture` writes at a host with all offloads on is what the wire carries, byte for byte.
+//!
+//! ```text
+//! client ─────────── west ═══════════ east ─────────── server
+//!        offloads on      offloads off     offloads on
+//!     capture           tcpdump, the judge              capture
+//! ```
+//! `west` and `east` are bridges, so that frames pass unchanged; the link between them has no
+//! offloads, so that what tcpdump sees there is what a cable would carry.
+
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+use rig::{
+    Frame, Host, Running, Scratch, Tcpdump, Topology, assert_same_packets, exchange, frames_in,
+    link_or_skip, root_or_skip, stats, tool_or_skip, wait_until_still,
+};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(10);
+const BYTES_EACH_WAY: usize = 2 << 20;
+/// The longest frame of a link with an MTU of 1500.
+const FRAME_BYTES_MAX: usize = 1514;
+
+#[test]
+fn tcp_is_captured_as_the_wire_carries_it_at_both_ends() {
+    if !can_run("tcp_is_captured_as_the_wire_carries_it_at_both_ends") {
+        return;
+    }
+    let scene = Scene::new("tcp");
+    let captures = scene.start("tcp port 80");
+    for address in scene.server_addresses() {
+        let (client, server) = (&scene.host("client").netns, &scene.host("server").netns);
+        on_one_cpu(|| exchange(client, server, (address, 80).into(), BYTES_EACH_WAY));
+    }
+    let packets = captures.stop_and_compare();
+    let payload: usize = packets.iter().map(|frame| frame.bytes.len()).sum();
+    assert!(payload > 4 * BYTES_EACH_WAY, "{payload} bytes in all");
+}
+
+#[test]
+fn udp_cut_by_the_kernel_for_its_sender_is_captured_as_the_wire_carries_it() {
+    if !can_run("udp_cut_by_the_kernel_for_its_sender_is_captured_as_the_wire_carries_it") {
+        return;
+    }
+    let scene = Scene::new("udp");
+    let captures = scene.start("udp port 9");
+    let server = scene.host("server");
+    for address in scene.server_addresses() {
+        let to = SocketAddr::from((address, 9));
+        // Somebody must listen, or the packets are answered by ICMP.
+        let _listener = server.netns.run(|| UdpSocket::bind(to)).unwrap().unwrap();
+        on_one_cpu(|| scene.host("client").netns.run(|| send_in_segments(to)).unwrap());
+    }
+    let packets = captures.stop_and_compare();
+    // Of each write of 10,500 bytes: ten of 1000 and one of 500; and the two that are not cut.
+    assert_eq!(packets.len(), 2 * (50 * 11 + 2));
+}
+
+/// Sends writes that the kernel or the NIC cuts into datagrams of 1000 bytes, and two short ones.
+fn send_in_segments(to: SocketAddr) {
+    let any: IpAddr = match to {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
+    socket.connect(to).unwrap();
+    setsockopt(&socket, UdpGsoSegment, &1000).unwrap();
+    let content: Vec<u8> = (0..10_500u32).map(|n| (n ^ (n >> 8)) as u8).collect();
+    for number in 0..50u8 {
+        let mut content = content.clone();
+        content[0] = number;
+        socket.send(&content).unwrap();
+    }
+    socket.send(&content[..1000]).unwrap();
+    socket.send(b"x").unwrap();
+}
+
+/// Runs a function, with the threads that it starts, on one CPU: a veth's packets from two CPUs
+/// overtake each other between the two places where they are captured.
+fn on_one_cpu(function: impl FnOnce() + Send) {
+    let pinned = || {
+        let mut cpus = CpuSet::new();
+        cpus.set(0).unwrap();
+        // Where CPU 0 is not ours the packets' order may differ, and the test then says so.
+        let _ = sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus);
+        function();
+    };
+    std::thread::scope(|scope| scope.spawn(pinned).join().unwrap());
+}
+
+fn can_run(test: &str) -> bool {
+    root_or_skip(test)
+        && tool_or_skip("tcpdump")
+        && tool_or_skip("ethtool")
+        && link_or_skip("type bridge")
+}
+
+struct Scene {
+    net: Topology,
+    scratch: Scratch,
+}
+
+impl Scene {
+    fn new(name: &str) -> Scene {
+        let line = Topology::line(["client", "west", "east", "server"]);
+        let line = line.offloads_off("west", "east").offloads_off("east", "west");
+        let scene = Scene { net: line.build(), scratch: Scratch::new(&format!("wire-{name}")) };
+        for (host, ports) in [("west", ["client", "east"]), ("east", ["west", "server"])] {
+            let host = scene.host(host);
+            host.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0");
+            for port in ports {
+                host.ip(&format!("addr flush dev {port}"));
+                host.ip(&format!("link set {port} master bridge"));
+            }
+            host.ip("link set bridge up");
+        }
+        let ends = [("client", "west", 1), ("server", "east", 2)];
+        for ((host, port, place), (other, other_port, other_place)) in
+            [(ends[0], ends[1]), (ends[1], ends[0])]
+        {
+            let mac = scene.host(other).mac(other_port);
+            let host = scene.host(host);
+            host.ip(&format!("addr flush dev {port}"));
+            for (own, prefix, peer) in
+                [(v4(place), 24, v4(other_place)), (v6(place), 64, v6(other_place))]
+            {
+                let nodad = if own.is_ipv6() { "nodad" } else { "" };
+                host.ip(&format!("addr add {own}/{prefix} dev {port} {nodad}"));
+                host.ip(&format!("neigh replace {peer} lladdr {mac} dev {port} nud permanent"));
+            }
+            scene.join_received_packets(host, port);
+            limit_window(host);
+        }
+        scene
+    }
+
+    fn host(&self, name: &str) -> &Host {
+        self.net.host(name)
+    }
+
+    fn server_addresses(&self) -> [IpAddr; 2] {
+        [v4(2), v6(2)]
+    }
+
+    /// Has the host join received packets (GRO), which a veth does not by itself.
+    fn join_received_packets(&self, host: &Host, port: &str) {
+        let output = host.netns.command("ethtool").args(["-K", port, "gro", "on"]).output();
+        assert!(output.unwrap().status.success(), "ethtool -K {port} gro on");
+    }
+
+    fn start(&self, expression: &str) -> Captures {
+        let path = |name: &str| self.scratch.path(name);
+        let tcpdump = |host: &str, port: &str, name: &str| {
+            Tcpdump::start(self.host(host), port, &path(name), expression)
+        };
+        let tapline = |host: &str, port: &str, name: &str| {
+            let mut command = self.host(host).netns.command(env!("CARGO_BIN_EXE_tapline"));
+            command.args(["capture", "-U", "-i", port, "--stats-json"]);
+            command.arg(path(&format!("{name}.json"))).arg("-w").arg(path(name)).arg(expression);
+            let running = Running::start(&mut command);
+            running.wait_for("listening on", SOON);
+            Tapped { running, path: path(name), stats: path(&format!("{name}.json")) }
+        };
+        Captures {
+            wire: tcpdump("west", "east", "wire.pcap"),
+            inside: [
+                tcpdump("client", "west", "client.pcap"),
+                tcpdump("server", "east", "server.pcap"),
+            ],
+            tapped: [
+                tapline("client", "west", "client.pcapng"),
+                tapline("server", "east", "server.pcapng"),
+            ],
+        }
+    }
+}
+
+fn v4(place: u8) -> IpAddr {
+    Ipv4Addr::new(10, 72, 0, place).into()
+}
+
+fn v6(place: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd72, 0, 0, 0, 0, 0, 0, place.into()).into()
+}
+
+/// Fewer bytes on their way than the queue of a veth holds, so that none is lost behind the judge.
+fn limit_window(host: &Host) {
+    let set = || {
+        for key in ["tcp_rmem", "tcp_wmem"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), "4096 65536 131072").unwrap();
+        }
+    };
+    host.netns.run(set).unwrap();
+}
+
+struct Tapped {
+    running: Running,
+    path: PathBuf,
+    stats: PathBuf,
+}
+
+struct Captures {
+    /// Between the bridges.
+    wire: Tcpdump,
+    /// What the stacks of client and server show.
+    inside: [Tcpdump; 2],
+    tapped: [Tapped; 2],
+}
+
+impl Captures {
+    /// Compares both captures with the wire's, and gives the latter.
+    fn stop_and_compare(self) -> Vec<Frame> {
+        let wire = self.wire.stop();
+        assert!(wire.iter().all(|frame| frame.bytes.len() <= FRAME_BYTES_MAX));
+        let [client, server] = self.inside.map(|tcpdump| {
+            let frames = tcpdump.stop();
+            frames.iter().filter(|frame| frame.bytes.len() > FRAME_BYTES_MAX).count()
+        });
+        eprintln!(
+            "{} packets on the wire; super-packets: client {client}, server {server}",
+            wire.len()
+        );
+        assert!(client > 0, "no super-packets at the client: the test proves nothing");
+        for Tapped { running, path, stats: ledger } in self.tapped {
+            wait_until_still(&path);
+            let finished = running.stop(SOON);
+            assert!(finished.status.success(), "{}", finished.stderr);
+            let ledger = stats(ledger);
+            assert_eq!((ledger.unaccounted, ledger.drops.total()), (0, 0), "{}", finished.stderr);
+            let captured = frames_in(&path);
+            assert_eq!(ledger.written, captured.len() as u64);
+            eprintln!("compare {} with the wire", path.display());
+            assert_same_packets(&captured, &wire);
+        }
+        wire
+    }
+}
