@@ -1,0 +1,124 @@
+//! Measures what tapline costs, beside what its peers cost, and prints one table.
+//!
+//! `make bench`, or `cargo run --release -p bench -- --quick --only capture`. docs/benchmarks.md
+//! says how it is measured.
+
+mod micro;
+mod network;
+mod row;
+mod timing;
+
+use anyhow::Context;
+use clap::Parser;
+use network::{Effort, Stage};
+use row::{Row, Unit};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where files are written to show what the disk costs.
+const MEMORY: &str = "/dev/shm";
+
+/// Measures tapline beside its peers and prints one table. Rows with real packets need root.
+#[derive(Debug, Parser)]
+#[command(name = "bench")]
+struct Options {
+    /// Fewer and shorter runs: for a look, not for a claim
+    #[arg(long)]
+    quick: bool,
+    /// Only benchmarks whose name contains this; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Write the rows as JSON lines too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write capture files below this folder (default: beside the build)
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let wanted = |name: &str| {
+        options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()))
+    };
+    let mut rows = Vec::new();
+    let batch = Duration::from_millis(if options.quick { 2 } else { 20 });
+    for (name, run) in micro::ALL.into_iter().filter(|(name, _)| wanted(name)) {
+        eprintln!("bench: {name}");
+        rows.extend(run(batch)?);
+    }
+    rows.extend(with_packets(&options, wanted)?);
+    print!("{}", row::table(&rows));
+    if let Some(path) = &options.json {
+        let write = || row::json_lines(&rows, std::fs::File::create(path)?);
+        write().with_context(|| format!("write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn with_packets(options: &Options, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
+    let chosen: Vec<_> = network::ALL.into_iter().filter(|(name, _)| wanted(name)).collect();
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    if !rustix::process::geteuid().is_root() {
+        let skipped = |(name, _): (&str, _)| {
+            let why = Some("needs root".into());
+            Row::skipped(name, "", "tapline", Unit::NsPerPacket, why)
+        };
+        return Ok(chosen.into_iter().map(skipped).collect());
+    }
+    let tapline = network::tapline()?;
+    let below = match &options.dir {
+        Some(dir) => dir.clone(),
+        None => std::env::current_exe()?.parent().context("a program has a folder")?.into(),
+    };
+    let folder = Folder::below(&below)?;
+    let memory = (!options.quick).then(|| Folder::below(Path::new(MEMORY)).ok()).flatten();
+    let effort = effort(options.quick);
+    let stage = Stage {
+        tapline: &tapline,
+        folder: &folder.0,
+        memory: memory.as_ref().map(|folder| folder.0.clone()),
+        effort: &effort,
+    };
+    network::pin(network::CORE);
+    let mut rows = Vec::new();
+    for (name, run) in chosen {
+        eprintln!("bench: {name}");
+        rows.extend(run(&stage)?);
+    }
+    Ok(rows)
+}
+
+fn effort(quick: bool) -> Effort {
+    match quick {
+        true => {
+            Effort { packets: 60_000, runs: 1, paces: vec![Some(100_000), None], pace: 100_000 }
+        }
+        false => Effort {
+            packets: 500_000,
+            runs: 3,
+            paces: vec![Some(100_000), Some(200_000), None],
+            pace: 100_000,
+        },
+    }
+}
+
+/// A folder of our own, removed with all in it when dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn below(parent: &Path) -> anyhow::Result<Folder> {
+        let path = parent.join(format!("tapline-bench-{}", std::process::id()));
+        std::fs::create_dir_all(&path).with_context(|| format!("make {}", path.display()))?;
+        Ok(Folder(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // What is left behind is in the build folder or in memory, and named after us.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,79 @@
+//! `capture -w` beside `tcpdump -B 65536 -w`, at the far end of a veth pair.
+
+use super::contest::{Contest, Contestant, Counted};
+use super::generator::Load;
+use super::{Stage, process, to_nobody};
+use crate::micro::SIZES;
+use crate::row::{Row, Unit};
+use rig::Topology;
+use std::path::Path;
+use std::process::Command;
+
+const BENCH: &str = "capture -w";
+const PORT: u16 = 9;
+
+pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
+    let net = Topology::line(["left", "right"]).build();
+    let (left, right) = (net.host("left"), net.host("right"));
+    let to = to_nobody(left, "right", "10.71.0.9", PORT)?;
+    let has_tcpdump = process::is_installed("tcpdump", "--version");
+    let filter = format!("udp port {PORT}");
+
+    let contest = |size: usize, pps: Option<u64>, filter: &str, folder: &Path, more: &str| {
+        let contestant = |subject, command| Contestant {
+            subject,
+            command: Some(command),
+            set_up: Vec::new(),
+            take_down: Vec::new(),
+            to,
+            counted: Counted::File,
+        };
+        let tapline = move |file: &Path| {
+            let mut command: Command = right.netns.command(stage.tapline);
+            command.args(["capture", "-i", "left", "-w"]).arg(file);
+            command.args(filter.split_whitespace());
+            command
+        };
+        let tcpdump = move |file: &Path| {
+            let mut command: Command = right.netns.command("tcpdump");
+            command.args(["-i", "left", "-B", "65536", "-s", "262144", "-n", "-Z", "root", "-w"]);
+            command.arg(file).args(filter.split_whitespace());
+            command
+        };
+        let mut contestants = vec![contestant("tapline", Box::new(tapline) as _)];
+        if has_tcpdump {
+            contestants.push(contestant("tcpdump", Box::new(tcpdump) as _));
+        }
+        let pace = pps.map_or("unpaced".into(), |pps| format!("{} kpps", pps / 1000));
+        let case = format!("{size} B, {pace}{more}");
+        let contest = Contest {
+            bench: BENCH,
+            case: case.clone(),
+            load: Load { frame_bytes: size, pps, count: stage.effort.packets, vni: None },
+            runs: stage.effort.runs,
+            sender: (left, "right"),
+            contestants,
+            with_sender: false,
+            folder,
+        };
+        let mut rows = contest.run()?;
+        if !has_tcpdump {
+            let why = Some("tcpdump is not installed".into());
+            rows.push(Row::skipped(BENCH, &case, "tcpdump", Unit::NsPerPacket, why));
+        }
+        anyhow::Ok(rows)
+    };
+
+    let mut rows = Vec::new();
+    for size in SIZES {
+        for &pps in &stage.effort.paces {
+            rows.extend(contest(size, pps, "", stage.folder, "")?);
+        }
+        let pace = Some(stage.effort.pace);
+        rows.extend(contest(size, pace, &filter, stage.folder, &format!(", `{filter}`"))?);
+        if let Some(memory) = &stage.memory {
+            rows.extend(contest(size, None, "", memory, ", file in memory")?);
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,184 @@
+//! Numbered packets, many a system call, at a set pace.
+//!
+//! The payload is the rig's: magic, number, filler, so that [`rig::numbers_in`] finds the numbers
+//! again. For a tunnel's receiver a VXLAN header and a whole inner frame stand in front of it.
+
+use anyhow::Context;
+use etherparse::PacketBuilder;
+use rustix::io::Errno;
+use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::time::{ClockId, clock_gettime};
+use std::io::IoSlice;
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+/// Ethernet, IPv4 and UDP in front of the generator's payload, bytes.
+pub const HEADERS_BYTES: usize = 14 + 20 + 8;
+/// Packets of one system call, and so of one burst: at 100 kpps one each 320 µs.
+const BURST: usize = 32;
+/// Source ports; each burst has the next one's.
+const FLOWS: usize = 8;
+/// Ahead of its schedule by less than this, the generator spins instead of sleeping.
+const SPIN_MAX: Duration = Duration::from_micros(100);
+/// How often in a row a full device queue may refuse a burst.
+const REFUSALS_MAX: u32 = 100_000;
+
+/// What is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Load {
+    /// Bytes of the frame that is to be captured, without the frame check sequence.
+    pub frame_bytes: usize,
+    /// Packets a second; `None`: as fast as the kernel takes them.
+    pub pps: Option<u64>,
+    /// Packets in all.
+    pub count: u64,
+    /// Put the frame into VXLAN with this id.
+    pub vni: Option<u32>,
+}
+
+/// What was sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Sent {
+    /// Packets that the kernel accepted.
+    pub accepted: u64,
+    /// From before the first to behind the last.
+    pub elapsed: Duration,
+    /// CPU time of the thread inside its system calls: in a veth pair that is the stack, the
+    /// device, and what hangs on the far end up to a socket.
+    pub send_ns: u64,
+}
+
+impl Load {
+    /// The UDP payload of number 0, and where the number stands.
+    fn payload(&self) -> anyhow::Result<(Vec<u8>, usize)> {
+        let numbered_bytes = self.frame_bytes.saturating_sub(HEADERS_BYTES);
+        anyhow::ensure!(
+            numbered_bytes >= rig::PAYLOAD_BYTES_MIN,
+            "a frame of {} B holds no number",
+            self.frame_bytes
+        );
+        let mut numbered = vec![0x5a; numbered_bytes];
+        numbered[..rig::MAGIC.len()].copy_from_slice(&rig::MAGIC);
+        let Some(vni) = self.vni else {
+            return Ok((numbered, rig::MAGIC.len()));
+        };
+        let mut payload = vec![0x08, 0, 0, 0];
+        payload.extend_from_slice(&(vni << 8).to_be_bytes());
+        let frame_at = payload.len();
+        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
+            .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
+            .udp(1024, 9)
+            .write(&mut payload, &numbered)?;
+        // No checksum, as the number changes.
+        payload[frame_at + HEADERS_BYTES - 2..frame_at + HEADERS_BYTES].fill(0);
+        Ok((payload, frame_at + HEADERS_BYTES + rig::MAGIC.len()))
+    }
+
+    /// Sends from the calling thread's network namespace. Each burst follows an absolute schedule:
+    /// who falls behind catches up.
+    ///
+    /// # Errors
+    /// If the kernel refuses a packet for another reason than a full queue.
+    pub fn send(&self, to: SocketAddr) -> anyhow::Result<Sent> {
+        let sockets: Vec<UdpSocket> =
+            (0..FLOWS).map(|_| connected(to)).collect::<Result<_, _>>()?;
+        let (payload, number_at) = self.payload()?;
+        let mut packets = vec![payload; BURST];
+        let (mut next, mut send_ns, mut flow) = (0u64, 0, 0);
+        let start = Instant::now();
+        while next < self.count {
+            let burst = (self.count - next).min(BURST as u64) as usize;
+            for (number, packet) in (next..).zip(&mut packets[..burst]) {
+                packet[number_at..number_at + 8].copy_from_slice(&number.to_be_bytes());
+            }
+            self.wait_for_turn(start, next);
+            let before = thread_ns();
+            send_burst(&sockets[flow], &packets[..burst])
+                .with_context(|| format!("packet {next} to {to}"))?;
+            send_ns += thread_ns() - before;
+            next += burst as u64;
+            flow = (flow + 1) % FLOWS;
+        }
+        Ok(Sent { accepted: next, elapsed: start.elapsed(), send_ns })
+    }
+
+    fn wait_for_turn(&self, start: Instant, number: u64) {
+        let Some(pps) = self.pps else { return };
+        let due_ns = u128::from(number) * 1_000_000_000 / u128::from(pps.max(1));
+        let due = start + Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
+        loop {
+            let ahead = due.saturating_duration_since(Instant::now());
+            match ahead {
+                Duration::ZERO => return,
+                _ if ahead > SPIN_MAX => std::thread::sleep(ahead - SPIN_MAX / 2),
+                _ => std::hint::spin_loop(),
+            }
+        }
+    }
+}
+
+fn connected(to: SocketAddr) -> std::io::Result<UdpSocket> {
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+    socket.connect(to)?;
+    Ok(socket)
+}
+
+/// Sends all packets of a burst; a full queue is offered the rest again.
+fn send_burst(socket: &UdpSocket, packets: &[Vec<u8>]) -> anyhow::Result<()> {
+    let vectors: Vec<[IoSlice<'_>; 1]> = packets.iter().map(|p| [IoSlice::new(p)]).collect();
+    let mut controls: Vec<SendAncillaryBuffer<'_, '_, '_>> =
+        packets.iter().map(|_| SendAncillaryBuffer::default()).collect();
+    let mut messages: Vec<MMsgHdr<'_>> =
+        vectors.iter().zip(&mut controls).map(|(v, c)| MMsgHdr::new(v, c)).collect();
+    let (mut sent, mut refusals) = (0, 0);
+    while sent < messages.len() {
+        match sendmmsg(socket, &mut messages[sent..], SendFlags::empty()) {
+            Ok(count) => sent += count,
+            Err(Errno::INTR) => {}
+            Err(Errno::NOBUFS | Errno::AGAIN) if refusals < REFUSALS_MAX => {
+                refusals += 1;
+                std::thread::yield_now();
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn thread_ns() -> u64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_arrives_once_in_a_frame_of_the_asked_length() {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        for vni in [None, Some(7)] {
+            let load = Load { frame_bytes: 64, pps: Some(20_000), count: 70, vni };
+            let sent = load.send(socket.local_addr().unwrap()).unwrap();
+            assert_eq!(sent.accepted, 70);
+            assert!(sent.elapsed >= Duration::from_millis(3), "{sent:?}");
+            let mut buffer = [0; 200];
+            let mut numbers: Vec<u64> = Vec::new();
+            for _ in 0..70 {
+                let len = socket.recv(&mut buffer).unwrap();
+                let numbered = if vni.is_some() { &buffer[8 + 42..len] } else { &buffer[..len] };
+                assert_eq!((numbered.len(), &numbered[..8]), (22, &rig::MAGIC[..]));
+                numbers.push(u64::from_be_bytes(numbered[8..16].try_into().unwrap()));
+            }
+            assert_eq!(numbers, (0..70).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn a_frame_too_short_for_a_number_is_refused() {
+        let load = Load { frame_bytes: 57, pps: None, count: 1, vni: None };
+        let error = load.send("127.0.0.1:9".parse().unwrap()).unwrap_err();
+        assert_eq!(error.to_string(), "a frame of 57 B holds no number");
+    }
+}

@@ -1,0 +1,62 @@
+//! What needs root: real packets through namespaces of our own.
+
+mod capture;
+mod contest;
+mod generator;
+mod mirror;
+mod process;
+mod receive;
+
+pub use process::{pin, tapline};
+
+use crate::row::Row;
+use rig::Host;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// The core of all but the generator.
+pub const CORE: usize = 1;
+
+/// How much is measured.
+#[derive(Debug, Clone)]
+pub struct Effort {
+    /// Packets of one run.
+    pub packets: u64,
+    /// Runs of each subject in each case.
+    pub runs: usize,
+    /// Paces of `capture`, packets a second; `None`: unpaced.
+    pub paces: Vec<Option<u64>>,
+    /// Pace of the others.
+    pub pace: u64,
+}
+
+/// What the benchmarks stand on.
+pub struct Stage<'a> {
+    /// The binary that is measured.
+    pub tapline: &'a Path,
+    /// Where files are written.
+    pub folder: &'a Path,
+    /// A file system in memory, if there is one.
+    pub memory: Option<PathBuf>,
+    pub effort: &'a Effort,
+}
+
+/// Runs a benchmark.
+type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
+
+/// The benchmarks by name.
+pub const ALL: [(&str, Run); 3] =
+    [("capture -w", capture::run), ("mirror", mirror::run), ("receive -w", receive::run)];
+
+/// Has packets to an address go to a neighbour that is not there. They cross the link, and the far
+/// host, whose MAC it is not, drops them without an answer.
+fn to_nobody(host: &Host, interface: &str, address: &str, port: u16) -> anyhow::Result<SocketAddr> {
+    let mac = "02:71:00:00:ff:09";
+    host.ip(&format!("neigh replace {address} lladdr {mac} dev {interface} nud permanent"));
+    Ok(SocketAddr::new(address.parse()?, port))
+}
+
+/// The words of a command.
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(String::from).collect()
+}
