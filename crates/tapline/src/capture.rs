@@ -43,7 +43,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         }
         None => ("text:-".into(), Box::new(Printer::new(options.format, &interfaces))),
     };
-    session::announce(verbosity, &opened.announcement);
+    let begun = [opened.announcement];
     let tap = Tap {
         name: opened.input.name.clone(),
         inputs: vec![opened.input],
@@ -54,7 +54,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         needs_flow_hash: false,
         groups: vec![TargetGroup::new(vec![Target::new(endpoint, sink)], &[1])],
     };
-    session::run(vec![tap], ledger, &options.report, verbosity)
+    session::run(vec![tap], &begun, ledger, &options.report, verbosity)
 }
 
 /// The ledger of taps: a line each, and a line for each of their targets.

@@ -26,7 +26,7 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         ));
     }
     let interfaces = Interfaces::default();
-    let mut taps = Vec::new();
+    let (mut taps, mut begun) = (Vec::new(), Vec::new());
     for opened in sources(&options, &interfaces)? {
         let remotes = remotes(&options.to)?;
         let groups = options
@@ -34,7 +34,6 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
             .iter()
             .map(|group| open_group(group, options.oversize, &interfaces, opened.first))
             .collect::<Result<Vec<_>, Failure>>()?;
-        session::announce(verbosity, &opened.announcement);
         taps.push(Tap {
             name: opened.input.name.clone(),
             own: OwnTunnels::new(remotes.clone(), opened.is_loopback),
@@ -45,8 +44,9 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
             needs_flow_hash: !remotes.is_empty(),
             groups,
         });
+        begun.push(opened.announcement);
     }
-    session::run(taps, ledger, &options.report, verbosity)
+    session::run(taps, &begun, ledger, &options.report, verbosity)
 }
 
 fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Failure> {

@@ -18,10 +18,10 @@ const SEGMENT_TIME: Duration = Duration::from_secs(60);
 pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
     let recorder = Recorder::new(recorder_options(&options)?, &interfaces)?;
-    let mut inputs = Vec::new();
+    let (mut inputs, mut begun) = (Vec::new(), Vec::new());
     for endpoint in &options.listen {
         let source = open(endpoint, options.buffer_size as usize, &interfaces)?;
-        session::announce(verbosity, &format!("listening on {endpoint}"));
+        begun.push(format!("listening on {endpoint}"));
         inputs.push(Input { name: endpoint.canonical(), source: Box::new(source) });
     }
     let target = Target::new("recorder".into(), Box::new(recorder));
@@ -35,7 +35,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         needs_flow_hash: false,
         groups: vec![TargetGroup::new(vec![target], &[1])],
     };
-    session::run(vec![tap], ledger, &options.report, verbosity)
+    session::run(vec![tap], &begun, ledger, &options.report, verbosity)
 }
 
 fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {

@@ -31,23 +31,21 @@ pub fn log_to_stderr(verbosity: &Verbosity) {
         .init();
 }
 
-/// Says on standard error that a command has begun.
-pub fn announce(verbosity: &Verbosity, what: &str) {
-    if !verbosity.quiet {
-        eprintln!("tapline: {what}");
-    }
-}
-
 /// Runs taps to their end; `ledger` makes the command's ledger of their reports.
 ///
-/// The ledger is printed, and written to `--stats-json` also on SIGUSR1.
+/// `begun` is said on standard error as soon as signals are understood: who waits for it may send
+/// one. The ledger is printed, and written to `--stats-json` also on SIGUSR1.
 pub fn run(
     taps: Vec<Tap>,
+    begun: &[String],
     ledger: impl Fn(&[Report]) -> Stats,
     options: &ReportOptions,
     verbosity: &Verbosity,
 ) -> Result<(), Failure> {
     let (stop, snapshot) = (flag(&[SIGINT, SIGTERM, SIGHUP])?, flag(&[SIGUSR1])?);
+    if !verbosity.quiet {
+        begun.iter().for_each(|what| eprintln!("tapline: {what}"));
+    }
     let workers = taps.into_iter().map(Worker::start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
     while !workers.iter().all(Worker::is_finished) {
