@@ -170,8 +170,8 @@ impl Running {
     /// Whether all that was asked for is done, or nobody takes packets any more.
     fn is_complete(&self) -> bool {
         let full = self.tap.limit.is_some_and(|limit| self.matched >= limit);
-        let mut targets = self.tap.groups.iter().flat_map(TargetGroup::targets);
-        full || targets.any(Target::is_closed)
+        let mut targets = self.tap.groups.iter().flat_map(TargetGroup::targets).peekable();
+        full || (targets.peek().is_some() && targets.all(Target::is_closed))
     }
 
     fn begin_to_stop(&mut self) {
