@@ -1,6 +1,7 @@
 //! One open file of a series, from its creation to the name that it keeps.
 
 use crate::layout::{Layout, Rotation, closed_segment, numbered, open_segment};
+use api::DropReason;
 use io::file::{FileFormat, FileWriter, Origin, OriginCounters};
 use io::{Error, InterfaceId, Interfaces, Packet, Upstream};
 use std::path::{Path, PathBuf};
@@ -51,7 +52,13 @@ impl Segment {
                 let stream = Box::new(std::io::stdout());
                 FileWriter::stream(stream, plan.format, &plan.interfaces, plan.first)?
             }
-            Some(path) => FileWriter::create(path, plan.format, &plan.interfaces, plan.first)?,
+            Some(path) => FileWriter::create(path, plan.format, &plan.interfaces, plan.first)
+                .inspect_err(|_| {
+                    if let Layout::Archive(_) = plan.layout {
+                        // Without room for its header it is no capture, and nobody would close it.
+                        let _ = std::fs::remove_file(path);
+                    }
+                })?,
         };
         let hour = plan.layout.hour(ts_ns);
         let (opened_ns, used_ns, flushed_ns) = (now_ns, now_ns, now_ns);
@@ -111,13 +118,16 @@ impl Segment {
         };
         let target = closed_segment(archive, &self.source, self.id, span);
         let place = target.parent().unwrap_or(archive);
-        std::fs::create_dir_all(place)
+        let moved = std::fs::create_dir_all(place)
             .map_err(|e| system(format!("make the folder {}", place.display()), e))
             .and_then(|()| {
                 std::fs::rename(&path, &target)
                     .map_err(|e| system(format!("move a segment to {}", target.display()), e))
-            })
-            .and(finished)
+            });
+        if moved.is_err() && !path.exists() {
+            self.writer.give_up(DropReason::WriteError);
+        }
+        moved.and(finished)
     }
 }
 

@@ -114,14 +114,13 @@ impl FileWriter {
         interfaces: &Interfaces,
         first: Option<InterfaceId>,
     ) -> Result<FileWriter, Error> {
-        let what = || format!("write {}", path.display());
-        let file = File::create(path).map_err(|e| Error::system(what(), e))?;
+        let file = File::create(path).map_err(|e| unwritable(path, e))?;
         // What cannot be cut back (a pipe, a device) is written like a stream.
         let output = match file.metadata() {
             Ok(metadata) if metadata.is_file() => Output::File(file),
             _ => Output::Stream(Box::new(file)),
         };
-        FileWriter::new(output, format, interfaces, first).map_err(|e| Error::system(what(), e))
+        FileWriter::new(output, format, interfaces, first).map_err(|e| unwritable(path, e))
     }
 
     /// Writes to standard output or another stream.
@@ -225,6 +224,14 @@ impl FileWriter {
             }
         }
         self.write_buffer().map_err(|e| Error::system("complete the capture file", e))
+    }
+
+    /// Counts what was brought into the file as dropped: somebody has removed the file since.
+    pub fn give_up(&mut self, reason: DropReason) {
+        for written in &mut self.written {
+            let counters = &mut written.packets.counters;
+            counters.drops.add_many(reason, std::mem::take(&mut counters.sent));
+        }
     }
 
     /// What became of the packets, by origin.
@@ -359,6 +366,14 @@ impl FileWriter {
             self.in_trouble = true;
         }
     }
+}
+
+fn unwritable(path: &Path, source: io::Error) -> Error {
+    let mend = match reason(&source) {
+        DropReason::DiskFull => "; make room on its disk, or choose another",
+        _ => "; choose a folder that exists and that you may write to",
+    };
+    Error::System { what: format!("write {}", path.display()), source, mend }
 }
 
 fn section() -> SectionInfo {
