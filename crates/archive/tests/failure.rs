@@ -1,0 +1,159 @@
+//! Places that cannot be written to, or no longer: what is lost is counted, what is left is whole.
+
+mod common;
+
+use api::DropReason;
+use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use common::*;
+use io::{Interfaces, Sink, Upstream, now_ns};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+const SOURCE: &str = "10.71.2.2";
+
+fn refused(layout: Layout) -> String {
+    let rotation = Rotation::default();
+    let options = RecorderOptions { layout, rotation, unbuffered: false, first: None };
+    let refused = Recorder::new(options, &Interfaces::default()).err();
+    refused.expect("the place cannot be written to").to_string()
+}
+
+#[test]
+fn a_place_that_cannot_be_written_to_is_an_error_at_the_start() {
+    let folder = Folder::new();
+    let file = folder.0.join("file");
+    fs::write(&file, "in the way").unwrap();
+    let message = refused(Layout::Archive(file.join("archive")));
+    assert!(message.contains("file/archive/.spool"), "{message}");
+    assert!(message.contains("choose a folder that you may write to"), "{message}");
+    for path in [folder.0.join("none/x.pcapng"), folder.0.clone()] {
+        let message = refused(Layout::File(path.clone()));
+        assert!(message.contains(&path.display().to_string()), "{message}");
+        assert!(message.contains("; choose a folder that exists"), "{message}");
+    }
+}
+
+#[test]
+fn a_folder_that_is_removed_while_recording_costs_what_was_in_it_and_no_more() {
+    let folder = Folder::new();
+    let archive = folder.0.join("archive");
+    let rotation = Rotation { time: Some(Duration::from_secs(10)), ..Rotation::default() };
+    let mut rig = Rig::archive(&archive, rotation);
+    rig.send(71, SOURCE, T, 60);
+    fs::remove_dir_all(&archive).unwrap();
+    rig.send(71, SOURCE, T + 1, 60);
+    // The segment is closed and has no name any more.
+    rig.recorder.tick(now_ns() + 11 * SECOND);
+    rig.send(71, SOURCE, T + 2, 60);
+    rig.send(71, SOURCE, T + 3, 60);
+    // What cannot be opened is tried again after a second.
+    std::thread::sleep(Duration::from_millis(1100));
+    fs::create_dir_all(archive.join(".spool")).unwrap();
+    rig.send(71, SOURCE, T + 4, 60);
+    let error = rig.recorder.finish(&Upstream::default()).expect_err("packets were lost on disk");
+    assert!(error.to_string().contains("archive"), "{error}");
+
+    let lines = rig.lines();
+    let (written, drops) = sums(&lines);
+    assert_eq!(lines[0].received, 5);
+    let on_disk: Vec<u64> =
+        segments(&archive).iter().flat_map(|s| s.packets.iter().map(|&(t, _)| t)).collect();
+    assert_eq!(on_disk, [T + 4]);
+    assert_eq!(written, 1, "what is not on the disk was not written");
+    assert_eq!(drops.get(DropReason::WriteError), 4);
+}
+
+/// A small file system that no path leads to: gone with the descriptor, whatever becomes of the
+/// test.
+struct Tmpfs {
+    root: File,
+    _mounted_on: Folder,
+}
+
+impl Tmpfs {
+    /// `None`, and a line that says why, where none can be made.
+    fn new(kib: u32) -> Option<Tmpfs> {
+        let folder = Folder::new();
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).arg(&folder.0).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        if !run("mount", &["-t", "tmpfs", "-o", &format!("size={kib}k"), "none"]) {
+            let _ = writeln!(std::io::stderr(), "skipped: a full disk: no tmpfs can be mounted");
+            return None;
+        }
+        let root = File::open(&folder.0);
+        assert!(run("umount", &["-l"]), "what was mounted is unmounted");
+        Some(Tmpfs { root: root.expect("a folder"), _mounted_on: folder })
+    }
+
+    fn path(&self) -> PathBuf {
+        format!("/proc/self/fd/{}", self.root.as_raw_fd()).into()
+    }
+}
+
+/// Takes all room, or as good as.
+fn fill(path: &Path) {
+    let mut filler = File::create(path).expect("room for a name");
+    while filler.write_all(&[0; 4096]).is_ok() {}
+}
+
+#[test]
+fn a_full_disk_is_counted_the_file_stays_whole_and_recording_resumes() {
+    let Some(disk) = Tmpfs::new(512) else { return };
+    let root = disk.path();
+    let archive = root.join("archive");
+    let mut rig = Rig::archive(&archive, Rotation::default());
+    let mut clock = now_ns();
+    let mut record = |rig: &mut Rig, times: std::ops::Range<u64>| {
+        for n in times {
+            rig.send(71, SOURCE, T + n, 1000);
+        }
+        clock += SECOND;
+        rig.recorder.tick(clock);
+    };
+    record(&mut rig, 0..10);
+    fill(&root.join("filler"));
+    record(&mut rig, 10..500);
+    let full = rig.recorder.counters();
+    assert!(full.drops.get(DropReason::DiskFull) > 400, "{full:?}");
+    let open = files(&archive, ".open");
+    assert_eq!(read(&open[0]).packets.len() as u64, full.sent, "readable while the disk is full");
+    fs::remove_file(root.join("filler")).unwrap();
+    record(&mut rig, 500..520);
+
+    let lines = rig.finish();
+    let (written, drops) = sums(&lines);
+    assert_eq!(lines[0].received, 520);
+    assert_eq!(written + drops.get(DropReason::DiskFull), 520);
+    let segments = segments(&archive);
+    let on_disk: Vec<u64> =
+        segments.iter().flat_map(|s| s.packets.iter().map(|&(t, _)| t - T)).collect();
+    assert_eq!(on_disk.len() as u64, written);
+    assert_eq!(on_disk[..10], (0..10).collect::<Vec<u64>>());
+    assert_eq!(on_disk[on_disk.len() - 20..], (500..520).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_segment_that_finds_no_room_to_begin_is_counted_and_tried_again() {
+    let Some(disk) = Tmpfs::new(256) else { return };
+    let root = disk.path();
+    let mut rig = Rig::archive(&root.join("archive"), Rotation::default());
+    fill(&root.join("filler"));
+    for n in 0..100 {
+        rig.send(71, SOURCE, T + n, 1000);
+    }
+    assert_eq!(rig.recorder.counters().drops.get(DropReason::DiskFull), 100);
+    fs::remove_file(root.join("filler")).unwrap();
+    std::thread::sleep(Duration::from_millis(1100));
+    rig.send(71, SOURCE, T + 100, 1000);
+    let lines = rig.finish();
+    assert_eq!((lines[0].received, lines[0].written), (101, 1));
+    let segments = segments(&root.join("archive"));
+    assert_eq!(segments.len(), 1);
+    assert_eq!(segments[0].packets, [(T + 100, 1000)]);
+}
