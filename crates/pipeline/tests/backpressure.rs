@@ -1,0 +1,140 @@
+//! Sinks that take nothing, or nothing more: what waits is bounded, what is lost is counted, and
+//! nobody else pays for it.
+
+mod common;
+
+use api::DropReason;
+use common::*;
+use io::memory::MemorySink;
+use io::{Error, Faults, Faulty, Selection, Sink, SinkCounters, Upstream};
+use pipeline::{QUEUE_BYTES, QUEUE_PACKETS, Worker};
+use std::time::{Duration, Instant};
+
+/// Takes `room` packets; then none, as one that is slow or, if `closes`, as one that is gone.
+struct Narrow {
+    room: u64,
+    closes: bool,
+    counters: SinkCounters,
+}
+
+impl Narrow {
+    fn new(room: u64, closes: bool) -> Narrow {
+        Narrow { room, closes, counters: SinkCounters::default() }
+    }
+}
+
+impl Sink for Narrow {
+    fn send(&mut self, packets: Selection<'_>) -> usize {
+        let taken = (packets.len() as u64).min(self.room - self.counters.sent);
+        self.counters.sent += taken;
+        taken as usize
+    }
+
+    fn counters(&self) -> SinkCounters {
+        self.counters
+    }
+
+    fn is_closed(&self) -> bool {
+        self.closes && self.counters.sent == self.room
+    }
+
+    fn tick(&mut self, _now_ns: u64) {}
+
+    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_stuck_sink_has_a_bounded_queue_and_the_other_gets_everything() {
+    let count = 3 * QUEUE_PACKETS as u64;
+    let good = MemorySink::default();
+    let groups = vec![only("stuck", Narrow::new(10, false)), only("good", good.clone())];
+    let report = run(tap(live(packets(count)), groups));
+    let stuck = &report.targets[0];
+    assert_eq!((stuck.matched, stuck.sent), (count, 10));
+    assert_eq!(stuck.drops.get(DropReason::Stopped), QUEUE_PACKETS as u64);
+    assert_eq!(stuck.drops.get(DropReason::QueueFull), count - 10 - QUEUE_PACKETS as u64);
+    assert_eq!(report.targets[1].sent, count);
+    assert_eq!(numbers(&good), (0..count).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_queue_of_large_packets_is_bounded_in_bytes() {
+    let large = udp4(([10, 0, 0, 1], 1), ([10, 0, 0, 2], 2), &[0; 8950]);
+    let source = (0..4000).map(|number| packet(number, &large));
+    let report = run(tap(live(source), vec![only("stuck", Narrow::new(0, false))]));
+    let waited = report.targets[0].drops.get(DropReason::Stopped);
+    let fits = (QUEUE_BYTES / large.len()) as u64;
+    assert!(waited <= fits && waited > fits * 9 / 10, "{waited} of {fits} waited");
+    assert_eq!(report.targets[0].drops.get(DropReason::QueueFull), 4000 - waited);
+}
+
+#[test]
+fn a_packet_beyond_the_queue_s_memory_is_counted() {
+    let huge = vec![0; 2 << 20];
+    let report = run(tap(live([packet(0, &huge)]), vec![only("stuck", Narrow::new(0, false))]));
+    assert_eq!(report.targets[0].drops.get(DropReason::QueueFull), 1);
+}
+
+#[test]
+fn a_file_waits_for_a_slow_sink() {
+    let count = 2 * QUEUE_PACKETS as u64;
+    let slow = MemorySink::default();
+    let faults = Faults { stall: 500, seed: 9, ..Faults::default() };
+    let groups =
+        vec![only("slow", Faulty::new(slow.clone(), faults)), only("quick", MemorySink::default())];
+    let report = run(tap(file(packets(count)), groups));
+    assert_eq!(report.targets[0].drops.total(), 0);
+    assert_eq!(numbers(&slow), (0..count).collect::<Vec<u64>>());
+}
+
+#[test]
+fn a_file_that_waits_for_a_stuck_sink_can_be_stopped() {
+    let groups = vec![only("stuck", Narrow::new(300, false))];
+    let worker = Worker::start(tap(file(packets(10_000)), groups)).unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    assert!(!worker.is_finished(), "it waits");
+    assert_balances(&worker.snapshot());
+    let asked = Instant::now();
+    worker.stop();
+    let (report, result) = worker.join();
+    result.unwrap();
+    assert!(asked.elapsed() < Duration::from_secs(8), "{:?}", asked.elapsed());
+    assert_balances(&report);
+    let line = &report.targets[0];
+    assert_eq!((line.sent, line.queued), (300, 0));
+    assert_eq!(line.drops.get(DropReason::Stopped), line.matched - 300);
+    assert_eq!(line.drops.total(), line.drops.get(DropReason::Stopped));
+}
+
+#[test]
+fn a_tap_whose_only_reader_is_gone_ends() {
+    for room in [0, 100, 300] {
+        let groups = vec![only("gone", Narrow::new(room, true))];
+        let report = run(tap(live(packets(1000)), groups));
+        let line = &report.targets[0];
+        assert_eq!(line.sent, room);
+        assert_eq!(line.drops.get(DropReason::Stopped), line.matched - room);
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_does_not_end_the_tap_for_the_others() {
+    let good = MemorySink::default();
+    let groups = vec![only("gone", Narrow::new(100, true)), only("good", good.clone())];
+    let worker = Worker::start(tap(Endless::default(), groups)).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while worker.snapshot().matched < 5000 && !worker.is_finished() {
+        assert!(Instant::now() < deadline, "5000 packets take no 5 s");
+    }
+    assert!(!worker.is_finished(), "the other target still takes packets");
+    worker.stop();
+    let (report, result) = worker.join();
+    result.unwrap();
+    assert_balances(&report);
+    assert_eq!(numbers(&good), (0..report.matched).collect::<Vec<u64>>());
+    let gone = &report.targets[0];
+    assert_eq!(gone.sent, 100);
+    assert_eq!(gone.drops.get(DropReason::Stopped), report.matched - 100);
+}

@@ -1,0 +1,125 @@
+//! Which packets a tap takes for its own tunnel's: those and no others.
+
+mod common;
+
+use api::DropReason;
+use common::*;
+use io::memory::MemorySink;
+use io::{Direction, Packet};
+use pipeline::OwnTunnels;
+use wire::LinkType;
+
+const SINK: [u8; 4] = [10, 9, 0, 2];
+const US: [u8; 4] = [10, 9, 0, 1];
+
+fn own(any_direction: bool) -> OwnTunnels {
+    let remotes =
+        ["10.9.0.2:4789", "[fd00::2]:4790"].map(|remote| remote.parse().expect("an address"));
+    OwnTunnels::new(remotes.to_vec(), any_direction)
+}
+
+fn sent(frame: &[u8]) -> Packet {
+    let mut packet = packet(0, frame);
+    packet.meta.direction = Direction::Out;
+    packet
+}
+
+/// A packet of our tunnel over IPv4.
+fn tunnel4() -> Vec<u8> {
+    udp4((US, 0xc001), (SINK, 4789), &[0; 58])
+}
+
+fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
+    let address = |last| [&[0xfd][..], &[0; 14], &[last]].concat();
+    let len = (payload.len() as u16).to_be_bytes();
+    let head = [0x60, 0, 0, 0, len[0], len[1], next, 64];
+    ethernet(0x86dd, &[&head[..], &address(1), &address(2), payload].concat())
+}
+
+/// A fragment of a packet to the sink, at an offset in units of 8 bytes.
+fn fragment4(offset: u16, more: bool, protocol: u8) -> Vec<u8> {
+    let mut frame = tunnel4();
+    frame[20..22].copy_from_slice(&(offset | u16::from(more) << 13).to_be_bytes());
+    frame[23] = protocol;
+    frame
+}
+
+fn tagged(frame: &[u8], tags: usize) -> Vec<u8> {
+    let mut out = frame[..12].to_vec();
+    (0..tags).for_each(|_| out.extend([0x81, 0x00, 0x00, 0x07]));
+    out.extend(&frame[12..]);
+    out
+}
+
+#[test]
+fn own_packets_are_recognised() {
+    let own = own(false);
+    for (what, frame) in [
+        ("IPv4", tunnel4()),
+        ("the highest source port", udp4((US, 0xffff), (SINK, 4789), &[])),
+        ("the lowest source port", udp4((US, 0xc000), (SINK, 4789), &[])),
+        ("one tag", tagged(&tunnel4(), 1)),
+        ("two tags", tagged(&tunnel4(), 2)),
+        ("IPv6", ipv6(17, &udp(0xd000, 4790, &[0; 20]))),
+        ("first fragment", fragment4(0, true, 17)),
+        ("last fragment", fragment4(185, false, 17)),
+        ("IPv6 fragment", ipv6(44, &[&[17, 0, 0x05, 0xc9, 0, 0, 0, 1][..], &[0; 64]].concat())),
+    ] {
+        assert!(own.contains(&sent(&frame)), "{what}");
+    }
+    let mut raw = sent(&tunnel4()[14..]);
+    raw.meta.link_type = LinkType::RAW;
+    assert!(own.contains(&raw), "without an Ethernet header");
+}
+
+#[test]
+fn other_packets_are_not() {
+    let own = own(false);
+    for (what, frame) in [
+        ("a source port that no hash gives", udp4((US, 0xbfff), (SINK, 4789), &[])),
+        ("another port", udp4((US, 0xc001), (SINK, 4790), &[])),
+        ("another host", udp4((US, 0xc001), ([10, 9, 0, 3], 4789), &[])),
+        ("the answer", udp4((SINK, 4789), (US, 0xc001), &[])),
+        ("TCP", fragment4(0, false, 6)),
+        ("a fragment of TCP", fragment4(185, false, 6)),
+        ("the IPv4 remote's port over IPv6", ipv6(17, &udp(0xd000, 4789, &[0; 20]))),
+        ("ARP", ethernet(0x0806, &[0; 28])),
+        ("cut in the addresses", tunnel4()[..30].to_vec()),
+        ("nothing", Vec::new()),
+    ] {
+        assert!(!own.contains(&sent(&frame)), "{what}");
+    }
+}
+
+#[test]
+fn only_sent_ones_are_unless_the_interface_is_a_loop() {
+    for (direction, any_direction, wanted) in [
+        (Direction::Out, false, true),
+        (Direction::In, false, false),
+        (Direction::Unknown, false, false),
+        (Direction::In, true, true),
+        (Direction::Unknown, true, true),
+    ] {
+        let mut packet = packet(0, &tunnel4());
+        packet.meta.direction = direction;
+        assert_eq!(own(any_direction).contains(&packet), wanted, "{direction:?} {any_direction}");
+    }
+    assert!(!OwnTunnels::default().contains(&sent(&tunnel4())), "no tunnel, none of its packets");
+}
+
+#[test]
+fn they_are_dropped_before_the_filter_and_counted() {
+    let sink = MemorySink::default();
+    let own_and_other = (0..100).map(|number| {
+        let frame = if number % 4 == 0 { tunnel4() } else { flow_frame(number) };
+        let mut packet = packet(number, &frame);
+        packet.meta.direction = Direction::Out;
+        packet
+    });
+    let mut tap = tap(live(own_and_other), vec![only("sink", sink.clone())]);
+    tap.own = own(false);
+    let report = run(tap);
+    assert_eq!(report.drops.get(DropReason::OwnTunnel), 25);
+    assert_eq!((report.seen(), report.matched, report.filtered), (100, 75, 0));
+    assert!(numbers(&sink).iter().all(|number| number % 4 != 0));
+}
