@@ -8,6 +8,8 @@
 //! `west` and `east` are bridges, so that frames pass unchanged; the link between them has no
 //! offloads, so that what tcpdump sees there is what a cable would carry.
 
+#![expect(clippy::unwrap_used, reason = "a test's own functions")]
+
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rig::{
