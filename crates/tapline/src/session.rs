@@ -97,11 +97,14 @@ fn write_stats(options: &ReportOptions, stats: &Stats) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::CouldNot(format!("write {}: {e}", path.display()));
     let mut json = serde_json::to_vec(stats).map_err(|e| failed(e.into()))?;
     json.push(b'\n');
-    if !path.is_file() && path.exists() {
-        // A pipe or a device has no second name to be renamed from.
-        let mut file = std::fs::OpenOptions::new().write(true).open(path).map_err(failed)?;
+    if path.exists() && (!path.is_file() || path.starts_with("/dev") || path.starts_with("/proc")) {
+        // A pipe or a device has no second name to be renamed from, and /dev/stdout must stay what
+        // it is also while it leads to a file.
+        let mut file = std::fs::OpenOptions::new().append(true).open(path).map_err(failed)?;
         return file.write_all(&json).map_err(failed);
     }
+    // A link stays a link: what it leads to is replaced.
+    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
     let mut partial = path.clone().into_os_string();
     partial.push(".partial");
     let partial = Path::new(&partial);
