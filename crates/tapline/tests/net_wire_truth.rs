@@ -10,11 +10,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rig::{
     Frame, Host, Running, Scratch, Tcpdump, Topology, assert_same_packets, exchange, frames_in,
-    link_or_skip, root_or_skip, stats, tool_or_skip, wait_until_still,
+    link_or_skip, on_one_cpu, root_or_skip, stats, tool_or_skip, wait_until_still,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -34,7 +33,7 @@ fn tcp_is_captured_as_the_wire_carries_it_at_both_ends() {
     let captures = scene.start("tcp port 80");
     for address in scene.server_addresses() {
         let (client, server) = (&scene.host("client").netns, &scene.host("server").netns);
-        on_one_cpu(|| exchange(client, server, (address, 80).into(), BYTES_EACH_WAY));
+        exchange(client, server, (address, 80).into(), BYTES_EACH_WAY);
     }
     let packets = captures.stop_and_compare();
     let payload: usize = packets.iter().map(|frame| frame.bytes.len()).sum();
@@ -77,19 +76,6 @@ fn send_in_segments(to: SocketAddr) {
     }
     socket.send(&content[..1000]).unwrap();
     socket.send(b"x").unwrap();
-}
-
-/// Runs a function, with the threads that it starts, on one CPU: a veth's packets from two CPUs
-/// overtake each other between the two places where they are captured.
-fn on_one_cpu(function: impl FnOnce() + Send) {
-    let pinned = || {
-        let mut cpus = CpuSet::new();
-        cpus.set(0).unwrap();
-        // Where CPU 0 is not ours the packets' order may differ, and the test then says so.
-        let _ = sched_setaffinity(nix::unistd::Pid::from_raw(0), &cpus);
-        function();
-    };
-    std::thread::scope(|scope| scope.spawn(pinned).join().unwrap());
 }
 
 fn can_run(test: &str) -> bool {

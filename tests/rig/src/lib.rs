@@ -44,5 +44,5 @@ pub use scratch::Scratch;
 pub use skip::{link_or_skip, root_or_skip, tool_or_skip};
 pub use tcpdump::{Tcpdump, wait_until_still};
 pub use topology::{Host, Line, Topology, in_netns};
-pub use transfer::exchange;
+pub use transfer::{exchange, on_one_cpu};
 pub use tshark::rows;

@@ -1,6 +1,7 @@
 //! TCP between two hosts.
 
 use io::netns::Netns;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
@@ -8,12 +9,36 @@ use std::time::Duration;
 /// How long a connection may stand still.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Runs a function, with the threads that it starts, on one CPU. Packets that two CPUs send over a
+/// veth may overtake each other between two places where they are captured; those of one do not.
+///
+/// # Panics
+/// If the function panics.
+pub fn on_one_cpu<R: Send>(function: impl FnOnce() -> R + Send) -> R {
+    let pinned = || {
+        let mine = sched_getaffinity(None).expect("a thread may ask where it runs");
+        let first = (0..CpuSet::MAX_CPU).find(|&cpu| mine.is_set(cpu)).expect("it runs somewhere");
+        let mut one = CpuSet::new();
+        one.set(first);
+        sched_setaffinity(None, &one).expect("a CPU that was already its own");
+        function()
+    };
+    match std::thread::scope(|scope| scope.spawn(pinned).join()) {
+        Ok(result) => result,
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
+}
+
 /// Sends bytes both ways at once over one TCP connection, and waits until all have arrived and the
-/// connection is closed on both sides.
+/// connection is closed on both sides. All of it on one CPU: see [`on_one_cpu`].
 ///
 /// # Panics
 /// If they do not arrive as they were sent.
 pub fn exchange(client: &Netns, server: &Netns, to: SocketAddr, bytes_each_way: usize) {
+    on_one_cpu(|| exchange_here(client, server, to, bytes_each_way));
+}
+
+fn exchange_here(client: &Netns, server: &Netns, to: SocketAddr, bytes_each_way: usize) {
     let inside = "a namespace that was made can be entered";
     let listener = server.run(|| TcpListener::bind(to)).expect(inside);
     let listener = listener.unwrap_or_else(|e| panic!("listen on {to}: {e}"));
