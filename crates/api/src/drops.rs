@@ -44,6 +44,8 @@ drop_reasons! {
     PoolExhausted = "pool_exhausted",
     /// The target's bounded queue was full.
     QueueFull = "queue_full",
+    /// The packet does not begin with what the tunnel or the file carries (an Ethernet header).
+    LinkType = "link_type",
     /// The encapsulated packet is larger than the path takes, and the policy says drop.
     Oversize = "oversize",
     /// The network device's own queue was full (`ENOBUFS`).
@@ -52,6 +54,8 @@ drop_reasons! {
     Unreachable = "unreachable",
     /// The kernel refused the packet for another reason.
     SendError = "send_error",
+    /// More sources (tunnel id and sender) came than the recorder keeps apart.
+    TooManySources = "too_many_sources",
     /// The file system had no room for the packet.
     DiskFull = "disk_full",
     /// The file could not be written for another reason.

@@ -6,7 +6,7 @@
 
 use crate::Error;
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::str::FromStr;
 use wire::Vni;
@@ -80,7 +80,11 @@ impl Endpoint {
     pub fn canonical(&self) -> String {
         match self {
             Endpoint::Vxlan { host, port, vni, .. } => {
-                let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+                let host = match host.parse() {
+                    Ok(IpAddr::V6(address)) => format!("[{address}]"),
+                    _ if host.contains(':') => format!("[{host}]"),
+                    _ => host.clone(),
+                };
                 let id = vni.map(|v| format!("?vni={v}")).unwrap_or_default();
                 format!("vxlan://{host}:{port}{id}")
             }
@@ -205,8 +209,9 @@ fn host_and_port(text: &str, authority: &str) -> Result<(String, u16), Error> {
     if let Some(rest) = authority.strip_prefix('[') {
         let (address, after) =
             rest.split_once(']').ok_or_else(|| fail(text, "a `]` is missing"))?;
-        address
-            .parse::<Ipv6Addr>()
+        // A link-local address may name its interface: fe80::1%eth0.
+        let bare = address.split('%').next().unwrap_or(address);
+        bare.parse::<Ipv6Addr>()
             .map_err(|_| fail(text, &format!("`{address}` in brackets is not an IPv6 address")))?;
         return match after.strip_prefix(':') {
             Some(port) => Ok((address.into(), port_of(port)?)),
@@ -242,6 +247,9 @@ mod tests {
         let endpoint = Endpoint::target("vxlan://[fd00::2]:4000?vni=0&weight=3").unwrap();
         assert_eq!(endpoint.canonical(), "vxlan://[fd00::2]:4000?vni=0");
         assert_eq!(endpoint.weight(), 3);
+        let same = Endpoint::target("vxlan://[fd00:0::0:2]:4000?vni=0").unwrap();
+        assert_eq!(same.canonical(), endpoint.canonical());
+        assert!(Endpoint::target("vxlan://[fe80::1%lo]?vni=1").is_ok());
         assert_eq!(endpoint.resolve().unwrap(), "[fd00::2]:4000".parse().unwrap());
         let listener = Endpoint::listener("vxlan://0.0.0.0").unwrap();
         assert_eq!(listener.canonical(), "vxlan://0.0.0.0:4789");

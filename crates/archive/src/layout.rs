@@ -4,7 +4,8 @@
 //! archive   DIR/date=2026-11-27/hour=13/source=vxlan-71-10.71.2.2/<first>-<last>-<ulid>.pcapng
 //!           DIR/.spool/<source>-<ulid>.pcapng.open                          while it is written
 //! -C        FILE, FILE1, FILE2 …;  with -W N a ring FILE0 … FILE<N-1>, the oldest replaced
-//! -G        FILE with strftime's % fields filled in (UTC), else FILE, FILE1 …; -W N ends after N
+//! -G        FILE with strftime's % fields filled in (UTC), else FILE, FILE1 …; -W N ends after N;
+//!           a name that would come twice in a row gets a number too
 //! ```
 //! `<first>` and `<last>` are the times of the earliest and the latest packet,
 //! `20261127T131415.123456789Z`. Hours are those of the packets, in UTC.
@@ -49,8 +50,15 @@ impl Layout {
     }
 }
 
-/// The name of the `number`th file of a series (from 0) that is begun at `now_ns`.
-pub(crate) fn numbered(path: &Path, rotation: &Rotation, number: u64, now_ns: u64) -> PathBuf {
+/// The name of the `number`th file of a series (from 0) that is begun at `now_ns`; `previous` is the
+/// name of the one before, which is not used twice in a row.
+pub(crate) fn numbered(
+    path: &Path,
+    rotation: &Rotation,
+    number: u64,
+    now_ns: u64,
+    previous: Option<&Path>,
+) -> PathBuf {
     let name = path.to_string_lossy();
     let timed = rotation.time.is_some() && name.contains('%');
     let base = if timed { filled_in(&name, now_ns) } else { name.into_owned() };
@@ -59,9 +67,17 @@ pub(crate) fn numbered(path: &Path, rotation: &Rotation, number: u64, now_ns: u6
             let width = files.to_string().len();
             format!("{base}{:0width$}", number % u64::from(files)).into()
         }
-        _ if number == 0 || (timed && rotation.bytes.is_none()) => base.into(),
+        _ if number == 0 => base.into(),
+        (None, _) if timed && !of_the_same_time(previous, &base) => base.into(),
         _ => format!("{base}{number}").into(),
     }
+}
+
+/// Whether the file before has this name, or this name and a number.
+fn of_the_same_time(previous: Option<&Path>, base: &str) -> bool {
+    previous
+        .and_then(|previous| previous.to_str()?.strip_prefix(base))
+        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Fills in strftime's fields. A name that they make no sense in stays as it is.
@@ -106,8 +122,12 @@ mod tests {
     const T: u64 = 1_795_785_255_123_456_789; // 2026-11-27 13:14:15.123456789 UTC
 
     fn names(name: &str, rotation: Rotation) -> Vec<String> {
-        let name_of = |n| numbered(Path::new(name), &rotation, n, T).display().to_string();
-        (0..3).map(name_of).collect()
+        let mut names: Vec<PathBuf> = Vec::new();
+        for number in 0..3 {
+            let previous = names.last().cloned();
+            names.push(numbered(Path::new(name), &rotation, number, T, previous.as_deref()));
+        }
+        names.iter().map(|name| name.display().to_string()).collect()
     }
 
     #[test]
@@ -122,10 +142,13 @@ mod tests {
         let by_time = Rotation { time, ..Rotation::default() };
         assert_eq!(names("a", by_time), ["a", "a1", "a2"]);
         let at = "a-20261127-131415";
-        assert_eq!(names("a-%Y%m%d-%H%M%S", by_time), [at, at, at]);
+        let in_one_second = [at.to_string(), format!("{at}1"), format!("{at}2")];
+        assert_eq!(names("a-%Y%m%d-%H%M%S", by_time), in_one_second);
         let both = Rotation { bytes, time, files: None };
-        let numbered = [at.to_string(), format!("{at}1"), format!("{at}2")];
-        assert_eq!(names("a-%Y%m%d-%H%M%S", both), numbered);
+        assert_eq!(names("a-%Y%m%d-%H%M%S", both), in_one_second);
+        let before = Some(Path::new("a-20261127-131414"));
+        let name = numbered(Path::new("a-%Y%m%d-%H%M%S"), &by_time, 7, T, before);
+        assert_eq!(name.display().to_string(), at);
     }
 
     #[test]

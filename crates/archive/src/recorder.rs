@@ -5,11 +5,17 @@ use crate::segment::{Plan, Segment};
 use api::{DropReason, SourceStats};
 use io::file::{FileFormat, Origin, OriginCounters, reason};
 use io::{Error, InterfaceId, Interfaces, Packet, Selection, Sink, SinkCounters, Upstream, now_ns};
-use std::collections::BTreeMap;
-use std::path::Path;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
 /// Files open at once. When one more is needed, the one unused for longest is closed.
-const OPEN_MAX: usize = 256;
+const OPEN_MAX: usize = 512;
+/// Sources kept apart: strangers may make up as many tunnel ids as they like.
+const SOURCES_MAX: usize = 4096;
+/// Files that may be begun at once, and one more each `FILE_NS`: what bounds the work that sources
+/// beyond [`OPEN_MAX`] make by taking turns.
+const FILES_BURST: u64 = 4096;
+const FILE_NS: u64 = 1_000_000;
 /// What a killed process may lose: what came since the last flush.
 const FLUSH_NS: u64 = 500_000_000;
 /// How long a file that could not be opened is left alone.
@@ -37,7 +43,14 @@ pub struct Recorder {
     last: usize,
     /// What became of the packets of closed files and of those that no file took.
     past: BTreeMap<Origin, OriginCounters>,
+    /// The sources kept apart so far, and what came from others.
+    known: HashSet<Origin>,
+    last_origin: Option<Origin>,
+    others: OriginCounters,
     files_begun: u64,
+    files: FileBudget,
+    /// The name of the file begun last.
+    previous: Option<PathBuf>,
     /// Until then no file is opened, for this reason.
     retry: (u64, DropReason),
     complete: bool,
@@ -63,7 +76,12 @@ impl Recorder {
             open: Vec::new(),
             last: 0,
             past: BTreeMap::new(),
+            known: HashSet::new(),
+            last_origin: None,
+            others: OriginCounters::default(),
             files_begun: 0,
+            files: FileBudget { files: FILES_BURST, since_ns: 0 },
+            previous: None,
             retry: (0, DropReason::WriteError),
             complete: false,
             failure: None,
@@ -80,13 +98,20 @@ impl Recorder {
     }
 
     fn begin(&mut self, source: String, ts_ns: u64, now_ns: u64) -> Result<Segment, Error> {
-        let segment = Segment::open(&self.plan, source, self.files_begun, ts_ns, now_ns)?;
+        let previous = self.previous.as_deref();
+        let segment =
+            Segment::open(&self.plan, source, (self.files_begun, previous), ts_ns, now_ns)?;
         self.files_begun += 1;
+        self.previous = segment.path().map(Path::to_path_buf);
         Ok(segment)
     }
 
     fn write(&mut self, packet: &Packet) {
         let origin = (packet.meta.interface, packet.meta.outer);
+        if self.last_origin != Some(origin) && !self.knows(origin) {
+            return self.others.lost(DropReason::TooManySources);
+        }
+        self.last_origin = Some(origin);
         let mut place = self.find(self.series_of(origin));
         if let Some(full) = place
             && self.open[full].1.is_over(&self.plan, packet.meta.ts_ns)
@@ -99,12 +124,23 @@ impl Recorder {
                 self.last = place;
                 self.open[place].1.write(packet);
             }
-            Err(reason) => {
-                let lost = self.past.entry(origin).or_default();
-                lost.received += 1;
-                lost.counters.drops.add(reason);
-            }
+            Err(reason) => self.past.entry(origin).or_default().lost(reason),
         }
+    }
+
+    /// Whether a source is one of those kept apart; a new one is if there is room.
+    fn knows(&mut self, origin: Origin) -> bool {
+        if self.known.len() >= SOURCES_MAX && !self.known.contains(&origin) {
+            if self.others.received == 0 {
+                tracing::warn!(
+                    "more than {SOURCES_MAX} sources: packets of further ones are dropped and \
+                     counted; ask for one tunnel id (vni=N) to keep strangers out"
+                );
+            }
+            return false;
+        }
+        self.known.insert(origin);
+        true
     }
 
     /// The place of a series among the open files; most packets are of the one before's.
@@ -131,6 +167,9 @@ impl Recorder {
         }
         if now < self.retry.0 {
             return Err(self.retry.1);
+        }
+        if !self.files.take(now) {
+            return Err(DropReason::TooManySources);
         }
         if self.open.len() >= OPEN_MAX {
             let unused = self.open.iter().enumerate().min_by_key(|(_, (_, s))| s.used_ns);
@@ -191,6 +230,23 @@ impl Recorder {
     }
 }
 
+/// How many files may be begun now: a bucket that fills by the clock.
+struct FileBudget {
+    files: u64,
+    since_ns: u64,
+}
+
+impl FileBudget {
+    fn take(&mut self, now_ns: u64) -> bool {
+        let earned = now_ns.saturating_sub(self.since_ns) / FILE_NS;
+        self.files = (self.files + earned).min(FILES_BURST);
+        self.since_ns = if earned > 0 { now_ns } else { self.since_ns };
+        let enough = self.files > 0;
+        self.files -= u64::from(enough);
+        enough
+    }
+}
+
 fn make_spool(archive: &Path) -> Result<(), Error> {
     let spool = archive.join(".spool");
     std::fs::create_dir_all(&spool).map_err(|source| Error::System {
@@ -209,7 +265,7 @@ impl Sink for Recorder {
     }
 
     fn counters(&self) -> SinkCounters {
-        let mut sum = SinkCounters::default();
+        let mut sum = self.others.counters;
         self.by_origin().values().for_each(|of_origin| sum.merge(&of_origin.counters));
         sum
     }
@@ -242,6 +298,11 @@ impl Sink for Recorder {
             let SinkCounters { sent, held, drops } = counters;
             SourceStats::new(self.name_of(origin), received, sent, held, drops)
         };
-        self.by_origin().into_iter().map(line).collect()
+        let mut lines: Vec<SourceStats> = self.by_origin().into_iter().map(line).collect();
+        if self.others.received > 0 {
+            let OriginCounters { received, counters } = self.others;
+            lines.push(SourceStats::new("more sources".into(), received, 0, 0, counters.drops));
+        }
+        lines
     }
 }

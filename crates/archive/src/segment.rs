@@ -33,18 +33,19 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Begins the `number`th file of a series, whose first packet is of `ts_ns`.
+    /// Begins a file, whose first packet is of `ts_ns`: the `number`th of its series, behind the one
+    /// of the name `previous`.
     pub(crate) fn open(
         plan: &Plan,
         source: String,
-        number: u64,
+        (number, previous): (u64, Option<&Path>),
         ts_ns: u64,
         now_ns: u64,
     ) -> Result<Segment, Error> {
         let id = Ulid::new();
         let path = match &plan.layout {
             Layout::File(path) if path == Path::new("-") => None,
-            Layout::File(path) => Some(numbered(path, &plan.rotation, number, now_ns)),
+            Layout::File(path) => Some(numbered(path, &plan.rotation, number, now_ns, previous)),
             Layout::Archive(archive) => Some(open_segment(archive, &source, id)),
         };
         let writer = match &path {
@@ -64,6 +65,11 @@ impl Segment {
         let (opened_ns, used_ns, flushed_ns) = (now_ns, now_ns, now_ns);
         let written_to = false;
         Ok(Segment { writer, path, source, id, hour, opened_ns, used_ns, written_to, flushed_ns })
+    }
+
+    /// Where it stands while it is written.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
     }
 
     pub(crate) fn write(&mut self, packet: &Packet) {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use archive::Rotation;
+use archive::{Layout, Rotation};
 use common::*;
 use io::{Sink, Upstream, now_ns};
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,7 +193,7 @@ fn an_open_segment_can_be_read_after_each_flush() {
 
 #[test]
 fn more_series_than_files_may_be_open_lose_nothing() {
-    const SERIES: u32 = 300;
+    const SERIES: u32 = 600;
     let folder = Folder::new();
     let mut rig = Rig::archive(&folder.0, Rotation::default());
     let open_files = || {
@@ -211,7 +211,7 @@ fn more_series_than_files_may_be_open_lose_nothing() {
             most = most.max(open_files());
         }
     }
-    assert!((200..=256).contains(&most), "{most} files were open at once");
+    assert!((450..=512).contains(&most), "{most} files were open at once");
     let lines = rig.finish();
     assert_eq!(lines.len(), SERIES as usize);
     assert!(lines.iter().all(|line| (line.received, line.written) == (3, 3)));
@@ -254,4 +254,22 @@ fn a_closed_segment_tells_its_counts() {
     assert_eq!((statistics.received, statistics.filter_accepted), (Some(13), Some(8)));
     assert_eq!((statistics.dropped, statistics.os_drop), (Some(5), Some(3)));
     assert_eq!(first.statistics[0].received, None);
+}
+
+#[test]
+fn sources_beyond_the_bound_are_dropped_and_counted_as_such() {
+    const SOURCES: u32 = 4096;
+    let folder = Folder::new();
+    let path = folder.0.join("all.pcapng");
+    let mut rig = Rig::new(Layout::File(path.clone()), Rotation::default());
+    for vni in 0..SOURCES + 10 {
+        rig.send(vni, SOURCE, T, 60);
+    }
+    rig.send(7, SOURCE, T + 1, 60);
+    let lines = rig.finish();
+    assert_eq!(lines.len(), SOURCES as usize + 1);
+    let more = lines.last().unwrap();
+    assert_eq!((more.name.as_str(), more.received, more.written), ("more sources", 10, 0));
+    assert_eq!(more.drops.get(api::DropReason::TooManySources), 10);
+    assert_eq!(read(&path).packets.len(), SOURCES as usize + 1);
 }

@@ -122,6 +122,7 @@ pub fn wait(sources: &[&dyn Source], timeout: Duration) -> Result<(), Error> {
     let descriptors: Option<Vec<BorrowedFd<'_>>> = sources.iter().map(|s| s.readiness()).collect();
     match descriptors {
         Some(descriptors) => crate::sys::poll_readable(&descriptors, timeout)
+            .map(|_| ())
             .map_err(|source| Error::System { what: "poll".into(), source, mend: "" }),
         None => Ok(()),
     }

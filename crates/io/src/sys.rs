@@ -7,8 +7,8 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 /// Waits until one of the descriptors is readable or in error, or the time is over, or a signal
-/// came.
-pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<()> {
+/// came. Returns whether one is.
+pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<bool> {
     const MOST: usize = 64;
     let mut set = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MOST];
     let count = descriptors.len().min(MOST);
@@ -20,10 +20,10 @@ pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -
     let ready = unsafe { libc::poll(set.as_mut_ptr(), count as libc::nfds_t, timeout_ms) };
     match ready {
         -1 => match io::Error::last_os_error() {
-            error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             error => Err(error),
         },
-        _ => Ok(()),
+        ready => Ok(ready > 0),
     }
 }
 

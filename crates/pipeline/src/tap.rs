@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 const IDLE: Duration = Duration::from_millis(50);
 /// How long it sleeps while packets wait for a target.
 const BACKLOG: Duration = Duration::from_micros(1000);
+/// How often the kernel's counters are read at least.
+const COUNTERS_NS: u64 = 1_000_000_000;
 /// How long sources and targets may take to run dry when the tap stops.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -54,6 +56,7 @@ pub(crate) struct Running {
     filtered: u64,
     matched: u64,
     drops: Drops,
+    counters_read_ns: u64,
     /// When sources must have run dry, once the tap stops.
     deadline: Option<Instant>,
     failure: Option<io::Error>,
@@ -72,6 +75,7 @@ impl Running {
             filtered: 0,
             matched: 0,
             drops: Drops::default(),
+            counters_read_ns: 0,
             deadline: None,
             failure: None,
         }
@@ -97,8 +101,15 @@ impl Running {
         {
             return false;
         }
-        if idle || (backlog && !self.is_live()) {
-            self.sleep(if backlog { BACKLOG } else { IDLE });
+        if now.saturating_sub(self.counters_read_ns) >= COUNTERS_NS {
+            // The kernel's counters have 32 bits: read before they can come round.
+            for input in &mut self.tap.inputs {
+                input.source.drops();
+            }
+            self.counters_read_ns = now;
+        }
+        if idle {
+            self.sleep(backlog);
         }
         true
     }
@@ -110,7 +121,7 @@ impl Running {
         }
         // A source that can wait does so, rather than that a full queue loses its packets.
         if !self.tap.inputs[place].source.is_live() && !self.drain_targets() {
-            return true;
+            return false;
         }
         let received = self.tap.inputs[place].source.receive(&mut self.batch);
         let some = !self.batch.is_empty();
@@ -126,6 +137,7 @@ impl Running {
             Ok(Arrival::End) => self.ended[place] = true,
             Ok(Arrival::Packets | Arrival::Idle) => {}
             Err(error) => {
+                tracing::error!("{}: {error}", self.tap.inputs[place].name);
                 self.ended[place] = true;
                 self.failure.get_or_insert(error);
             }
@@ -186,24 +198,19 @@ impl Running {
         }
     }
 
-    fn sleep(&mut self, timeout: Duration) {
-        let live: Vec<&dyn Source> = self
-            .tap
-            .inputs
-            .iter()
-            .zip(&self.ended)
-            .filter(|(input, ended)| !**ended && input.source.is_live())
+    /// Waits for packets, or for a target to take some.
+    fn sleep(&mut self, backlog: bool) {
+        let inputs = self.tap.inputs.iter().zip(&self.ended);
+        let waiting: Vec<&dyn Source> = inputs
+            .filter(|(input, ended)| !**ended && (!backlog || input.source.is_live()))
             .map(|(input, _)| &*input.source)
             .collect();
-        if live.is_empty() {
+        let timeout = if backlog { BACKLOG } else { IDLE };
+        if waiting.is_empty() {
             std::thread::sleep(timeout);
-        } else if let Err(error) = wait(&live, timeout) {
+        } else if let Err(error) = wait(&waiting, timeout) {
             self.failure.get_or_insert(error);
         }
-    }
-
-    fn is_live(&self) -> bool {
-        self.tap.inputs.iter().any(|input| input.source.is_live())
     }
 
     fn drain_targets(&mut self) -> bool {
@@ -224,12 +231,7 @@ impl Running {
         while !self.drain_targets() && Instant::now() < deadline {
             std::thread::sleep(BACKLOG);
         }
-        for (input, ended) in self.tap.inputs.iter().zip(&mut self.ended) {
-            if !std::mem::replace(ended, true) {
-                // Its time was over while packets still stood in its ring.
-                self.drops.add_many(DropReason::Stopped, input.source.missing());
-            }
-        }
+        self.give_up_rest();
         let report = self.report();
         let upstream = Upstream {
             seen: report.seen(),
@@ -243,6 +245,29 @@ impl Running {
             }
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Counts what still stands in the sources' rings and sockets when their time is over.
+    fn give_up_rest(&mut self) {
+        let deadline = Instant::now() + DRAIN;
+        for (place, input) in self.tap.inputs.iter_mut().enumerate() {
+            while input.source.is_live() && !self.ended[place] && Instant::now() < deadline {
+                let arrival = input.source.receive(&mut self.batch);
+                let rest = self.batch.len() as u64;
+                self.batch.clear();
+                self.delivered[place] += rest;
+                self.drops.add_many(DropReason::Stopped, rest);
+                match arrival {
+                    Ok(Arrival::Packets) => {}
+                    Ok(Arrival::Idle) => std::thread::sleep(BACKLOG),
+                    Ok(Arrival::End) | Err(_) => self.ended[place] = true,
+                }
+            }
+            if !std::mem::replace(&mut self.ended[place], true) {
+                input.source.drops();
+                self.drops.add_many(DropReason::Stopped, input.source.missing());
+            }
+        }
     }
 
     /// The ledger now. Reads the kernel's counters.

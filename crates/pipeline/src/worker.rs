@@ -3,7 +3,7 @@
 use crate::report::Report;
 use crate::tap::{Running, Tap};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -56,23 +56,25 @@ impl Worker {
         self.thread.is_finished()
     }
 
-    /// The ledger between two batches; the last one if the tap does not answer in 2 s.
-    pub fn snapshot(&self) -> Report {
+    /// The ledger between two batches. `None` if the tap does not come to the end of its batch in
+    /// 2 s: a reader of its output may be stuck.
+    pub fn snapshot(&self) -> Option<Report> {
         let published = self.shared.report.lock().expect("the worker does not panic");
         let before = published.count;
         self.shared.wanted.store(true, Ordering::Release);
         let same = |published: &mut Published| published.count == before && !self.is_finished();
         let waited = self.shared.fresh.wait_timeout_while(published, SNAPSHOT, same);
-        waited.expect("the worker does not panic").0.report.clone()
+        let (published, timeout) = waited.expect("the worker does not panic");
+        (!timeout.timed_out()).then(|| published.report.clone())
     }
 
     /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did.
-    ///
-    /// # Panics
-    /// If the worker has panicked.
     pub fn join(self) -> (Report, Result<(), io::Error>) {
-        let result = self.thread.join().expect("the worker does not panic");
-        let published = self.shared.report.lock().expect("the worker does not panic");
+        let result = self.thread.join().unwrap_or_else(|_| {
+            let source = std::io::Error::other("its worker panicked, which is a fault of tapline");
+            Err(io::Error::System { what: "a tap ended early".into(), source, mend: "" })
+        });
+        let published = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
         (published.report.clone(), result)
     }
 }

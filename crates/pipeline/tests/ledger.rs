@@ -110,7 +110,7 @@ fn a_snapshot_balances_at_any_moment() {
     let worker = Worker::start(tap(Endless::default(), groups)).unwrap();
     let (mut before, mut was_queued) = (0, false);
     for _ in 0..200 {
-        let report = worker.snapshot();
+        let report = worker.snapshot().unwrap();
         assert_balances(&report);
         assert!(report.matched >= before, "counters only grow");
         before = report.matched;

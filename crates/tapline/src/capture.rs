@@ -10,6 +10,7 @@ use io::file::FileSource;
 use io::ring::{RingOptions, RingSource};
 use io::{InterfaceId, Interfaces, Sink, Source};
 use pipeline::{CaptureFilter, Input, OwnTunnels, Report, Tap, Target, TargetGroup};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use wire::LinkType;
 
@@ -32,6 +33,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let filter = opened.filter(&options.expression)?;
     let (endpoint, sink): (String, Box<dyn Sink>) = match &options.write {
         Some(path) => {
+            must_differ(options.read.as_deref(), path)?;
             let recorder = RecorderOptions {
                 layout: Layout::File(path.clone()),
                 rotation: options.rotation.to_archive(),
@@ -55,6 +57,22 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         groups: vec![TargetGroup::new(vec![Target::new(endpoint, sink)], &[1])],
     };
     session::run(vec![tap], &begun, ledger, &options.report, verbosity)
+}
+
+/// Refuses to write the file that is read: its packets would be lost.
+pub fn must_differ(read: Option<&Path>, write: &Path) -> Result<(), Failure> {
+    let identity = |path: &Path| path.metadata().map(|of| (of.dev(), of.ino())).ok();
+    let Some(read) = read else {
+        return Ok(());
+    };
+    match identity(read).is_some_and(|is| identity(write) == Some(is)) && read.is_file() {
+        true => Err(Failure::Usage(format!(
+            "{} and {} are one file: write to another",
+            read.display(),
+            write.display()
+        ))),
+        false => Ok(()),
+    }
 }
 
 /// The ledger of taps: a line each, and a line for each of their targets.

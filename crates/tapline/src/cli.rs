@@ -94,7 +94,7 @@ pub struct Mirror {
     /// Capture file to send, as fast as the targets take it; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub read: Option<PathBuf>,
-    /// Where to: vxlan://HOST[:PORT]?vni=N, pcap:PATH, null:. Each --to gets every packet; endpoints
+    /// Where to: vxlan://HOST:PORT?vni=N, pcap:PATH, null:. Each --to gets every packet; endpoints
     /// joined by commas share them by flow
     #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", required = true)]
     pub to: Vec<Group>,
@@ -126,7 +126,7 @@ pub struct Mirror {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("place").required(true).args(["write", "archive"])))]
 pub struct Receive {
-    /// Where to listen: vxlan://ADDRESS[:PORT][?vni=N]; without vni every VNI is taken
+    /// Where to listen: vxlan://ADDRESS:PORT?vni=N; without the port 4789, without vni every VNI
     #[arg(long, value_name = "ENDPOINT", required = true, value_parser = Endpoint::listener)]
     pub listen: Vec<Endpoint>,
     /// Write all packets to one series of files; - is standard output

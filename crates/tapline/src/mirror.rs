@@ -1,10 +1,10 @@
 //! `tapline mirror`: packets of an interface or a file, to tunnels and files.
 
-use crate::capture::{Opened, ledger};
+use crate::capture::{Opened, ledger, must_differ};
 use crate::cli::{Datapath, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::session;
-use api::{Endpoint, Group, Oversize};
+use api::{Endpoint, Group};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::memory::NullSink;
 use io::ring::RingOptions;
@@ -13,6 +13,7 @@ use io::{InterfaceId, Interfaces, Sink};
 use pipeline::{OwnTunnels, Tap, Target, TargetGroup};
 use std::net::SocketAddr;
 use std::path::Path;
+use wire::LinkType;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     if options.datapath == Datapath::Kernel {
@@ -27,17 +28,26 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     let interfaces = Interfaces::default();
     let (mut taps, mut begun) = (Vec::new(), Vec::new());
+    let remotes = remotes(&options.to)?;
     for opened in sources(&options, &interfaces)? {
-        let remotes = remotes(&options.to)?;
+        if !remotes.is_empty() && !may_be_ethernet(&opened.link_types) {
+            return Err(Failure::CouldNot(format!(
+                "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
+                 with --to pcap:PATH",
+                opened.input.name
+            )));
+        }
+        // Before the targets, which replace files.
+        let filter = opened.filter(&options.expression)?;
         let groups = options
             .to
             .iter()
-            .map(|group| open_group(group, options.oversize, &interfaces, opened.first))
+            .map(|group| open_group(group, &options, &interfaces, opened.first))
             .collect::<Result<Vec<_>, Failure>>()?;
         taps.push(Tap {
             name: opened.input.name.clone(),
             own: OwnTunnels::new(remotes.clone(), opened.is_loopback),
-            filter: opened.filter(&options.expression)?,
+            filter,
             inputs: vec![opened.input],
             snaplen: (options.snapshot_length > 0).then_some(options.snapshot_length as usize),
             limit: None,
@@ -65,6 +75,11 @@ fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Fai
     options.interface.iter().map(open).collect()
 }
 
+/// Whether some packets may begin with an Ethernet header; those that do not are counted.
+fn may_be_ethernet(link_types: &[LinkType]) -> bool {
+    link_types.is_empty() || link_types.contains(&LinkType::ETHERNET)
+}
+
 fn writes_a_file(groups: &[Group]) -> bool {
     groups.iter().flat_map(|Group(members)| members).any(|m| matches!(m, Endpoint::Pcap { .. }))
 }
@@ -78,7 +93,7 @@ fn remotes(groups: &[Group]) -> Result<Vec<SocketAddr>, Failure> {
 
 fn open_group(
     Group(members): &Group,
-    oversize: Oversize,
+    options: &Mirror,
     interfaces: &Interfaces,
     first: Option<InterfaceId>,
 ) -> Result<TargetGroup, Failure> {
@@ -87,9 +102,12 @@ fn open_group(
         let sink: Box<dyn Sink> = match member {
             Endpoint::Vxlan { vni, .. } => {
                 let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
-                Box::new(TunnelSink::open(member.resolve()?, vni, oversize)?)
+                Box::new(TunnelSink::open(member.resolve()?, vni, options.oversize)?)
             }
-            Endpoint::Pcap { path } => Box::new(file(path, interfaces, first)?),
+            Endpoint::Pcap { path } => {
+                must_differ(options.read.as_deref(), path)?;
+                Box::new(file(path, interfaces, first)?)
+            }
             Endpoint::Null => Box::new(NullSink::default()),
         };
         targets.push(Target::new(member.canonical(), sink));

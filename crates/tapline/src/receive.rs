@@ -17,13 +17,15 @@ const SEGMENT_TIME: Duration = Duration::from_secs(60);
 
 pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
-    let recorder = Recorder::new(recorder_options(&options)?, &interfaces)?;
+    let recorder = recorder_options(&options)?;
     let (mut inputs, mut begun) = (Vec::new(), Vec::new());
     for endpoint in &options.listen {
         let source = open(endpoint, options.buffer_size as usize, &interfaces)?;
         begun.push(format!("listening on {endpoint}"));
         inputs.push(Input { name: endpoint.canonical(), source: Box::new(source) });
     }
+    // Only now: a receiver that cannot listen must not replace the file of one that does.
+    let recorder = Recorder::new(recorder, &interfaces)?;
     let target = Target::new("recorder".into(), Box::new(recorder));
     let tap = Tap {
         name: "receive".into(),

@@ -42,7 +42,8 @@ pub fn run(
     options: &ReportOptions,
     verbosity: &Verbosity,
 ) -> Result<(), Failure> {
-    let (stop, snapshot) = (flag(&[SIGINT, SIGTERM, SIGHUP])?, flag(&[SIGUSR1])?);
+    let (stop, snapshot) = (stop_flag()?, flag(SIGUSR1, Arc::default())?);
+    check_stats_path(options)?;
     if !verbosity.quiet {
         begun.iter().for_each(|what| eprintln!("tapline: {what}"));
     }
@@ -53,10 +54,17 @@ pub fn run(
             workers.iter().for_each(Worker::stop);
         }
         if snapshot.swap(false, Ordering::Relaxed) {
-            let reports: Vec<Report> = workers.iter().map(Worker::snapshot).collect();
-            // What cannot be written now is tried again, and reported, at the end.
-            if let Err(failure) = write_stats(options, &ledger(&reports)) {
-                tracing::warn!("{}", failure.message().unwrap_or_default());
+            match workers.iter().map(Worker::snapshot).collect::<Option<Vec<Report>>>() {
+                // What cannot be written now is tried again, and reported, at the end.
+                Some(reports) => {
+                    write_stats(options, &ledger(&reports)).unwrap_or_else(|failure| {
+                        tracing::warn!("{}", failure.message().unwrap_or_default());
+                    })
+                }
+                None => tracing::warn!(
+                    "no ledger on SIGUSR1: a tap has not answered in time; is the reader of its \
+                     output stuck?"
+                ),
             }
         }
         std::thread::sleep(PERIOD);
@@ -68,25 +76,48 @@ pub fn run(
     }
     write_stats(options, &stats)?;
     results.into_iter().collect::<Result<(), io::Error>>()?;
-    match options.fail_on_drop && lost(&stats) > 0 {
+    let mut lost = stats.drops.total();
+    if !stop.load(Ordering::Relaxed) {
+        // The end came as asked for (-c, -W, a reader that had enough): what came behind it is no loss.
+        lost -= stats.drops.get(DropReason::Stopped);
+    }
+    match options.fail_on_drop && lost > 0 {
         true => Err(Failure::Lost),
         false => Ok(()),
     }
 }
 
-/// Packets lost: what came behind the end that was asked for is not.
-fn lost(stats: &Stats) -> u64 {
-    let behind = stats.taps.iter().map(|tap| tap.drops.get(DropReason::Stopped)).sum::<u64>();
-    stats.drops.total() - behind
+/// A flag that the first signal to stop sets; a second one ends the process at once, should a
+/// reader of the output be stuck.
+fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
+            .map_err(|e| Failure::CouldNot(format!("take signal {signal}: {e}")))?;
+        flag(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
 }
 
-fn flag(signals: &[i32]) -> Result<Arc<AtomicBool>, Failure> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for &signal in signals {
-        signal_hook::flag::register(signal, Arc::clone(&flag))
-            .map_err(|e| Failure::CouldNot(format!("take signal {signal}: {e}")))?;
-    }
+fn flag(signal: i32, flag: Arc<AtomicBool>) -> Result<Arc<AtomicBool>, Failure> {
+    signal_hook::flag::register(signal, Arc::clone(&flag))
+        .map_err(|e| Failure::CouldNot(format!("take signal {signal}: {e}")))?;
     Ok(flag)
+}
+
+/// Finds out at the start, not at the end, that the ledger cannot be written.
+fn check_stats_path(options: &ReportOptions) -> Result<(), Failure> {
+    let Some(path) = &options.stats_json else {
+        return Ok(());
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    match folder.is_none_or(Path::is_dir) && !path.is_dir() {
+        true => Ok(()),
+        false => Err(Failure::CouldNot(format!(
+            "--stats-json {}: write the name of a file in a folder that exists",
+            path.display()
+        ))),
+    }
 }
 
 /// Replaces the file at once, so that a reader never finds half a ledger.

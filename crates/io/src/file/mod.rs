@@ -1,7 +1,9 @@
 //! Capture files: pcap and pcapng as a source, and as what sinks write into.
 
+mod origins;
 mod source;
 mod writer;
 
+pub use origins::{Origin, OriginCounters};
 pub use source::FileSource;
-pub use writer::{FileFormat, FileWriter, Origin, OriginCounters, reason};
+pub use writer::{FileFormat, FileWriter, reason};

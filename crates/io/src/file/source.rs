@@ -6,11 +6,17 @@ use crate::error::Error;
 use crate::interface::Interfaces;
 use crate::packet::{InterfaceId, Meta, Packet};
 use crate::pool::{Data, Pool};
+use crate::sys::poll_readable;
 use api::Drops;
 use capfile::{Reader, Record};
+use std::fs::File;
+use std::io::ErrorKind::WouldBlock;
 use std::io::Read;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 use wire::LinkType;
 
 /// Memory for some batches of packets of common size; a larger packet gets memory of its own.
@@ -25,6 +31,8 @@ pub struct FileSource {
     /// The file's interfaces, by their place in the file.
     ids: Vec<InterfaceId>,
     pool: Pool,
+    /// What tells that there is something to read, if reading may have to wait.
+    pipe: Option<OwnedFd>,
     /// The reader stands at a record that was not delivered yet.
     ahead: bool,
     stopped: bool,
@@ -37,15 +45,30 @@ impl FileSource {
     /// [`Error::System`] if it cannot be opened, [`Error::File`] if it is no capture.
     pub fn open(path: &Path, interfaces: &Interfaces) -> Result<FileSource, Error> {
         let name = path.display().to_string();
+        let opened = |e| Error::System { what: format!("open {name}"), source: e, mend: "" };
         if name == "-" {
-            return FileSource::new("standard input", Box::new(std::io::stdin()), interfaces);
+            let stdin = std::io::stdin().as_fd().try_clone_to_owned().map_err(opened)?;
+            return FileSource::of("standard input", stdin.into(), interfaces);
         }
-        let file = std::fs::File::open(path).map_err(|e| Error::System {
-            what: format!("open {name}"),
+        FileSource::of(&name, File::open(path).map_err(opened)?, interfaces)
+    }
+
+    /// Reads a file, or what another process writes into a pipe.
+    fn of(name: &str, file: File, interfaces: &Interfaces) -> Result<FileSource, Error> {
+        if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
+            return FileSource::new(name, Box::new(file), interfaces);
+        }
+        let descriptor = file.as_fd().try_clone_to_owned().map_err(|e| Error::System {
+            what: format!("read {name}"),
             source: e,
             mend: "",
         })?;
-        FileSource::new(&name, Box::new(file), interfaces)
+        let patient = Arc::new(AtomicBool::new(true));
+        let pipe = Pipe { file, patient: Arc::clone(&patient) };
+        let mut source = FileSource::new(name, Box::new(pipe), interfaces)?;
+        patient.store(false, Ordering::Relaxed);
+        source.pipe = Some(descriptor);
+        Ok(source)
     }
 
     /// Reads a capture from a stream; `name` is what messages call it.
@@ -68,6 +91,7 @@ impl FileSource {
             interfaces: interfaces.clone(),
             ids: Vec::new(),
             pool: Pool::new(CHUNKS, CHUNK_BYTES),
+            pipe: None,
             ahead,
             stopped: false,
         };
@@ -80,16 +104,27 @@ impl FileSource {
         &self.ids
     }
 
-    fn advance(&mut self) -> Result<bool, Error> {
-        let advanced = self.reader.advance();
-        advanced.map_err(|e| Error::File { path: self.path.clone(), source: Box::new(e) })
-    }
-
     /// Takes over the interfaces that the file has named since the last call.
     fn take_interfaces(&mut self) {
         for interface in &self.reader.interfaces()[self.ids.len()..] {
             self.ids.push(self.interfaces.add(interface.clone()));
         }
+    }
+}
+
+/// A pipe that does not wait for its writer, once it is not patient any more.
+struct Pipe {
+    file: File,
+    patient: Arc<AtomicBool>,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
+        let patient = self.patient.load(Ordering::Relaxed);
+        if !patient && !poll_readable(&[self.file.as_fd()], Duration::ZERO)? {
+            return Err(WouldBlock.into());
+        }
+        self.file.read(bytes)
     }
 }
 
@@ -99,12 +134,22 @@ impl Source for FileSource {
             return Ok(Arrival::End);
         }
         while batch.room() > 0 {
-            if !std::mem::take(&mut self.ahead) && !self.advance()? {
-                if let Some(warning) = self.reader.warning() {
-                    tracing::warn!("{}: {warning}", self.path);
+            let ahead = std::mem::take(&mut self.ahead);
+            match if ahead { Ok(true) } else { self.reader.advance() } {
+                Ok(true) => {}
+                Ok(false) => {
+                    if let Some(warning) = self.reader.warning() {
+                        tracing::warn!("{}: {warning}", self.path);
+                    }
+                    self.stopped = true;
+                    return Ok(Arrival::End);
                 }
-                self.stopped = true;
-                return Ok(Arrival::End);
+                Err(capfile::Error::Io { source, .. }) if source.kind() == WouldBlock => {
+                    return Ok(if batch.is_empty() { Arrival::Idle } else { Arrival::Packets });
+                }
+                Err(error) => {
+                    return Err(Error::File { path: self.path.clone(), source: Box::new(error) });
+                }
             }
             self.take_interfaces();
             let record = self.reader.record().expect("advance has said that there is one");
@@ -128,7 +173,7 @@ impl Source for FileSource {
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
+        self.pipe.as_ref().map(AsFd::as_fd)
     }
 
     fn stop(&mut self) -> Result<(), Error> {

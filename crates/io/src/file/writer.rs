@@ -4,14 +4,16 @@
 //! cannot be written, the file is cut back to where it was good, the packets of the buffer are
 //! counted as dropped, and writing goes on when there is room again.
 
-use crate::device::{SinkCounters, Upstream};
+use super::origins::{Origin, OriginCounters, Origins, Written};
+use crate::device::Upstream;
 use crate::error::Error;
 use crate::interface::{Interface, Interfaces};
-use crate::packet::{InterfaceId, Outer, Packet};
+use crate::packet::{InterfaceId, Packet};
 use api::DropReason;
 use capfile::{PcapResolution, PcapWriter, PcapngWriter, SectionInfo, Statistics};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::path::Path;
 
 /// Bytes gathered before they are written.
@@ -39,44 +41,14 @@ impl FileFormat {
     }
 }
 
-/// What has an interface block of its own: where a packet was captured, and the tunnel that it came
-/// out of.
-pub type Origin = (InterfaceId, Option<Outer>);
-
-/// One interface of the file, and what became of its packets.
-struct Written {
-    origin: Origin,
-    first_ns: u64,
-    last_ns: u64,
-    packets: OriginCounters,
-}
-
-/// The packets of one origin: how many came, and what became of them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct OriginCounters {
-    /// Packets that came.
-    pub received: u64,
-    /// What became of them.
-    pub counters: SinkCounters,
-}
-
-impl OriginCounters {
-    /// Adds the packets of another file.
-    pub fn merge(&mut self, other: &OriginCounters) {
-        self.received += other.received;
-        self.counters.merge(&other.counters);
-    }
-}
-
 /// A capture file that is being written.
 pub struct FileWriter {
     output: Output,
     encoder: Encoder,
     interfaces: Interfaces,
-    written: Vec<Written>,
-    last: usize,
-    /// Bytes at the buffer's front that describe interfaces: kept when the rest is given up.
-    description_bytes: usize,
+    origins: Origins,
+    /// Where the buffer describes interfaces: that is kept when the packets are given up.
+    descriptions: Vec<Range<usize>>,
     /// Bytes in the file.
     file_bytes: u64,
     closed: bool,
@@ -93,14 +65,6 @@ enum Encoder {
     Pcapng(PcapngWriter<Vec<u8>>),
     /// Made with the first packet, whose link type becomes the file's.
     Pcap(Option<(u16, PcapWriter<Vec<u8>>)>),
-}
-
-impl Written {
-    fn took(&mut self, ts_ns: u64) {
-        self.first_ns = self.first_ns.min(ts_ns);
-        self.last_ns = self.last_ns.max(ts_ns);
-        self.packets.counters.held += 1;
-    }
 }
 
 impl FileWriter {
@@ -154,9 +118,8 @@ impl FileWriter {
             output,
             encoder,
             interfaces: interfaces.clone(),
-            written: Vec::new(),
-            last: 0,
-            description_bytes: 0,
+            origins: Origins::default(),
+            descriptions: Vec::new(),
             file_bytes: 0,
             closed: false,
             in_trouble: false,
@@ -170,13 +133,14 @@ impl FileWriter {
 
     /// Takes a packet. It is held until the buffer is written; what fails is counted.
     pub fn write(&mut self, packet: &Packet) {
-        let place = self.place_of((packet.meta.interface, packet.meta.outer));
-        self.written[place].packets.received += 1;
+        let origin = (packet.meta.interface, packet.meta.outer);
+        let place = self.origins.find(origin).unwrap_or_else(|| self.describe(origin));
+        self.origins.received(place);
         match self.encode(place, packet) {
-            Ok(()) => self.written[place].took(packet.meta.ts_ns),
+            Ok(()) => self.origins.held(place, packet.meta.ts_ns),
             Err(error) => {
                 self.report(&error);
-                self.written[place].packets.counters.drops.add(DropReason::WriteError);
+                self.origins.dropped(place, DropReason::WriteError);
             }
         }
         if self.buffer().len() >= BUFFER_BYTES {
@@ -187,14 +151,7 @@ impl FileWriter {
     /// Brings what is held into the file.
     pub fn flush(&mut self) {
         let result = self.write_buffer();
-        for written in &mut self.written {
-            let counters = &mut written.packets.counters;
-            let held = std::mem::take(&mut counters.held);
-            match &result {
-                Ok(()) => counters.sent += held,
-                Err(error) => counters.drops.add_many(reason(error), held),
-            }
-        }
+        self.origins.settle(result.as_ref().err().map(reason));
         match result {
             Ok(()) if self.in_trouble => {
                 tracing::info!("the capture file can be written again");
@@ -215,8 +172,8 @@ impl FileWriter {
             return Ok(());
         }
         if let Encoder::Pcapng(encoder) = &mut self.encoder {
-            let alone = self.written.len() == 1;
-            for (interface, written) in self.written.iter().enumerate() {
+            let alone = self.origins.iter().len() == 1;
+            for (interface, written) in self.origins.iter().enumerate() {
                 let statistics = statistics(written, upstream, alone);
                 encoder
                     .write_stats(interface as u32, &statistics)
@@ -228,22 +185,17 @@ impl FileWriter {
 
     /// Counts what was brought into the file as dropped: somebody has removed the file since.
     pub fn give_up(&mut self, reason: DropReason) {
-        for written in &mut self.written {
-            let counters = &mut written.packets.counters;
-            counters.drops.add_many(reason, std::mem::take(&mut counters.sent));
-        }
+        self.origins.give_up(reason);
     }
 
     /// What became of the packets, by origin.
     pub fn counters(&self) -> impl Iterator<Item = (Origin, &OriginCounters)> {
-        self.written.iter().map(|written| (written.origin, &written.packets))
+        self.origins.iter().map(|written| (written.origin, &written.packets))
     }
 
-    /// The times of the earliest and of the latest packet taken, nanoseconds since 1970.
+    /// The times of the earliest and of the latest packet in the file, nanoseconds since 1970.
     pub fn span_ns(&self) -> Option<(u64, u64)> {
-        let first = self.written.iter().map(|written| written.first_ns).min()?;
-        let last = self.written.iter().map(|written| written.last_ns).max()?;
-        (first <= last).then_some((first, last))
+        self.origins.span().pair()
     }
 
     /// Whether nothing more can be written: the reader of a stream is gone.
@@ -276,22 +228,13 @@ impl FileWriter {
         }
     }
 
-    /// The place of an origin's interface; a new one is described first.
-    fn place_of(&mut self, origin: Origin) -> usize {
-        if self.written.get(self.last).is_none_or(|written| written.origin != origin) {
-            let known = self.written.iter().position(|written| written.origin == origin);
-            self.last = known.unwrap_or_else(|| self.describe(origin));
-        }
-        self.last
-    }
-
     /// Adds an interface to the file; its block reaches the file before any packet of it.
     fn describe(&mut self, origin: Origin) -> usize {
         let mut interface = Interface::clone(&self.interfaces.get(origin.0));
         if let Some(outer) = origin.1 {
             interface.name = Some(outer.to_string());
         }
-        self.flush();
+        let start = self.buffer().len();
         match &mut self.encoder {
             Encoder::Pcapng(encoder) => {
                 if encoder.add_interface(&interface).is_err() {
@@ -312,10 +255,8 @@ impl FileWriter {
             }
             Encoder::Pcap(Some(_)) => {}
         }
-        self.description_bytes = self.buffer().len();
-        let packets = OriginCounters::default();
-        self.written.push(Written { origin, first_ns: u64::MAX, last_ns: 0, packets });
-        self.written.len() - 1
+        self.descriptions.push(start..self.buffer().len());
+        self.origins.add(origin)
     }
 
     fn buffer(&self) -> &[u8] {
@@ -349,10 +290,18 @@ impl FileWriter {
         match written {
             Ok(()) => {
                 self.file_bytes += buffer.len() as u64;
-                self.description_bytes = 0;
+                self.descriptions.clear();
                 buffer.clear();
             }
-            Err(_) => buffer.truncate(self.description_bytes),
+            Err(_) => {
+                let mut end = 0;
+                for description in &mut self.descriptions {
+                    buffer.copy_within(description.clone(), end);
+                    *description = end..end + description.len();
+                    end = description.end;
+                }
+                buffer.truncate(end);
+            }
         }
         written
     }
@@ -386,11 +335,10 @@ fn section() -> SectionInfo {
 }
 
 fn statistics(written: &Written, upstream: Option<&Upstream>, alone: bool) -> Statistics {
-    let any = written.packets.counters.sent > 0;
     let upstream_alone = upstream.filter(|_| alone);
     Statistics {
-        start_ns: any.then_some(written.first_ns),
-        end_ns: any.then_some(written.last_ns),
+        start_ns: written.span.pair().map(|(first, _)| first),
+        end_ns: written.span.pair().map(|(_, last)| last),
         received: upstream_alone.map(|u| u.seen),
         dropped: upstream_alone.map(|u| u.drops.total()),
         filter_accepted: upstream_alone.map(|u| u.matched),
@@ -419,9 +367,9 @@ pub fn reason(error: &io::Error) -> DropReason {
 mod tests {
     use super::*;
     use crate::batch::Batch;
-    use crate::device::{Arrival, Source};
+    use crate::device::{Arrival, SinkCounters, Source};
     use crate::file::FileSource;
-    use crate::packet::{Direction, Meta, Tunnel};
+    use crate::packet::{Direction, Meta, Outer, Tunnel};
     use crate::pool::Data;
     use std::sync::{Arc, Mutex};
     use wire::{LinkType, Vni};
@@ -505,7 +453,7 @@ mod tests {
         writer.write(&packet(eth0, 1, None));
         writer.write(&packet(eth0, 2, Some(outer)));
         writer.write(&packet(eth0, 3, None));
-        assert_eq!(total(&writer).held, 2, "a new interface brings the packets before it out");
+        assert_eq!(total(&writer).held, 3);
         writer.finish(None).unwrap();
         assert_eq!(total(&writer), SinkCounters { sent: 3, ..SinkCounters::default() });
         let (packets, table) = read(bytes.lock().unwrap().clone());

@@ -96,7 +96,7 @@ impl Netns {
     /// [`Error::System`] if a name is taken or `ip` is missing.
     pub fn join(&self, name: &str, other: &Netns, other_name: &str) -> Result<(), Error> {
         let path = format!("/proc/{}/fd/{}", std::process::id(), other.file.as_raw_fd());
-        self.ip(&format!("link add {name} type veth peer name {other_name} netns {path}"))?;
+        self.ip(&format!("link add name {name} type veth peer name {other_name} netns {path}"))?;
         self.ip(&format!("link set {name} up"))?;
         other.ip(&format!("link set {other_name} up"))?;
         Ok(())

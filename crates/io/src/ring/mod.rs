@@ -15,6 +15,7 @@ use crate::packet::{Direction, InterfaceId, Meta, Packet};
 use crate::pool::Pool;
 use api::{DropReason, Drops};
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
 use wire::segment::{Gso, GsoKind, Plan, complete_checksum};
@@ -31,6 +32,9 @@ const RETIRE_MS: u32 = 4;
 /// Memory for the packets that super-packets are cut into: some batches' worth.
 const SEGMENT_CHUNKS: usize = 8;
 const SEGMENT_CHUNK_BYTES: usize = 1 << 20;
+
+/// How often an interface that is down is looked for.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// `virtio_net_hdr` flag: the checksum is to be completed.
 const NEEDS_CSUM: u8 = 1;
@@ -61,6 +65,7 @@ pub struct RingOptions {
 /// A tap on one network interface.
 pub struct RingSource {
     name: String,
+    index: i32,
     ring: Ring,
     cursor: Option<Cursor>,
     segments: Pool,
@@ -72,7 +77,10 @@ pub struct RingSource {
     frames_in: u64,
     frames_out: u64,
     stopped: bool,
-    down: bool,
+    /// Since when the interface is down, and when it was last looked for.
+    down: Option<Instant>,
+    /// Why no more frames will come: the interface is gone.
+    gone: Option<Error>,
 }
 
 impl RingSource {
@@ -113,6 +121,7 @@ impl RingSource {
         });
         Ok(RingSource {
             name: name.clone(),
+            index,
             ring,
             cursor: None,
             segments: Pool::new(SEGMENT_CHUNKS, SEGMENT_CHUNK_BYTES),
@@ -123,7 +132,8 @@ impl RingSource {
             frames_in: 0,
             frames_out: 0,
             stopped: false,
-            down: false,
+            down: None,
+            gone: None,
         })
     }
 
@@ -216,23 +226,35 @@ impl RingSource {
     /// Takes over the kernel's counters, which reading clears: read nowhere else.
     fn read_statistics(&mut self) {
         if let Ok((frames, lost)) = self.ring.statistics() {
-            self.frames_in += u64::from(frames) - u64::from(lost);
+            self.frames_in += u64::from(frames.saturating_sub(lost));
             self.drops.add_many(DropReason::KernelRing, u64::from(lost));
         }
     }
 
-    /// Reports once when the interface goes down and when packets come again.
-    fn check_interface(&mut self) -> Result<(), Error> {
-        if let Ok(Some(error)) = self.ring.take_error() {
-            if sys::interface(&self.name).is_err() {
-                return Err(Error::system(format!("interface `{}` is gone", self.name), error));
+    /// Says when the interface goes down, and finds out when it is gone for good: the kernel tells
+    /// of the first error only.
+    fn check_interface(&mut self) {
+        match (self.ring.take_error(), self.down) {
+            (Ok(Some(error)), _) => {
+                if self.down.is_none() {
+                    tracing::warn!("interface {}: {error}; waiting for it to come up", self.name);
+                }
             }
-            if !self.down {
-                tracing::warn!("interface {}: {error}; waiting for it to come up", self.name);
-                self.down = true;
-            }
+            (_, Some(since)) if since.elapsed() >= LOOK_AGAIN => {}
+            _ => return,
         }
-        Ok(())
+        self.down = Some(Instant::now());
+        if self.gone.is_none() && !sys::exists(self.index) {
+            let error = std::io::Error::from_raw_os_error(libc::ENODEV);
+            self.gone = Some(Error::system(format!("interface `{}` is gone", self.name), error));
+        }
+    }
+
+    /// Whether every frame that the kernel counted has been taken, so that the source is at its end.
+    /// The last block is handed over when its time is up.
+    fn is_dry(&mut self) -> bool {
+        self.read_statistics();
+        self.frames_out >= self.frames_in
     }
 }
 
@@ -266,20 +288,15 @@ impl Source for RingSource {
         }
         self.ring.release(self.cursor.as_ref());
         if batch.len() > before {
-            self.down = false;
+            self.down = None;
+        }
+        if batch.len() > before || batch.room() == 0 {
             return Ok(Arrival::Packets);
         }
-        if batch.room() == 0 {
-            return Ok(Arrival::Packets);
+        self.check_interface();
+        if (self.stopped || self.gone.is_some()) && self.is_dry() {
+            return self.gone.take().map_or(Ok(Arrival::End), Err);
         }
-        if self.stopped {
-            // The last block is handed over when its time is up, so wait for what the kernel counted.
-            self.read_statistics();
-            if self.frames_out >= self.frames_in {
-                return Ok(Arrival::End);
-            }
-        }
-        self.check_interface()?;
         Ok(Arrival::Idle)
     }
 

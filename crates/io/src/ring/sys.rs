@@ -244,25 +244,34 @@ impl Ring {
 
     /// Takes the next frame of a block; `None` at the block's end.
     pub(super) fn next_frame(&mut self, cursor: &mut Cursor) -> Option<Frame> {
-        if cursor.left == 0 {
-            return None;
+        while cursor.left > 0 {
+            let start = cursor.offset;
+            assert!(
+                start.is_multiple_of(8)
+                    && start + SOCKADDR_OFFSET + size_of::<libc::sockaddr_ll>() <= self.block_bytes,
+                "the kernel's frame offset lies inside its block"
+            );
+            // SAFETY: the header lies inside the block (asserted), is aligned, and the block is ours.
+            let header = unsafe {
+                self.block_start(cursor.block).add(start).cast::<libc::tpacket3_hdr>().read()
+            };
+            cursor.left -= 1;
+            cursor.offset = start + header.tp_next_offset as usize;
+            // The kernel gives up a frame whose offload state it cannot express after it has given
+            // it a place: the rest of that header is of an older frame. It counts it as lost.
+            if header.tp_status & libc::TP_STATUS_USER != 0 {
+                return Some(self.frame(cursor.block, start, &header));
+            }
         }
-        let start = cursor.offset;
-        assert!(
-            start.is_multiple_of(8)
-                && start + SOCKADDR_OFFSET + size_of::<libc::sockaddr_ll>() <= self.block_bytes,
-            "the kernel's frame offset lies inside its block"
-        );
-        let chunk = &self.blocks[cursor.block];
-        // SAFETY: the header lies inside the block (asserted), is aligned, and the block is ours.
-        let (header, packet_type) = unsafe {
-            let at = self.block_start(cursor.block).add(start);
-            let header = at.cast::<libc::tpacket3_hdr>().read();
-            let address = at.add(SOCKADDR_OFFSET).cast::<libc::sockaddr_ll>();
-            (header, (*address.as_ptr()).sll_pkttype)
+        None
+    }
+
+    fn frame(&self, block: usize, start: usize, header: &libc::tpacket3_hdr) -> Frame {
+        // SAFETY: the address stands behind the header, inside the block (asserted by the caller).
+        let packet_type = unsafe {
+            let at = self.block_start(block).add(start + SOCKADDR_OFFSET);
+            (*at.cast::<libc::sockaddr_ll>().as_ptr()).sll_pkttype
         };
-        cursor.left -= 1;
-        cursor.offset = start + header.tp_next_offset as usize;
         let mac = start + usize::from(header.tp_mac);
         let free_from = start + SOCKADDR_OFFSET + size_of::<libc::sockaddr_ll>();
         // A frame that did not fit at all has no bytes and no virtio-net header (`tpacket_rcv`).
@@ -270,15 +279,15 @@ impl Ring {
         let headroom = mac.saturating_sub(free_from);
         let vnet = if caplen > 0 && headroom >= VNET_HDR_LEN && mac <= self.block_bytes {
             // SAFETY: the header lies in front of the frame, inside the block (checked above).
-            unsafe { read_vnet(self.block_start(cursor.block).add(mac - VNET_HDR_LEN)) }
+            unsafe { read_vnet(self.block_start(block).add(mac - VNET_HDR_LEN)) }
         } else {
             VnetHeader::default()
         };
         // SAFETY: the block is ours until all its ranges are gone (`release`), each frame is taken
         // once, and frames of a block do not overlap. The headroom is the frame's own slack,
         // whose virtio-net header has been read.
-        let data = unsafe { chunk.range(mac, caplen, headroom) };
-        Some(Frame {
+        let data = unsafe { self.blocks[block].range(mac, caplen, headroom) };
+        Frame {
             data,
             ts_ns: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
             len: header.tp_len,
@@ -287,7 +296,7 @@ impl Ring {
             vlan_tpid: header.hv1.tp_vlan_tpid,
             packet_type,
             vnet,
-        })
+        }
     }
 
     /// Gives back to the kernel, in order, the blocks that no packet uses any more.
@@ -368,6 +377,13 @@ pub(super) fn interface(name: &str) -> io::Result<(i32, u16)> {
         }
     };
     Ok((index, hardware))
+}
+
+/// Whether this network namespace has an interface of this index.
+pub(super) fn exists(index: i32) -> bool {
+    let mut name = [0 as libc::c_char; libc::IFNAMSIZ];
+    // SAFETY: the buffer has the length that the call asks for.
+    !unsafe { libc::if_indextoname(index.cast_unsigned(), name.as_mut_ptr()) }.is_null()
 }
 
 /// The names of this network namespace's interfaces.

@@ -27,6 +27,8 @@ const DATAGRAM_BYTES_MAX: usize = 65_527;
 const CHUNK_DATAGRAMS: usize = 16;
 const CHUNKS: usize = 40;
 const ETHERNET_HEADER_LEN: usize = 14;
+/// System calls of one turn: a flood of packets that all are dropped must not hold up the rest.
+const ROUNDS: usize = 8;
 
 /// How tunnel packets are listened for.
 #[derive(Debug, Clone)]
@@ -163,7 +165,10 @@ fn origlen(frame: &[u8]) -> u32 {
 impl Source for TunnelSource {
     fn receive(&mut self, batch: &mut Batch) -> Result<Arrival, Error> {
         let mut datagrams = [Datagram::EMPTY; MESSAGES];
-        while batch.room() > 0 {
+        for _ in 0..ROUNDS {
+            if batch.room() == 0 {
+                break;
+            }
             while self.ready.len() < MESSAGES {
                 match self.pool.take(DATAGRAM_BYTES_MAX) {
                     Some(data) => self.ready.push(data),

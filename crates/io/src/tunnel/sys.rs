@@ -90,12 +90,9 @@ impl ListenSocket {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 9)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 9)),
         };
-        let (address, len) = to_raw(nobody);
-        // SAFETY: the pointer and the length describe `address`.
-        let result = unsafe {
-            libc::connect(self.socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len)
-        };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+        // Without a route to this host itself only the filter is left; the kernel then counts what
+        // comes later as dropped at this socket, and so do we.
+        connect(self.fd(), nobody).or_else(|_| crate::sys::reject_all(self.fd()))
     }
 
     /// Packets that the kernel dropped at this socket, modulo 2³².
@@ -200,11 +197,19 @@ unsafe fn timestamp(header: &libc::msghdr) -> Option<u64> {
 /// A raw socket that sends whole UDP datagrams, so that each has a source port of its own.
 pub(super) struct SendSocket {
     socket: OwnedFd,
-    address: libc::sockaddr_storage,
-    address_len: libc::socklen_t,
+}
+
+/// What the kernel says of an earlier packet (`struct sock_extended_err`).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LateError {
+    /// The error number.
+    pub errno: i32,
+    /// An ICMP message told of it, from this host or from another; else the call itself did.
+    pub by_icmp: bool,
 }
 
 impl SendSocket {
+    /// Opens the socket for one far end, so that it hears of no other's errors.
     pub(super) fn open(remote: SocketAddr, oversize: Oversize) -> io::Result<SendSocket> {
         let socket = open(remote, libc::SOCK_RAW, libc::IPPROTO_UDP)?;
         let fd = socket.as_fd();
@@ -231,11 +236,14 @@ impl SendSocket {
             }
         }
         // The port of a raw socket's peer means a protocol to the kernel: it must be 0.
-        let (address, address_len) = to_raw(match remote {
-            SocketAddr::V4(v4) => SocketAddr::from((*v4.ip(), 0)),
-            SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), 0, 0, v6.scope_id()).into(),
-        });
-        Ok(SendSocket { socket, address, address_len })
+        connect(
+            fd,
+            match remote {
+                SocketAddr::V4(v4) => SocketAddr::from((*v4.ip(), 0)),
+                SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), 0, 0, v6.scope_id()).into(),
+            },
+        )?;
+        Ok(SendSocket { socket })
     }
 
     /// Sets the send buffer; returns the bytes that the kernel granted.
@@ -258,8 +266,6 @@ impl SendSocket {
                 vector.iov_len = bytes.len();
             }
             let message = &mut messages[i].msg_hdr;
-            message.msg_name = std::ptr::from_ref(&self.address).cast_mut().cast();
-            message.msg_namelen = self.address_len;
             message.msg_iov = vectors[i].as_mut_ptr();
             message.msg_iovlen = 2;
         }
@@ -275,6 +281,58 @@ impl SendSocket {
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(sent as usize) }
     }
+
+    /// Whether the send buffer has room: a raw socket whose buffer is full says `ENOBUFS`, as it
+    /// does when the device's queue is full (`__ip_append_data` in `net/ipv4/ip_output.c`).
+    pub(super) fn has_room(&self) -> bool {
+        let mut set =
+            libc::pollfd { fd: self.socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one valid entry; the call does not wait.
+        unsafe { libc::poll(&mut set, 1, 0) > 0 && set.revents & libc::POLLOUT != 0 }
+    }
+
+    /// Takes the next entry of the socket's error queue, if there is one.
+    pub(super) fn late_error(&self) -> Option<LateError> {
+        let mut control = MaybeUninit::<ErrorBuffer>::uninit();
+        // SAFETY: an all-zero message is valid.
+        let mut header: libc::msghdr = unsafe { zeroed() };
+        header.msg_control = control.as_mut_ptr().cast();
+        header.msg_controllen = size_of::<ErrorBuffer>();
+        let flags = libc::MSG_ERRQUEUE | libc::MSG_DONTWAIT;
+        // SAFETY: the control pointer is to live memory of the stated length; no data is asked for.
+        if unsafe { libc::recvmsg(self.socket.as_raw_fd(), &mut header, flags) } < 0 {
+            return None;
+        }
+        let kinds = [(libc::SOL_IP, libc::IP_RECVERR), (libc::SOL_IPV6, libc::IPV6_RECVERR)];
+        // SAFETY: the kernel has filled in the control buffer; CMSG_NXTHDR stays inside it.
+        unsafe {
+            let mut message = libc::CMSG_FIRSTHDR(&header);
+            while !message.is_null() {
+                if kinds.contains(&((*message).cmsg_level, (*message).cmsg_type)) {
+                    let data = libc::CMSG_DATA(message).cast::<libc::sock_extended_err>();
+                    let error = data.read_unaligned();
+                    let icmp = [libc::SO_EE_ORIGIN_ICMP, libc::SO_EE_ORIGIN_ICMP6];
+                    let by_icmp = icmp.contains(&error.ee_origin);
+                    return Some(LateError { errno: error.ee_errno as i32, by_icmp });
+                }
+                message = libc::CMSG_NXTHDR(&header, message);
+            }
+        }
+        Some(LateError { errno: 0, by_icmp: false })
+    }
+}
+
+/// Room for the extended error and the offender's address.
+#[derive(Clone, Copy)]
+#[repr(align(8))]
+struct ErrorBuffer(#[expect(dead_code, reason = "written and read by pointer")] [u8; 512]);
+
+fn connect(socket: BorrowedFd<'_>, remote: SocketAddr) -> io::Result<()> {
+    let (address, len) = to_raw(remote);
+    // SAFETY: the pointer and the length describe `address`.
+    let result =
+        unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Whether the call would have had to wait.

@@ -1,0 +1,144 @@
+//! The origins of a file's packets, and what became of the packets of each.
+
+use crate::device::SinkCounters;
+use crate::packet::{InterfaceId, Outer};
+use api::DropReason;
+use std::collections::HashMap;
+
+/// What has an interface block of its own: where a packet was captured, and the tunnel that it came
+/// out of.
+pub type Origin = (InterfaceId, Option<Outer>);
+
+/// The packets of one origin: how many came, and what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct OriginCounters {
+    /// Packets that came.
+    pub received: u64,
+    /// What became of them.
+    pub counters: SinkCounters,
+}
+
+impl OriginCounters {
+    /// Adds the packets of another file.
+    pub fn merge(&mut self, other: &OriginCounters) {
+        self.received += other.received;
+        self.counters.merge(&other.counters);
+    }
+
+    /// Counts a packet that came and went no further.
+    pub fn lost(&mut self, reason: DropReason) {
+        self.received += 1;
+        self.counters.drops.add(reason);
+    }
+}
+
+/// The earliest and the latest of some times, nanoseconds since 1970.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Span {
+    pub first_ns: u64,
+    pub last_ns: u64,
+}
+
+impl Span {
+    const EMPTY: Span = Span { first_ns: u64::MAX, last_ns: 0 };
+
+    fn join(self, other: Span) -> Span {
+        Span {
+            first_ns: self.first_ns.min(other.first_ns),
+            last_ns: self.last_ns.max(other.last_ns),
+        }
+    }
+
+    /// As a pair, if there is any time in it.
+    pub fn pair(self) -> Option<(u64, u64)> {
+        (self.first_ns <= self.last_ns).then_some((self.first_ns, self.last_ns))
+    }
+}
+
+/// One interface of the file.
+pub(super) struct Written {
+    pub origin: Origin,
+    pub packets: OriginCounters,
+    /// The times of the packets in the file, and of those in the buffer.
+    pub span: Span,
+    held_span: Span,
+}
+
+/// The origins of a file's packets, by their interface's number in the file.
+#[derive(Default)]
+pub(super) struct Origins {
+    list: Vec<Written>,
+    places: HashMap<Origin, usize>,
+    /// Most packets are of the same origin as the one before.
+    last: usize,
+}
+
+impl Origins {
+    /// The place of an origin that is known.
+    pub fn find(&mut self, origin: Origin) -> Option<usize> {
+        if self.list.get(self.last).is_none_or(|written| written.origin != origin) {
+            self.last = *self.places.get(&origin)?;
+        }
+        Some(self.last)
+    }
+
+    /// Adds an origin; gives its place.
+    pub fn add(&mut self, origin: Origin) -> usize {
+        let packets = OriginCounters::default();
+        self.list.push(Written { origin, packets, span: Span::EMPTY, held_span: Span::EMPTY });
+        self.last = self.list.len() - 1;
+        self.places.insert(origin, self.last);
+        self.last
+    }
+
+    /// Counts a packet that came.
+    pub fn received(&mut self, place: usize) {
+        self.list[place].packets.received += 1;
+    }
+
+    /// Counts a packet that went into the buffer.
+    pub fn held(&mut self, place: usize, ts_ns: u64) {
+        let written = &mut self.list[place];
+        written.packets.counters.held += 1;
+        written.held_span = written.held_span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
+    }
+
+    /// Counts a packet that was given up.
+    pub fn dropped(&mut self, place: usize, reason: DropReason) {
+        self.list[place].packets.counters.drops.add(reason);
+    }
+
+    /// Counts what was in the buffer: as brought into the file, or as lost for this reason.
+    pub fn settle(&mut self, lost: Option<DropReason>) {
+        for written in &mut self.list {
+            let counters = &mut written.packets.counters;
+            let held = std::mem::take(&mut counters.held);
+            let held_span = std::mem::replace(&mut written.held_span, Span::EMPTY);
+            match lost {
+                None => {
+                    counters.sent += held;
+                    written.span = written.span.join(held_span);
+                }
+                Some(reason) => counters.drops.add_many(reason, held),
+            }
+        }
+    }
+
+    /// Counts what was brought into the file as dropped.
+    pub fn give_up(&mut self, reason: DropReason) {
+        for Written { packets, .. } in &mut self.list {
+            let sent = std::mem::take(&mut packets.counters.sent);
+            packets.counters.drops.add_many(reason, sent);
+        }
+    }
+
+    /// The times of the packets in the file.
+    pub fn span(&self) -> Span {
+        self.list.iter().fold(Span::EMPTY, |span, written| span.join(written.span))
+    }
+
+    /// The origins in the order of their interfaces.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Written> {
+        self.list.iter()
+    }
+}
