@@ -208,7 +208,9 @@ fn more_series_than_files_may_be_open_lose_nothing() {
             rig.send(vni, SOURCE, T + round, 60);
             clock += SECOND / 1000;
             rig.recorder.tick(clock);
-            most = most.max(open_files());
+            if vni % 50 == 49 {
+                most = most.max(open_files());
+            }
         }
     }
     assert!((450..=512).contains(&most), "{most} files were open at once");

@@ -6,7 +6,7 @@ use io::{Arrival, Batch, Interfaces, Source};
 use std::io::Read;
 use std::sync::{Arc, Mutex};
 
-const PACKETS: u64 = 12;
+const PACKETS: u64 = 8;
 
 /// A file with the offset behind each packet, and the offset behind its header.
 struct Made {
@@ -26,7 +26,7 @@ impl Made {
 }
 
 fn data(number: u64) -> Vec<u8> {
-    vec![number as u8; 5 + number as usize]
+    vec![number as u8; 1 + number as usize]
 }
 
 fn pcap() -> Made {

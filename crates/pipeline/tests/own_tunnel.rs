@@ -8,6 +8,8 @@ use io::memory::MemorySink;
 use io::{Direction, Packet};
 use pipeline::OwnTunnels;
 use wire::LinkType;
+use wire::flow::{flow_hash, source_port};
+use wire::walk::Walk;
 
 const SINK: [u8; 4] = [10, 9, 0, 2];
 const US: [u8; 4] = [10, 9, 0, 1];
@@ -86,6 +88,28 @@ fn other_packets_are_not() {
         ("ARP", ethernet(0x0806, &[0; 28])),
         ("cut in the addresses", tunnel4()[..30].to_vec()),
         ("nothing", Vec::new()),
+    ] {
+        assert!(!own.contains(&sent(&frame)), "{what}");
+    }
+}
+
+/// A VXLAN packet to a sink of somebody else, from the port that its inner flow gives, or one beside.
+fn of_another_tap(beside: u16) -> Vec<u8> {
+    let inner = flow_frame(3);
+    let hash = flow_hash(&Walk::new(LinkType::ETHERNET, &inner), &inner);
+    let payload = [&[8, 0, 0, 0, 0, 0, 71, 0][..], &inner].concat();
+    udp4((US, source_port(hash) ^ beside), ([10, 9, 0, 77], 4789), &payload)
+}
+
+#[test]
+fn another_tap_s_are_recognised_by_their_source_port() {
+    let own = own(false);
+    assert!(own.contains(&sent(&of_another_tap(0))));
+    assert!(own.contains(&sent(&tagged(&of_another_tap(0), 1))));
+    for (what, frame) in [
+        ("a stranger's source port", of_another_tap(1)),
+        ("cut in the VXLAN header", of_another_tap(0)[..47].to_vec()),
+        ("no VXLAN", udp4((US, 0xc001), ([10, 9, 0, 77], 4789), &[0; 60])),
     ] {
         assert!(!own.contains(&sent(&frame)), "{what}");
     }
