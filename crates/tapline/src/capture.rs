@@ -125,7 +125,7 @@ impl Opened {
         let announcement = format!(
             "listening on {name}, link type {}, ring of {} KiB",
             source.link_type(),
-            options.ring_bytes >> 10
+            source.ring_bytes() >> 10
         );
         Ok(Opened {
             first: Some(source.interface_id()),

@@ -33,7 +33,7 @@ const RETIRE_MS: u32 = 4;
 const SEGMENT_CHUNKS: usize = 8;
 const SEGMENT_CHUNK_BYTES: usize = 1 << 20;
 
-/// How often an interface that is down is looked for.
+/// How often an interface that has gone down is looked for.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// `virtio_net_hdr` flag: the checksum is to be completed.
@@ -77,8 +77,10 @@ pub struct RingSource {
     frames_in: u64,
     frames_out: u64,
     stopped: bool,
-    /// Since when the interface is down, and when it was last looked for.
-    down: Option<Instant>,
+    /// Whether the interface was said to be down, and no frame has come since.
+    down: bool,
+    /// When the interface was last looked for; from when it first went down.
+    looked_for: Option<Instant>,
     /// Why no more frames will come: the interface is gone.
     gone: Option<Error>,
 }
@@ -132,7 +134,8 @@ impl RingSource {
             frames_in: 0,
             frames_out: 0,
             stopped: false,
-            down: None,
+            down: false,
+            looked_for: None,
             gone: None,
         })
     }
@@ -140,6 +143,11 @@ impl RingSource {
     /// Whether it is the loopback interface, where each packet passes twice: sent, then received.
     pub fn is_loopback(&self) -> bool {
         self.loopback
+    }
+
+    /// Bytes of the ring: what was asked for in whole blocks.
+    pub fn ring_bytes(&self) -> usize {
+        self.ring.bytes()
     }
 
     /// Its place in the table of interfaces.
@@ -234,16 +242,16 @@ impl RingSource {
     /// Says when the interface goes down, and finds out when it is gone for good: the kernel tells
     /// of the first error only.
     fn check_interface(&mut self) {
-        match (self.ring.take_error(), self.down) {
+        match (self.ring.take_error(), self.looked_for) {
             (Ok(Some(error)), _) => {
-                if self.down.is_none() {
+                if !std::mem::replace(&mut self.down, true) {
                     tracing::warn!("interface {}: {error}; waiting for it to come up", self.name);
                 }
             }
-            (_, Some(since)) if since.elapsed() >= LOOK_AGAIN => {}
+            (_, Some(last)) if last.elapsed() >= LOOK_AGAIN => {}
             _ => return,
         }
-        self.down = Some(Instant::now());
+        self.looked_for = Some(Instant::now());
         if self.gone.is_none() && !sys::exists(self.index) {
             let error = std::io::Error::from_raw_os_error(libc::ENODEV);
             self.gone = Some(Error::system(format!("interface `{}` is gone", self.name), error));
@@ -288,7 +296,7 @@ impl Source for RingSource {
         }
         self.ring.release(self.cursor.as_ref());
         if batch.len() > before {
-            self.down = None;
+            self.down = false;
         }
         if batch.len() > before || batch.room() == 0 {
             return Ok(Arrival::Packets);

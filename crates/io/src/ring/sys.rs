@@ -188,6 +188,11 @@ impl Ring {
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
+    /// Bytes of the ring.
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks.len() * self.block_bytes
+    }
+
     /// The socket, for polling and for options.
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
