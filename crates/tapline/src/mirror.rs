@@ -11,8 +11,9 @@ use io::ring::RingOptions;
 use io::tunnel::TunnelSink;
 use io::{InterfaceId, Interfaces, Sink};
 use pipeline::{OwnTunnels, Tap, Target, TargetGroup};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use wire::LinkType;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
@@ -26,6 +27,7 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
             "two interfaces cannot write one file; run one mirror for each, or use a tunnel".into(),
         ));
     }
+    must_stand_apart(&options.to)?;
     let interfaces = Interfaces::default();
     let (mut taps, mut begun) = (Vec::new(), Vec::new());
     let remotes = remotes(&options.to)?;
@@ -82,6 +84,35 @@ fn may_be_ethernet(link_types: &[LinkType]) -> bool {
 
 fn writes_a_file(groups: &[Group]) -> bool {
     groups.iter().flat_map(|Group(members)| members).any(|m| matches!(m, Endpoint::Pcap { .. }))
+}
+
+/// Refuses two targets that write one file: each would write over the other's packets.
+fn must_stand_apart(groups: &[Group]) -> Result<(), Failure> {
+    let mut places = BTreeSet::new();
+    for member in groups.iter().flat_map(|Group(members)| members) {
+        let Endpoint::Pcap { path } = member else {
+            continue;
+        };
+        if place(path).is_some_and(|place| !places.insert(place)) {
+            return Err(Failure::Usage(format!(
+                "{member} is the file of another target too: give each its own"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Where a file stands, or will once it is made; `None` for devices, and for folders that are not
+/// there.
+fn place(path: &Path) -> Option<PathBuf> {
+    if path == Path::new("-") {
+        return Some(path.into());
+    }
+    if path.exists() {
+        return path.canonicalize().ok().filter(|path| path.is_file());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(folder.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
 }
 
 /// The addresses of the tunnels' far ends.
