@@ -15,6 +15,7 @@ pub struct Printer {
     line: String,
     counters: SinkCounters,
     closed: bool,
+    failure: Option<Error>,
 }
 
 impl Printer {
@@ -25,6 +26,7 @@ impl Printer {
             line: String::new(),
             counters: SinkCounters::default(),
             closed: false,
+            failure: None,
         }
     }
 
@@ -39,19 +41,34 @@ impl Printer {
         self.line.push('\n');
         out.write_all(self.line.as_bytes())
     }
+
+    /// Takes no more. A reader that has gone away has seen enough; anything else is a failure.
+    fn close(&mut self, source: std::io::Error) {
+        self.closed = true;
+        if source.kind() != std::io::ErrorKind::BrokenPipe {
+            let mend = "; make room where standard output leads to, or write packets with -w";
+            let what = "print packets".into();
+            self.failure.get_or_insert(Error::System { what, source, mend });
+        }
+    }
 }
 
 impl Sink for Printer {
     fn send(&mut self, packets: Selection<'_>) -> usize {
         let mut out = std::io::stdout().lock();
         for (position, packet) in packets.iter().enumerate() {
-            if self.closed || self.print(packet, &mut out).is_err() {
-                self.closed = true;
+            if self.closed {
+                return position;
+            }
+            if let Err(error) = self.print(packet, &mut out) {
+                self.close(error);
                 return position;
             }
             self.counters.sent += 1;
         }
-        self.closed |= out.flush().is_err();
+        if let Err(error) = out.flush() {
+            self.close(error);
+        }
         packets.len()
     }
 
@@ -66,7 +83,7 @@ impl Sink for Printer {
     fn tick(&mut self, _now_ns: u64) {}
 
     fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
-        Ok(())
+        self.failure.take().map_or(Ok(()), Err)
     }
 }
 
