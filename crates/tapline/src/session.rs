@@ -128,9 +128,14 @@ fn write_stats(options: &ReportOptions, stats: &Stats) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::CouldNot(format!("write {}: {e}", path.display()));
     let mut json = serde_json::to_vec(stats).map_err(|e| failed(e.into()))?;
     json.push(b'\n');
+    // By the process's own descriptors: opened anew, a file would be written to at another place.
+    match path.to_str() {
+        Some("/dev/stdout") => return std::io::stdout().write_all(&json).map_err(failed),
+        Some("/dev/stderr") => return std::io::stderr().write_all(&json).map_err(failed),
+        _ => {}
+    }
     if path.exists() && (!path.is_file() || path.starts_with("/dev") || path.starts_with("/proc")) {
-        // A pipe or a device has no second name to be renamed from, and /dev/stdout must stay what
-        // it is also while it leads to a file.
+        // A pipe or a device has no second name to be renamed from.
         let mut file = std::fs::OpenOptions::new().append(true).open(path).map_err(failed)?;
         return file.write_all(&json).map_err(failed);
     }
