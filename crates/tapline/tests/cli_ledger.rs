@@ -188,9 +188,14 @@ fn the_ledger_goes_where_a_path_leads_and_leaves_links_alone() {
     // Standard output, be it a pipe or a file.
     let piped = run(Path::new("/dev/stdout"), Stdio::piped());
     assert!(is_ledger(&piped.stdout));
-    let file = scratch.path("stdout");
-    run(Path::new("/dev/stdout"), fs::File::create(&file).unwrap().into());
-    assert!(is_ledger(&fs::read(&file).unwrap()));
+    let path = scratch.path("stdout");
+    let mut file = fs::File::create(&path).unwrap();
+    file.write_all(b"before\n").unwrap();
+    run(Path::new("/dev/stdout"), file.try_clone().unwrap().into());
+    file.write_all(b"after\n").unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    let ledger = text.strip_prefix("before\n").and_then(|rest| rest.strip_suffix("after\n"));
+    assert!(ledger.is_some_and(|ledger| is_ledger(ledger.as_bytes())), "{text}");
     assert!(Path::new("/dev/stdout").is_symlink());
     // A link of the user's own.
     let (link, real) = (scratch.path("latest.json"), scratch.path("real.json"));

@@ -5,6 +5,7 @@ mod file_common;
 use file_common::frame::*;
 use file_common::*;
 use rig::Scratch;
+use std::ffi::OsStr;
 use std::fs;
 
 /// Runs a command line of words, in which X is a small capture; gives exit code and message.
@@ -199,4 +200,29 @@ fn a_capture_is_not_written_over_itself() {
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("another"), "{}", stderr(&output));
     assert_eq!(fs::read(&capture).unwrap(), bytes);
+}
+
+#[test]
+fn two_targets_do_not_write_one_file() {
+    let scratch = Scratch::new("one-file");
+    let capture = scratch.path("x.pcap");
+    fs::write(&capture, pcap(1, [arp()])).unwrap();
+    let folder = scratch.folder().display();
+    let there = format!("{folder}/there");
+    fs::write(&there, "kept").unwrap();
+    std::os::unix::fs::symlink(&there, format!("{folder}/link")).unwrap();
+    for (one, other, code) in [
+        (format!("{folder}/y"), format!("{folder}/./y"), 2),
+        (there.clone(), format!("{folder}/link"), 2),
+        ("-".into(), "-".into(), 2),
+        ("/dev/null".into(), "/dev/null".into(), 0),
+        (format!("{folder}/y"), format!("{folder}/z"), 0),
+    ] {
+        let (one, other) = (format!("pcap:{one}"), format!("pcap:{other}"));
+        let arguments = ["mirror", "--to", &one, "--to", &other, "-r"].map(OsStr::new);
+        let output = tapline(arguments.into_iter().chain([capture.as_os_str()]));
+        assert_eq!(output.status.code(), Some(code), "{one} {other}: {}", stderr(&output));
+        assert!(code == 0 || stderr(&output).contains("give each its own"), "{}", stderr(&output));
+    }
+    assert_eq!(fs::read(&there).unwrap(), b"kept");
 }

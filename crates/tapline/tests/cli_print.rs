@@ -153,3 +153,21 @@ fn a_reader_that_goes_away_ends_the_printing_without_an_error() {
     assert_eq!(ledger.len(), 2, "{text}");
     assert!(ledger.iter().all(|line| line.ends_with(", 0 unaccounted")), "{text}");
 }
+
+#[test]
+fn a_full_disk_behind_standard_output_is_a_failure() {
+    let scratch = rig::Scratch::new("print-full");
+    let from = scratch.path("x.pcap");
+    std::fs::write(&from, pcap(1, [arp(), arp()])).unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+    command.args(["capture", "-r"]).arg(&from).stdout(full).stderr(Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let text = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(
+        text.contains("print packets: No space left") && text.contains("; make room"),
+        "{text}"
+    );
+    assert!(text.contains("sent 0, dropped 2 (stopped 2), 0 un"), "{text}");
+}
