@@ -28,6 +28,15 @@ struct Options {
     /// Only benchmarks whose name contains this; may be given more than once
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
+    /// Frame sizes of the benchmarks with packets, bytes (default 64, 512 and 1500)
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u16).range(58..=1500))]
+    size: Vec<u16>,
+    /// Packets of one run (default 500000, or 60000 with --quick)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=100_000_000))]
+    packets: Option<u64>,
+    /// Runs of each subject in each case (default 3, or 1 with --quick)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=99))]
+    runs: Option<u64>,
     /// Write the rows as JSON lines too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -75,7 +84,7 @@ fn with_packets(options: &Options, wanted: impl Fn(&str) -> bool) -> anyhow::Res
     };
     let folder = Folder::below(&below)?;
     let memory = (!options.quick).then(|| Folder::below(Path::new(MEMORY)).ok()).flatten();
-    let effort = effort(options.quick);
+    let effort = effort(options);
     let stage = Stage {
         tapline: &tapline,
         folder: &folder.0,
@@ -91,17 +100,18 @@ fn with_packets(options: &Options, wanted: impl Fn(&str) -> bool) -> anyhow::Res
     Ok(rows)
 }
 
-fn effort(quick: bool) -> Effort {
-    match quick {
-        true => {
-            Effort { packets: 60_000, runs: 1, paces: vec![Some(100_000), None], pace: 100_000 }
-        }
-        false => Effort {
-            packets: 500_000,
-            runs: 3,
-            paces: vec![Some(100_000), Some(200_000), None],
-            pace: 100_000,
-        },
+fn effort(options: &Options) -> Effort {
+    let (packets, runs, paces) = match options.quick {
+        true => (60_000, 1, vec![Some(100_000), None]),
+        false => (500_000, 3, vec![Some(200_000), None]),
+    };
+    let sizes = options.size.iter().map(|&size| usize::from(size)).collect();
+    Effort {
+        sizes: if options.size.is_empty() { micro::SIZES.to_vec() } else { sizes },
+        packets: options.packets.unwrap_or(packets),
+        runs: options.runs.map_or(runs, |runs| runs as usize),
+        paces,
+        pace: 100_000,
     }
 }
 

@@ -43,6 +43,8 @@ pub struct Row {
     pub median: Option<f64>,
     /// The best repetition.
     pub best: Option<f64>,
+    /// Every run's value, in their order; empty for what is timed in batches.
+    pub each: Vec<f64>,
     /// This median by the peer's, for the first subject of a case.
     pub to_peer: Option<f64>,
     /// Packets, and the cost at the sending end.
@@ -95,6 +97,7 @@ impl Row {
             unit,
             median: None,
             best: None,
+            each: Vec::new(),
             to_peer: None,
             traffic: None,
             note: why.map(|why| format!("skipped: {why}")),

@@ -3,7 +3,6 @@
 use super::contest::{Contest, Contestant, Counted};
 use super::generator::Load;
 use super::{Stage, process, to_nobody};
-use crate::micro::SIZES;
 use crate::row::{Row, Unit};
 use rig::Topology;
 use std::path::Path;
@@ -65,7 +64,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     };
 
     let mut rows = Vec::new();
-    for size in SIZES {
+    for &size in &stage.effort.sizes {
         for &pps in &stage.effort.paces {
             rows.extend(contest(size, pps, "", stage.folder, "")?);
         }

@@ -126,6 +126,7 @@ impl Contest<'_> {
         Row {
             median: median_of(runs, cost).filter(|_| !is_baseline),
             best: least.filter(|_| !is_baseline),
+            each: runs.iter().filter(|_| !is_baseline).map(cost).collect(),
             traffic: Some(Traffic {
                 offered: median_count(runs.iter().map(|run| run.offered)),
                 captured: median_count(runs.iter().map(|run| run.captured)),

@@ -8,7 +8,6 @@
 use super::contest::{Contest, Contestant, Counted};
 use super::generator::Load;
 use super::{Stage, process, to_nobody, words};
-use crate::micro::SIZES;
 use crate::row::{Row, Unit};
 use rig::Topology;
 use std::path::Path;
@@ -29,7 +28,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let why_no_tc = why_no_tc(tap, &remote.ip().to_string());
 
     let mut rows = Vec::new();
-    for size in SIZES {
+    for &size in &stage.effort.sizes {
         let contestant = |subject| Contestant {
             subject,
             command: None,
@@ -54,7 +53,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
             });
         }
         contestants.push(Contestant { counted: Counted::No, ..contestant("(nothing)") });
-        let (pace, count) = (stage.effort.pace, stage.effort.packets);
+        let (pace, count) = (stage.effort.pace, stage.effort.packets / 2);
         let case = format!("{size} B, {} kpps, added CPU", pace / 1000);
         let contest = Contest {
             bench: BENCH,

@@ -20,7 +20,9 @@ pub const CORE: usize = 1;
 /// How much is measured.
 #[derive(Debug, Clone)]
 pub struct Effort {
-    /// Packets of one run.
+    /// Frame sizes, bytes without the frame check sequence.
+    pub sizes: Vec<usize>,
+    /// Packets of one run of `capture`; the others, which are slower, send half as many.
     pub packets: u64,
     /// Runs of each subject in each case.
     pub runs: usize,

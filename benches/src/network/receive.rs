@@ -3,7 +3,6 @@
 use super::contest::{Contest, Contestant, Counted};
 use super::generator::Load;
 use super::{Stage, process, to_nobody, words};
-use crate::micro::SIZES;
 use crate::row::{Row, Unit};
 use rig::Topology;
 use std::net::SocketAddr;
@@ -24,7 +23,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let has_tcpdump = process::is_installed("tcpdump", "--version");
 
     let mut rows = Vec::new();
-    for size in SIZES {
+    for &size in &stage.effort.sizes {
         let contestant = |subject| Contestant {
             subject,
             command: None,
@@ -61,7 +60,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         }
         let baseline = Contestant { to: nobody, counted: Counted::No, ..contestant("(nothing)") };
         contestants.push(baseline);
-        let (pace, count) = (stage.effort.pace, stage.effort.packets);
+        let (pace, count) = (stage.effort.pace, stage.effort.packets / 2);
         let case = format!("{size} B, {} kpps, added CPU", pace / 1000);
         let contest = Contest {
             bench: BENCH,
