@@ -12,8 +12,8 @@
 
 use api::{DropReason, Stats};
 use rig::{
-    Finished, Generator, Host, Running, Scratch, Topology, duplicates, frames_in, missing,
-    numbers_in, root_or_skip, stats, wait_until,
+    Finished, Generator, Host, Running, Scratch, Topology, capture_files, duplicates, frames_in,
+    missing, numbers_in, reordered, root_or_skip, stats, wait_until,
 };
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -129,6 +129,30 @@ fn a_group_shares_flows_and_a_replicated_file_has_all() {
     assert!(ports_of.iter().all(|ports| !ports.is_empty()), "one target has every flow");
     assert!(ports_of[0].iter().all(|port| !ports_of[1].contains(port)), "{ports_of:?}");
     assert_eq!(ports_of[0].len() + ports_of[1].len(), 32);
+}
+
+#[test]
+fn rotation_under_load_loses_nothing() {
+    if !root_or_skip("rotation_under_load_loses_nothing") {
+        return;
+    }
+    let scene = Scene::new("rotation");
+    let archive = scene.path("archive");
+    let words =
+        ["receive", "--listen", "vxlan://10.71.1.2", "--archive", archive.to_str().unwrap()];
+    let receive =
+        scene.start("sink", &[&words[..], &["-C", "300KiB", "-G", "1"]].concat(), archive.clone());
+    let mirror = scene.mirror(&["--to", "vxlan://10.71.1.2?vni=71"], &[]);
+    let sent = scene.send(20_000, 40_000);
+    let mirrored = scene.stop(mirror);
+    let received = scene.stop_receive(receive, &mirrored);
+    let files = capture_files(&archive);
+    assert!(files.len() > 10, "{files:?}");
+    assert!(files.iter().all(|file| std::fs::metadata(file).unwrap().len() <= 310 << 10));
+    // In the order of their names, which is that of time.
+    let numbers: Vec<u64> = files.iter().flat_map(numbers_in).collect();
+    assert_eq!((duplicates(&numbers), reordered(&numbers)), (vec![], vec![]));
+    scene.check_balance(sent, numbers.len() as u64, &mirrored, &received);
 }
 
 #[test]

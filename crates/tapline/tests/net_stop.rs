@@ -4,11 +4,13 @@
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
 use api::{DropReason, Stats};
+use capfile::Reader;
 use rig::{
     Generator, Host, Running, Scratch, Topology, capture_files, frames_in, numbers_in,
     root_or_skip, stats, tool_or_skip, wait_until,
 };
 use rustix::process::Signal;
+use std::fs::File;
 use std::net::UdpSocket;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -81,6 +83,41 @@ fn a_signal_under_load_ends_mirror_and_receive_in_balance() {
         let numbers = numbers_in(&files[0]);
         assert!(received.written > 0);
         assert_eq!(numbers, (0..received.written).collect::<Vec<_>>(), "{ledgers:?}");
+    }
+}
+
+#[test]
+fn a_kill_costs_a_recording_at_most_its_last_second() {
+    if !root_or_skip("a_kill_costs_a_recording_at_most_its_last_second") {
+        return;
+    }
+    let scene = Scene::new("kill");
+    let archive = scene.path("archive");
+    let listen = ["--listen", "vxlan://0.0.0.0", "--archive", text(&archive)];
+    let receive = scene.tapline_at("sink", "receive", &listen);
+    let file = scene.path("capture.pcapng");
+    let capture = scene.tapline("capture", &["-i", "client", "-w", text(&file), "udp port 9"]);
+    let mirror =
+        scene.tapline("mirror", &["-i", "client", "--to", "vxlan://10.71.1.2?vni=7", "udp port 9"]);
+    scene.send(&Generator::new(5_000, 2_000));
+    wait_until("all is received", SOON, || receive.ledger().received >= 2_000);
+    // What came more than a second ago is in the file, whatever else comes.
+    std::thread::sleep(Duration::from_millis(1_500));
+    scene.send(&Generator::new(20_000, 2_000).payload_bytes(80));
+    for Tapline { running, .. } in [receive, capture, mirror] {
+        running.signal(Signal::KILL);
+        running.finish(SOON);
+    }
+    let spool = std::fs::read_dir(archive.join(".spool")).unwrap();
+    let spool: Vec<PathBuf> = spool.map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(spool.len(), 1, "{spool:?}");
+    for file in [&spool[0], &file] {
+        let mut reader = Reader::new(File::open(file).unwrap()).unwrap();
+        let mut whole = 0;
+        while let Some(record) = reader.next().unwrap() {
+            whole += u64::from(record.origlen == 14 + 20 + 8 + 64);
+        }
+        assert_eq!(whole, 2_000, "{}: {:?}", file.display(), reader.warning());
     }
 }
 
