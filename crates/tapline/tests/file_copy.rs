@@ -7,7 +7,7 @@ use file_common::build::{File, every_block};
 use file_common::*;
 use rig::Scratch;
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -137,7 +137,8 @@ fn tshark_finds_the_same_in_a_copy() {
 #[test]
 fn a_folder_of_captures_is_copied_without_a_difference() {
     let Some(folder) = std::env::var_os("TAPLINE_CAPTURES") else {
-        eprintln!("skipped: TAPLINE_CAPTURES names no folder");
+        let why = "skipped: a_folder_of_captures: TAPLINE_CAPTURES names none";
+        let _ = writeln!(std::io::stderr(), "{why}"); // past the test runner's capture
         return;
     };
     let scratch = Scratch::new("copy-captures");
