@@ -33,18 +33,29 @@ const MTU: usize = 1500;
 
 #[test]
 fn the_kernel_takes_every_packet_out_of_our_tunnel() {
-    if !can_run("the_kernel_takes_every_packet_out_of_our_tunnel") {
-        return;
+    if can_run("the_kernel_takes_every_packet_out_of_our_tunnel") {
+        check_that_the_kernel_takes_every_packet(MTU);
     }
-    let scene = Scene::new("out");
+}
+
+#[test]
+fn the_kernel_takes_every_jumbo_packet_out_of_our_tunnel() {
+    if can_run("the_kernel_takes_every_jumbo_packet_out_of_our_tunnel") {
+        check_that_the_kernel_takes_every_packet(9000);
+    }
+}
+
+fn check_that_the_kernel_takes_every_packet(mtu: usize) {
+    let scene = Scene::with_mtu("out", mtu);
     for address in scene.sink_addresses() {
         let device = scene.kernel_receiver(address, 71);
         let sent = scene.tcpdump("client", "tapped", "sent.pcap");
         let decapsulated = scene.tcpdump("sink", &device, "decapsulated.pcap");
         let mirror = scene.mirror("client", &[&to(address, 71), "udp port 9"]);
-        // The longest are 1514 bytes, so that the outer packets are fragmented.
         scene.send(&Generator::new(20_000, 4_000).flows(4));
-        scene.send(&Generator::new(5_000, 1_000).payload_bytes(1472).flows(4));
+        // As long as the link takes them, so that the outer packets are fragmented.
+        let longest = mtu + 14 - HEADERS_BYTES;
+        scene.send(&Generator::new(5_000, 1_000).payload_bytes(longest).flows(4));
         let (sent, decapsulated) = (sent.stop(), decapsulated.stop());
         assert_eq!(sent.len(), 5_000);
         assert_same_packets(&decapsulated, &sent);
@@ -260,6 +271,35 @@ fn a_tap_on_the_tunnel_s_own_interface_does_not_mirror_itself() {
     }
 }
 
+#[test]
+fn two_interfaces_are_mirrored_by_one_process_and_one_of_them_carries_the_tunnel() {
+    if !can_run("two_interfaces_are_mirrored_by_one_process_and_one_of_them_carries_the_tunnel") {
+        return;
+    }
+    let scene = Scene::new("two");
+    let (tapped, sink) = (scene.host("tapped"), scene.host("sink"));
+    let address = scene.sink_addresses()[0];
+    let device = scene.kernel_receiver(address, 71);
+    let listener = sink.netns.run(|| UdpSocket::bind((address, PORT)).unwrap()).unwrap();
+    let decapsulated = scene.tcpdump("sink", &device, "both.pcap");
+    let mirror = scene.mirror("client", &["-i", "sink", &to(address, 71)]);
+    std::thread::scope(|scope| {
+        scope.spawn(|| scene.send(&Generator::new(10_000, 5_000).payload_bytes(100)));
+        let to = listener.local_addr().unwrap();
+        Generator::new(6_000, 3_000).payload_bytes(200).run_in(&tapped.netns, to);
+    });
+    let decapsulated = decapsulated.stop();
+    let ledger = mirror.stop();
+    let of_length = |payload_bytes: usize| {
+        decapsulated.iter().filter(|f| f.bytes.len() == HEADERS_BYTES + payload_bytes).count()
+    };
+    assert_eq!((of_length(100), of_length(200), decapsulated.len()), (5_000, 3_000, 8_000));
+    let matched: Vec<u64> = ledger.taps.iter().map(|tap| tap.matched).collect();
+    assert_eq!((matched, ledger.sent), (vec![5_000, 3_000], 8_000), "{ledger}");
+    assert_eq!(ledger.taps[1].drops.get(DropReason::OwnTunnel), 8_000, "{ledger}");
+    assert_eq!(ledger.drops.total(), 8_000, "{ledger}");
+}
+
 fn can_run(test: &str) -> bool {
     root_or_skip(test) && tool_or_skip("tcpdump") && tool_or_skip("ethtool") && {
         link_or_skip("type vxlan id 1 dstport 4789 local 127.0.0.1")
@@ -294,9 +334,13 @@ struct Tapline {
 
 impl Scene {
     fn new(name: &str) -> Scene {
+        Scene::with_mtu(name, MTU)
+    }
+
+    fn with_mtu(name: &str, mtu: usize) -> Scene {
         // What tcpdump shows at the client is then what the wire carries.
         let line = Topology::line(["client", "tapped", "sink"]).offloads_off("client", "tapped");
-        let net = line.build();
+        let net = line.mtu(mtu as u32).build();
         let tapped = net.host("tapped");
         let bind = || UdpSocket::bind((tapped.v4("client"), PORT)).unwrap();
         let listener = tapped.netns.run(bind).unwrap();
