@@ -7,7 +7,7 @@ use crate::session;
 use api::{DirectionChoice, Stats};
 use archive::{Layout, Recorder, RecorderOptions};
 use io::file::FileSource;
-use io::ring::{RingOptions, RingSource};
+use io::ring::{Handover, RingOptions, RingSource};
 use io::{InterfaceId, Interfaces, Sink, Source};
 use pipeline::{CaptureFilter, Input, OwnTunnels, Report, Tap, Target, TargetGroup};
 use std::os::unix::fs::MetadataExt;
@@ -22,6 +22,10 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                 interface: name.clone(),
                 promiscuous: !options.no_promiscuous_mode,
                 ring_bytes: options.buffer_size as usize,
+                handover: match options.write.is_some() && !options.packet_buffered {
+                    true => Handover::Relaxed,
+                    false => Handover::Prompt,
+                },
                 snaplen: options.snapshot_length,
             },
             options.direction,

@@ -7,7 +7,7 @@ use crate::session;
 use api::{Endpoint, Group};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::memory::NullSink;
-use io::ring::RingOptions;
+use io::ring::{Handover, RingOptions};
 use io::tunnel::TunnelSink;
 use io::{InterfaceId, Interfaces, Sink};
 use pipeline::{OwnTunnels, Tap, Target, TargetGroup};
@@ -70,6 +70,7 @@ fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Fai
             interface: name.clone(),
             promiscuous: options.promiscuous,
             ring_bytes: options.buffer_size as usize,
+            handover: Handover::Prompt,
             snaplen: options.snapshot_length,
         };
         Opened::interface(&ring, options.direction, interfaces)

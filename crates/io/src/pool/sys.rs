@@ -34,9 +34,10 @@ unsafe impl Send for Chunk {}
 unsafe impl Sync for Chunk {}
 
 impl Chunk {
-    /// Allocates `len` zeroed bytes, aligned to a page.
+    /// Allocates `len` zeroed bytes. Large ones come untouched from the kernel: they cost memory only
+    /// where they are used.
     fn heap(len: usize) -> Chunk {
-        let layout = Layout::from_size_align(len.max(1), 4096).expect("a length below isize::MAX");
+        let layout = Layout::array::<u8>(len.max(1)).expect("a length below isize::MAX");
         // SAFETY: the layout's size is not zero.
         let memory = unsafe { alloc_zeroed(layout) };
         let start = NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout));

@@ -23,11 +23,12 @@ use wire::segment::{Gso, GsoKind, Plan, complete_checksum};
 /// Default size of a ring.
 pub const RING_BYTES: usize = 64 << 20;
 
-/// Holds any frame of up to 64 kB with room to spare, and small enough that a ring has many blocks:
-/// at low rates a block is handed over nearly empty after [`RETIRE_MS`], and their number is then
-/// what bridges a pause of the reader.
-const BLOCK_BYTES: usize = 256 << 10;
-const RETIRE_MS: u32 = 4;
+/// The smallest block: holds any frame of up to 64 kB with room to spare.
+const BLOCK_BYTES_MIN: usize = 256 << 10;
+const BLOCK_BYTES_MAX: usize = 1 << 20;
+/// A ring has at least so many blocks, if its size allows: at low rates a block is handed over
+/// nearly empty, and their number times the hand-over's time is what bridges a pause of the reader.
+const BLOCKS: usize = 64;
 
 /// Memory for the packets that super-packets are cut into: some batches' worth.
 const SEGMENT_CHUNKS: usize = 8;
@@ -49,6 +50,24 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const MACS_LEN: usize = 12;
 const TAG_LEN: usize = 4;
 
+/// How long a block that is not full waits to be handed over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Handover {
+    /// 4 ms: for packets that go on to somebody.
+    Prompt,
+    /// 60 ms: for packets that are put away, with fewer interruptions.
+    Relaxed,
+}
+
+impl Handover {
+    const fn retire_ms(self) -> u32 {
+        match self {
+            Handover::Prompt => 4,
+            Handover::Relaxed => 60,
+        }
+    }
+}
+
 /// How an interface is tapped.
 #[derive(Debug, Clone)]
 pub struct RingOptions {
@@ -58,6 +77,8 @@ pub struct RingOptions {
     pub promiscuous: bool,
     /// Bytes of the ring; rounded up to whole blocks.
     pub ring_bytes: usize,
+    /// When a block that is not full is handed over.
+    pub handover: Handover,
     /// Bytes that will be kept of each packet, for the interface's description; 0: all.
     pub snaplen: u32,
 }
@@ -105,10 +126,13 @@ impl RingSource {
             }
             _ => return Err(Error::HardwareType { name: name.clone(), hardware }),
         };
+        let block_bytes = (options.ring_bytes / BLOCKS)
+            .next_power_of_two()
+            .clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         let geometry = Geometry {
-            block_bytes: BLOCK_BYTES as u32,
-            blocks: options.ring_bytes.div_ceil(BLOCK_BYTES).clamp(2, 1 << 14) as u32,
-            retire_ms: RETIRE_MS,
+            block_bytes: block_bytes as u32,
+            blocks: options.ring_bytes.div_ceil(block_bytes).clamp(2, 1 << 14) as u32,
+            retire_ms: options.handover.retire_ms(),
         };
         let ring = Ring::open(index, geometry)
             .map_err(|(what, e)| Error::system(format!("interface `{name}`: {what}"), e))?;
