@@ -40,12 +40,13 @@ pub struct Recorder {
     unbuffered: bool,
     /// Open files, by series: of an archive one for each origin, else a single one.
     open: Vec<(Option<Origin>, Segment)>,
-    last: usize,
+    /// The origin of the last packet and the place of its file; none after a file was closed, as
+    /// places move then.
+    current: Option<(Origin, usize)>,
     /// What became of the packets of closed files and of those that no file took.
     past: BTreeMap<Origin, OriginCounters>,
     /// The sources kept apart so far, and what came from others.
     known: HashSet<Origin>,
-    last_origin: Option<Origin>,
     others: OriginCounters,
     files_begun: u64,
     files: FileBudget,
@@ -74,10 +75,9 @@ impl Recorder {
             plan,
             unbuffered,
             open: Vec::new(),
-            last: 0,
+            current: None,
             past: BTreeMap::new(),
             known: HashSet::new(),
-            last_origin: None,
             others: OriginCounters::default(),
             files_begun: 0,
             files: FileBudget { files: FILES_BURST, since_ns: 0 },
@@ -106,13 +106,26 @@ impl Recorder {
         Ok(segment)
     }
 
+    /// Most packets are of the origin of the one before, and go to the same file.
+    #[inline]
     fn write(&mut self, packet: &Packet) {
         let origin = (packet.meta.interface, packet.meta.outer);
-        if self.last_origin != Some(origin) && !self.knows(origin) {
+        if let Some((of, place)) = self.current
+            && of == origin
+            && !self.open[place].1.is_over(&self.plan, packet.meta.ts_ns)
+        {
+            return self.open[place].1.write(packet);
+        }
+        self.write_elsewhere(origin, packet);
+    }
+
+    /// Writes a packet of another origin than the one before, or the first of the next file.
+    fn write_elsewhere(&mut self, origin: Origin, packet: &Packet) {
+        if !self.knows(origin) {
             return self.others.lost(DropReason::TooManySources);
         }
-        self.last_origin = Some(origin);
-        let mut place = self.find(self.series_of(origin));
+        let series = self.series_of(origin);
+        let mut place = self.open.iter().position(|(of, _)| *of == series);
         if let Some(full) = place
             && self.open[full].1.is_over(&self.plan, packet.meta.ts_ns)
         {
@@ -121,7 +134,7 @@ impl Recorder {
         }
         match place.map_or_else(|| self.open_series(origin, packet.meta.ts_ns), Ok) {
             Ok(place) => {
-                self.last = place;
+                self.current = Some((origin, place));
                 self.open[place].1.write(packet);
             }
             Err(reason) => self.past.entry(origin).or_default().lost(reason),
@@ -141,14 +154,6 @@ impl Recorder {
         }
         self.known.insert(origin);
         true
-    }
-
-    /// The place of a series among the open files; most packets are of the one before's.
-    fn find(&self, series: Option<Origin>) -> Option<usize> {
-        match self.open.get(self.last) {
-            Some((of, _)) if *of == series => Some(self.last),
-            _ => self.open.iter().position(|(of, _)| *of == series),
-        }
     }
 
     fn series_of(&self, origin: Origin) -> Option<Origin> {
@@ -208,6 +213,7 @@ impl Recorder {
 
     /// Closes an open file; its counters go over to the past.
     fn close(&mut self, place: usize, upstream: Option<&Upstream>) {
+        self.current = None;
         let (_, mut segment) = self.open.swap_remove(place);
         if let Err(error) = segment.close(&self.plan, upstream) {
             tracing::error!("{error}");

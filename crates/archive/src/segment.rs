@@ -72,12 +72,14 @@ impl Segment {
         self.path.as_deref()
     }
 
+    #[inline]
     pub(crate) fn write(&mut self, packet: &Packet) {
         self.written_to = true;
         self.writer.write(packet);
     }
 
     /// Whether the file must be closed before a packet of this time.
+    #[inline]
     pub(crate) fn is_over(&self, plan: &Plan, ts_ns: u64) -> bool {
         plan.layout.hour(ts_ns) != self.hour
             || plan.rotation.bytes.is_some_and(|bytes| self.writer.bytes() >= bytes)

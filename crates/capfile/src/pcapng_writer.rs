@@ -40,6 +40,57 @@ impl<W: Write> Output<W> {
     }
 }
 
+/// What stands around a packet's bytes in an Enhanced Packet Block.
+struct PacketFrame {
+    header: [u8; PACKET_HEADER_LEN],
+    /// Padding, flags, end of options and total length: so many bytes of it.
+    tail: [u8; TAIL_LEN_MAX],
+    tail_len: usize,
+    /// Bytes of the tail before the place of a comment.
+    padding: usize,
+}
+
+impl PacketFrame {
+    #[inline]
+    fn new(
+        interface: u32,
+        ts_ns: u64,
+        origlen: u32,
+        direction: Direction,
+        data: &[u8],
+        comment_len: usize,
+    ) -> Result<PacketFrame, Error> {
+        let caplen = data.len();
+        if caplen > PACKET_LEN_MAX {
+            return Err(Error::TooLong { what: "a packet", len: caplen, max: PACKET_LEN_MAX });
+        }
+        let padding = padded(caplen) - caplen;
+        let mut tail = [0; TAIL_LEN_MAX];
+        let mut tail_len = padding;
+        if direction != Direction::Unknown {
+            tail[tail_len..tail_len + 2].copy_from_slice(&option_code::PACKET_FLAGS.to_le_bytes());
+            tail[tail_len + 2] = 4;
+            tail[tail_len + 4..tail_len + 8].copy_from_slice(&direction.flags().to_le_bytes());
+            tail_len += 8;
+        }
+        if tail_len > padding || comment_len > 0 {
+            tail_len += 4; // opt_endofopt is four zeros
+        }
+        let total = (PACKET_HEADER_LEN + caplen + comment_len + tail_len + 4) as u32;
+        tail[tail_len..tail_len + 4].copy_from_slice(&total.to_le_bytes());
+        tail_len += 4;
+
+        let mut header = [0; PACKET_HEADER_LEN];
+        header[..4].copy_from_slice(&block_type::ENHANCED_PACKET.to_le_bytes());
+        header[4..8].copy_from_slice(&total.to_le_bytes());
+        header[8..12].copy_from_slice(&interface.to_le_bytes());
+        header[12..20].copy_from_slice(&ticks(ts_ns));
+        header[20..24].copy_from_slice(&(caplen as u32).to_le_bytes());
+        header[24..].copy_from_slice(&origlen.to_le_bytes());
+        Ok(PacketFrame { header, tail, tail_len, padding })
+    }
+}
+
 /// A pcapng file that is being written.
 ///
 /// Makes three writes a packet: wrap a file in a [`std::io::BufWriter`]. After [`Error::Io`] the
@@ -119,49 +170,20 @@ impl<W: Write> PcapngWriter<W> {
         comment: Option<&str>,
     ) -> Result<(), Error> {
         self.check_interface(interface)?;
-        let caplen = data.len();
-        if caplen > PACKET_LEN_MAX {
-            return Err(Error::TooLong { what: "a packet", len: caplen, max: PACKET_LEN_MAX });
-        }
         self.scratch.clear();
         if let Some(comment) = comment {
             push(&mut self.scratch, option_code::COMMENT, comment.as_bytes())?;
         }
         let comment_len = self.scratch.len();
-
-        // Lay out what follows the packet, the comment between padding and flags excepted.
-        let padding = padded(caplen) - caplen;
-        let mut tail = [0; TAIL_LEN_MAX];
-        let mut tail_len = padding;
-        if direction != Direction::Unknown {
-            tail[tail_len..tail_len + 2].copy_from_slice(&option_code::PACKET_FLAGS.to_le_bytes());
-            tail[tail_len + 2] = 4;
-            tail[tail_len + 4..tail_len + 8].copy_from_slice(&direction.flags().to_le_bytes());
-            tail_len += 8;
-        }
-        if tail_len > padding || comment_len > 0 {
-            tail_len += 4; // opt_endofopt is four zeros
-        }
-        let total = (PACKET_HEADER_LEN + caplen + comment_len + tail_len + 4) as u32;
-        tail[tail_len..tail_len + 4].copy_from_slice(&total.to_le_bytes());
-        tail_len += 4;
-
-        let mut header = [0; PACKET_HEADER_LEN];
-        header[..4].copy_from_slice(&block_type::ENHANCED_PACKET.to_le_bytes());
-        header[4..8].copy_from_slice(&total.to_le_bytes());
-        header[8..12].copy_from_slice(&interface.to_le_bytes());
-        header[12..20].copy_from_slice(&ticks(ts_ns));
-        header[20..24].copy_from_slice(&(caplen as u32).to_le_bytes());
-        header[24..].copy_from_slice(&origlen.to_le_bytes());
-
-        self.output.put(&header)?;
+        let frame = PacketFrame::new(interface, ts_ns, origlen, direction, data, comment_len)?;
+        self.output.put(&frame.header)?;
         self.output.put(data)?;
         if comment_len == 0 {
-            return self.output.put(&tail[..tail_len]);
+            return self.output.put(&frame.tail[..frame.tail_len]);
         }
-        self.output.put(&tail[..padding])?;
+        self.output.put(&frame.tail[..frame.padding])?;
         self.output.put(&self.scratch)?;
-        self.output.put(&tail[padding..tail_len])
+        self.output.put(&frame.tail[frame.padding..frame.tail_len])
     }
 
     /// Writes what an interface counted, usually once, behind its last packet.
@@ -265,6 +287,34 @@ fn ticks(ts_ns: u64) -> [u8; 8] {
     (ts_ns.rotate_left(32)).to_le_bytes()
 }
 
+impl PcapngWriter<Vec<u8>> {
+    /// As [`Self::write`] without a comment, at the cost of one growth check: for those who gather
+    /// packets in memory.
+    ///
+    /// # Errors
+    /// [`Error::UnknownInterface`]; [`Error::TooLong`] for a packet above 16 MiB.
+    #[inline]
+    pub fn append(
+        &mut self,
+        interface: u32,
+        ts_ns: u64,
+        origlen: u32,
+        direction: Direction,
+        data: &[u8],
+    ) -> Result<(), Error> {
+        self.check_interface(interface)?;
+        let frame = PacketFrame::new(interface, ts_ns, origlen, direction, data, 0)?;
+        let buffer = &mut self.output.stream;
+        buffer.reserve(PACKET_HEADER_LEN + data.len() + TAIL_LEN_MAX);
+        buffer.extend_from_slice(&frame.header);
+        buffer.extend_from_slice(data);
+        let end = buffer.len() + frame.tail_len;
+        buffer.extend_from_slice(&frame.tail); // all of it: a copy of known length is quicker
+        buffer.truncate(end);
+        self.output.bytes += (PACKET_HEADER_LEN + data.len() + frame.tail_len) as u64;
+        Ok(())
+    }
+}
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -19,26 +19,31 @@ impl Batch {
     }
 
     /// Packets that a source should still add.
+    #[inline]
     pub fn room(&self) -> usize {
         BATCH_PACKETS.saturating_sub(self.packets.len())
     }
 
     /// Adds a packet at the end.
+    #[inline]
     pub fn push(&mut self, packet: Packet) {
         self.packets.push(packet);
     }
 
     /// The packets.
+    #[inline]
     pub fn packets(&self) -> &[Packet] {
         &self.packets
     }
 
     /// The packets, to be changed in place.
+    #[inline]
     pub fn packets_mut(&mut self) -> &mut [Packet] {
         &mut self.packets
     }
 
     /// Packets in the batch.
+    #[inline]
     pub fn len(&self) -> usize {
         self.packets.len()
     }
@@ -79,6 +84,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Packets selected.
+    #[inline]
     pub fn len(&self) -> usize {
         self.chosen.len()
     }
@@ -89,6 +95,7 @@ impl<'a> Selection<'a> {
     }
 
     /// The selected packets in order.
+    #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &'a Packet> + use<'a> {
         let packets = self.packets;
         self.chosen.iter().map(move |&position| &packets[position as usize])

@@ -40,6 +40,7 @@ impl CaptureFilter {
     }
 
     /// Whether a packet goes on. A packet of unknown direction is of either.
+    #[inline]
     pub fn keeps(&mut self, packet: &Packet) -> bool {
         let direction = match self.direction {
             DirectionChoice::Both => true,

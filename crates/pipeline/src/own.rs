@@ -29,12 +29,13 @@ impl OwnTunnels {
     }
 
     /// Whether a packet is one that this tap sent, or another tap of this host.
+    #[inline]
     pub fn contains(&self, packet: &Packet) -> bool {
-        if self.remotes.is_empty()
-            || (packet.meta.direction != Direction::Out && !self.any_direction)
-        {
-            return false;
-        }
+        let may_be = packet.meta.direction == Direction::Out || self.any_direction;
+        may_be && !self.remotes.is_empty() && self.is_tunnel_packet(packet)
+    }
+
+    fn is_tunnel_packet(&self, packet: &Packet) -> bool {
         let walk = Walk::new(packet.meta.link_type, &packet.data);
         let Some(tuple) = walk.five_tuple(&packet.data) else {
             return false;

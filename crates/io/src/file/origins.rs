@@ -75,6 +75,7 @@ pub(super) struct Origins {
 
 impl Origins {
     /// The place of an origin that is known.
+    #[inline]
     pub fn find(&mut self, origin: Origin) -> Option<usize> {
         if self.list.get(self.last).is_none_or(|written| written.origin != origin) {
             self.last = *self.places.get(&origin)?;
@@ -92,11 +93,13 @@ impl Origins {
     }
 
     /// Counts a packet that came.
+    #[inline]
     pub fn received(&mut self, place: usize) {
         self.list[place].packets.received += 1;
     }
 
     /// Counts a packet that went into the buffer.
+    #[inline]
     pub fn held(&mut self, place: usize, ts_ns: u64) {
         let written = &mut self.list[place];
         written.packets.counters.held += 1;

@@ -132,6 +132,7 @@ impl FileWriter {
     }
 
     /// Takes a packet. It is held until the buffer is written; what fails is counted.
+    #[inline]
     pub fn write(&mut self, packet: &Packet) {
         let origin = (packet.meta.interface, packet.meta.outer);
         let place = self.origins.find(origin).unwrap_or_else(|| self.describe(origin));
@@ -216,7 +217,7 @@ impl FileWriter {
         match &mut self.encoder {
             Encoder::Pcapng(encoder) => {
                 let interface = place as u32;
-                encoder.write(interface, meta.ts_ns, meta.origlen, meta.direction, data, None)
+                encoder.append(interface, meta.ts_ns, meta.origlen, meta.direction, data)
             }
             Encoder::Pcap(Some((link_type, encoder))) if *link_type == meta.link_type.0 => {
                 encoder.write(meta.ts_ns, meta.origlen, data)
