@@ -28,6 +28,11 @@ pub trait Source: Send {
     /// The descriptor that becomes readable when packets are ready; `None` if they always are.
     fn readiness(&self) -> Option<BorrowedFd<'_>>;
 
+    /// How long it is worth to wait on once something is ready, so that more comes in one turn.
+    fn gather(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Lets nothing more in. What has come in before is still delivered, then [`Arrival::End`].
     ///
     /// # Errors

@@ -210,6 +210,9 @@ impl Running {
             std::thread::sleep(timeout);
         } else if let Err(error) = wait(&waiting, timeout) {
             self.failure.get_or_insert(error);
+        } else {
+            let gather = waiting.iter().map(|source| source.gather()).max();
+            std::thread::sleep(gather.unwrap_or_default());
         }
     }
 

@@ -76,15 +76,22 @@ pub fn run(
     }
     write_stats(options, &stats)?;
     results.into_iter().collect::<Result<(), io::Error>>()?;
-    let mut lost = stats.drops.total();
-    if !stop.load(Ordering::Relaxed) {
-        // The end came as asked for (-c, -W, a reader that had enough): what came behind it is no loss.
-        lost -= stats.drops.get(DropReason::Stopped);
-    }
+    let lost = lost(&stats, stop.load(Ordering::Relaxed));
     match options.fail_on_drop && lost > 0 {
         true => Err(Failure::Lost),
         false => Ok(()),
     }
+}
+
+/// Packets that were wanted and lost. Another tunnel's packets and the tap's own never were; and
+/// where the end came as asked for (-c, -W, a reader that had enough) instead of by a signal, what
+/// came behind it was not either.
+fn lost(stats: &Stats, by_signal: bool) -> u64 {
+    let mut unwanted = vec![DropReason::OwnTunnel, DropReason::ForeignId];
+    if !by_signal {
+        unwanted.push(DropReason::Stopped);
+    }
+    stats.drops.total() - unwanted.iter().map(|&reason| stats.drops.get(reason)).sum::<u64>()
 }
 
 /// A flag that the first signal to stop sets; a second one ends the process at once, should a

@@ -13,6 +13,7 @@ use crate::pool::{Data, HEADROOM, Pool};
 use api::{DropReason, Drops};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 use wire::walk::Walk;
 use wire::{LinkType, Vni, vxlan};
 
@@ -29,6 +30,8 @@ const CHUNKS: usize = 40;
 const ETHERNET_HEADER_LEN: usize = 14;
 /// System calls of one turn: a flood of packets that all are dropped must not hold up the rest.
 const ROUNDS: usize = 8;
+/// The kernel wakes a reader for the first datagram; the time of arrival is the kernel's anyway.
+const GATHER: Duration = Duration::from_micros(500);
 
 /// How tunnel packets are listened for.
 #[derive(Debug, Clone)]
@@ -201,6 +204,10 @@ impl Source for TunnelSource {
         Some(self.socket.fd())
     }
 
+    fn gather(&self) -> Duration {
+        GATHER
+    }
+
     fn stop(&mut self) -> Result<(), Error> {
         self.stopped = true;
         self.socket.shut().map_err(|e| Error::system("stop listening", e))
@@ -220,7 +227,6 @@ impl Source for TunnelSource {
 mod tests {
     use super::*;
     use std::net::UdpSocket;
-    use std::time::Duration;
 
     const FRAME: [u8; 60] = [0x11; 60];
 
