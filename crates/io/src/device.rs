@@ -123,12 +123,16 @@ pub trait Sink: Send {
 ///
 /// # Errors
 /// If the kernel refuses to poll.
-pub fn wait(sources: &[&dyn Source], timeout: Duration) -> Result<(), Error> {
-    let descriptors: Option<Vec<BorrowedFd<'_>>> = sources.iter().map(|s| s.readiness()).collect();
-    match descriptors {
-        Some(descriptors) => crate::sys::poll_readable(&descriptors, timeout)
-            .map(|_| ())
-            .map_err(|source| Error::System { what: "poll".into(), source, mend: "" }),
-        None => Ok(()),
+pub fn wait<'a>(
+    sources: impl Iterator<Item = &'a dyn Source> + Clone,
+    timeout: Duration,
+) -> Result<(), Error> {
+    if sources.clone().any(|source| source.readiness().is_none()) {
+        return Ok(());
+    }
+    let descriptors = sources.filter_map(|source| source.readiness());
+    match crate::sys::poll_readable(descriptors, timeout) {
+        Ok(_) => Ok(()),
+        Err(source) => Err(Error::System { what: "poll".into(), source, mend: "" }),
     }
 }

@@ -6,18 +6,24 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
+/// Descriptors that are waited for at once; a worker looks at all its sources in turn anyway.
+const DESCRIPTORS: usize = 64;
+
 /// Waits until one of the descriptors is readable or in error, or the time is over, or a signal
 /// came. Returns whether one is.
-pub(crate) fn poll_readable(descriptors: &[BorrowedFd<'_>], timeout: Duration) -> io::Result<bool> {
-    const MOST: usize = 64;
-    let mut set = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; MOST];
-    let count = descriptors.len().min(MOST);
+pub(crate) fn poll_readable<'a>(
+    descriptors: impl Iterator<Item = BorrowedFd<'a>>,
+    timeout: Duration,
+) -> io::Result<bool> {
+    let mut set = [libc::pollfd { fd: -1, events: libc::POLLIN, revents: 0 }; DESCRIPTORS];
+    let mut count: libc::nfds_t = 0;
     for (slot, descriptor) in set.iter_mut().zip(descriptors) {
         slot.fd = descriptor.as_raw_fd();
+        count += 1;
     }
     let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
     // SAFETY: the array holds at least `count` valid entries, and the descriptors are borrowed.
-    let ready = unsafe { libc::poll(set.as_mut_ptr(), count as libc::nfds_t, timeout_ms) };
+    let ready = unsafe { libc::poll(set.as_mut_ptr(), count, timeout_ms) };
     match ready {
         -1 => match io::Error::last_os_error() {
             error if error.kind() == io::ErrorKind::Interrupted => Ok(false),

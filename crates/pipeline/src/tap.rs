@@ -201,17 +201,16 @@ impl Running {
     /// Waits for packets, or for a target to take some.
     fn sleep(&mut self, backlog: bool) {
         let inputs = self.tap.inputs.iter().zip(&self.ended);
-        let waiting: Vec<&dyn Source> = inputs
+        let waiting = inputs
             .filter(|(input, ended)| !**ended && (!backlog || input.source.is_live()))
-            .map(|(input, _)| &*input.source)
-            .collect();
+            .map(|(input, _)| &*input.source);
         let timeout = if backlog { BACKLOG } else { IDLE };
-        if waiting.is_empty() {
+        if waiting.clone().next().is_none() {
             std::thread::sleep(timeout);
-        } else if let Err(error) = wait(&waiting, timeout) {
+        } else if let Err(error) = wait(waiting.clone(), timeout) {
             self.failure.get_or_insert(error);
         } else {
-            let gather = waiting.iter().map(|source| source.gather()).max();
+            let gather = waiting.map(|source| source.gather()).max();
             std::thread::sleep(gather.unwrap_or_default());
         }
     }

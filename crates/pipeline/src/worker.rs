@@ -4,7 +4,7 @@ use crate::report::Report;
 use crate::tap::{Running, Tap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 /// How long a reader waits for a worker to come to the end of its batch.
@@ -19,6 +19,7 @@ pub struct Worker {
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
+    ended: AtomicBool,
     wanted: AtomicBool,
     report: Mutex<Published>,
     fresh: Condvar,
@@ -31,7 +32,7 @@ struct Published {
 }
 
 impl Worker {
-    /// Starts a tap on a thread of its own.
+    /// Starts a tap on a thread of its own, which unparks the calling thread when it ends.
     ///
     /// # Errors
     /// If the system has no thread left.
@@ -39,10 +40,10 @@ impl Worker {
         let shared = Arc::new(Shared::default());
         let mut running = Running::new(tap);
         shared.publish(running.report());
-        let of_thread = Arc::clone(&shared);
+        let end = End { shared: Arc::clone(&shared), starter: std::thread::current() };
         let thread = std::thread::Builder::new()
             .name("tap".into())
-            .spawn(move || carry(&mut running, &of_thread))?;
+            .spawn(move || carry(&mut running, &end.shared))?;
         Ok(Worker { shared, thread })
     }
 
@@ -53,7 +54,7 @@ impl Worker {
 
     /// Whether the tap has come to its end.
     pub fn is_finished(&self) -> bool {
-        self.thread.is_finished()
+        self.shared.ended.load(Ordering::Acquire)
     }
 
     /// The ledger between two batches. `None` if the tap does not come to the end of its batch in
@@ -85,6 +86,20 @@ impl Shared {
         published.count += 1;
         published.report = report;
         self.fresh.notify_all();
+    }
+}
+
+/// Tells of a worker's end, also if it panics.
+struct End {
+    shared: Arc<Shared>,
+    starter: Thread,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.shared.ended.store(true, Ordering::Release);
+        self.shared.fresh.notify_all();
+        self.starter.unpark();
     }
 }
 

@@ -5,14 +5,15 @@ use io::{Direction, Error, Interfaces, Packet, Selection, Sink, SinkCounters, Up
 use jiff::Timestamp;
 use serde::Serialize;
 use std::fmt::Write as _;
-use std::io::{StdoutLock, Write};
+use std::io::Write;
 use wire::walk::{TransportKind, Walk, ethertype};
 
 /// A sink that prints packets on standard output.
 pub struct Printer {
     format: Format,
     interfaces: Interfaces,
-    line: String,
+    /// The lines of one batch.
+    lines: String,
     counters: SinkCounters,
     closed: bool,
     failure: Option<Error>,
@@ -23,23 +24,22 @@ impl Printer {
         Printer {
             format,
             interfaces: interfaces.clone(),
-            line: String::new(),
+            lines: String::new(),
             counters: SinkCounters::default(),
             closed: false,
             failure: None,
         }
     }
 
-    fn print(&mut self, packet: &Packet, out: &mut StdoutLock<'_>) -> std::io::Result<()> {
+    fn print(&mut self, packet: &Packet) -> std::io::Result<()> {
         let interface = self.interfaces.get(packet.meta.interface);
         let summary = Summary::of(packet, interface.name.as_deref());
-        self.line.clear();
         match self.format {
-            Format::Text => summary.to_text(&mut self.line),
-            Format::Json => self.line = serde_json::to_string(&summary)?,
+            Format::Text => summary.to_text(&mut self.lines),
+            Format::Json => self.lines += &serde_json::to_string(&summary)?,
         }
-        self.line.push('\n');
-        out.write_all(self.line.as_bytes())
+        self.lines.push('\n');
+        Ok(())
     }
 
     /// Takes no more. A reader that has gone away has seen enough; anything else is a failure.
@@ -55,21 +55,23 @@ impl Printer {
 
 impl Sink for Printer {
     fn send(&mut self, packets: Selection<'_>) -> usize {
+        if self.closed {
+            return 0;
+        }
+        self.lines.clear();
+        let printed = packets.iter().try_for_each(|packet| self.print(packet));
         let mut out = std::io::stdout().lock();
-        for (position, packet) in packets.iter().enumerate() {
-            if self.closed {
-                return position;
+        let written = printed.and_then(|()| out.write_all(self.lines.as_bytes()));
+        match written.and_then(|()| out.flush()) {
+            Ok(()) => {
+                self.counters.sent += packets.len() as u64;
+                packets.len()
             }
-            if let Err(error) = self.print(packet, &mut out) {
+            Err(error) => {
                 self.close(error);
-                return position;
+                0
             }
-            self.counters.sent += 1;
         }
-        if let Err(error) = out.flush() {
-            self.close(error);
-        }
-        packets.len()
     }
 
     fn counters(&self) -> SinkCounters {
@@ -148,6 +150,7 @@ impl Summary {
         }
     }
 
+    /// Appends a line.
     fn to_text(&self, line: &mut String) {
         let mut put = |text: std::fmt::Arguments<'_>| {
             line.write_fmt(text).expect("writing to a String cannot fail");

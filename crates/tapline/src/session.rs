@@ -67,7 +67,7 @@ pub fn run(
                 ),
             }
         }
-        std::thread::sleep(PERIOD);
+        std::thread::park_timeout(PERIOD); // a worker that ends unparks
     }
     let (reports, results): (Vec<Report>, Vec<_>) = workers.into_iter().map(Worker::join).unzip();
     let stats = ledger(&reports);

@@ -3,29 +3,25 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
+mod net_common;
+
+use net_common::{BINARY, alone, assert_is_whole};
 use rig::{
     Finished, Running, Scratch, capture_files, root_or_skip, rows, tool_or_skip, wait_until,
 };
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// One demo at a time.
-static ONE: Mutex<()> = Mutex::new(());
-
 #[test]
 fn its_ledger_balances_and_its_files_open_elsewhere() {
-    if !root_or_skip("its_ledger_balances_and_its_files_open_elsewhere")
-        || !tool_or_skip("tshark")
-        || !tool_or_skip("capinfos")
-    {
+    if !root_or_skip() || !tool_or_skip("tshark") || !tool_or_skip("capinfos") {
         return;
     }
-    let _alone = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     let scratch = Scratch::new("demo");
     let demo = demo(&scratch, "3");
     wait_until("demo, mirror and receive run", SOON, || processes_of(scratch.folder()).len() == 3);
@@ -48,8 +44,7 @@ fn its_ledger_balances_and_its_files_open_elsewhere() {
     let mut requests = 0;
     for file in &files {
         assert!(!file.to_string_lossy().contains(".spool"), "left open: {files:?}");
-        let capinfos = Command::new("capinfos").arg(file).output().unwrap();
-        assert!(capinfos.status.success() && capinfos.stderr.is_empty(), "{capinfos:?}");
+        assert_is_whole(file);
         requests += rows(file, &["-Y", "http.request"], &["frame.number"]).len();
         assert_eq!(rows(file, &["-Y", "tcp.analysis.lost_segment"], &["frame.number"]).len(), 0);
         let tshark = Command::new("tshark").args(["-n", "-r"]).arg(file).output().unwrap();
@@ -64,10 +59,10 @@ fn its_ledger_balances_and_its_files_open_elsewhere() {
 
 #[test]
 fn interrupted_at_any_moment_it_leaves_no_process_and_no_namespace() {
-    if !root_or_skip("interrupted_at_any_moment_it_leaves_no_process_and_no_namespace") {
+    if !root_or_skip() {
         return;
     }
-    let _alone = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _alone = alone();
     // Before it takes the signal, while it makes hosts, starts processes, and at work.
     for (number, after_ms) in [0, 5, 20, 60, 120, 250, 500, 900].into_iter().enumerate() {
         let scratch = Scratch::new("demo-interrupted");
@@ -87,7 +82,7 @@ fn interrupted_at_any_moment_it_leaves_no_process_and_no_namespace() {
 }
 
 fn demo(scratch: &Scratch, seconds: &str) -> Running {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+    let mut command = Command::new(BINARY);
     Running::start(
         command.arg("demo").env("DEMO_SECONDS", seconds).env("DEMO_DIR", scratch.folder()),
     )

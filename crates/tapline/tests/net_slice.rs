@@ -2,53 +2,42 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
+mod net_common;
+
+use net_common::*;
 use rig::{
-    Frame, Host, Running, Scratch, Topology, assert_same_packets, exchange, frames_in,
-    root_or_skip, rows, stats, tool_or_skip, wait_until, wait_until_still,
+    Frame, assert_same_packets, exchange, frames_in, root_or_skip, rows, tool_or_skip,
+    wait_until_still,
 };
 use std::net::IpAddr;
-use std::path::Path;
-use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(10);
 const SLICE_BYTES: usize = 200;
 const BYTES_EACH_WAY: usize = 1 << 20;
 
 #[test]
 fn sliced_tcp_shows_no_lost_segment_and_every_frame_s_own_length() {
-    if !root_or_skip("sliced_tcp_shows_no_lost_segment_and_every_frame_s_own_length")
-        || !tool_or_skip("tshark")
-    {
+    if !root_or_skip() || !tool_or_skip("tshark") {
         return;
     }
-    let net = Topology::line(["client", "tapped", "sink"]).build();
-    let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
-    let scratch = Scratch::new("slice");
+    let scene = Scene::new("slice");
+    let (client, tapped) = (scene.host("client"), scene.host("tapped"));
     for address in [IpAddr::from(tapped.v4("client")), tapped.v6("client").into()] {
-        let (whole, sliced) = (scratch.path("whole.pcapng"), scratch.path("sliced.pcapng"));
-        let (ledger, of_receive) = (scratch.path("mirror.json"), scratch.path("receive.json"));
-        let receive = tapline(
-            sink,
-            &["receive", "--listen", "vxlan://0.0.0.0", "-w", text(&sliced)],
-            &of_receive,
-        );
-        let mirror = ["mirror", "-i", "client", "-s", "200", "--to", "vxlan://10.71.1.2?vni=7"];
-        let mirror = tapline(tapped, &[&mirror[..], &["tcp port 80"]].concat(), &ledger);
-        let capture = ["capture", "-U", "-i", "client", "-w", text(&whole), "tcp port 80"];
-        let capture = tapline(tapped, &capture, &scratch.path("capture.json"));
+        let (whole, sliced) = (scene.path("whole.pcapng"), scene.path("sliced.pcapng"));
+        let words = ["receive", "--listen", "vxlan://0.0.0.0", "-w", text(&sliced)];
+        let receive = scene.start("sink", &words);
+        let words = ["mirror", "-i", "client", "-s", "200", "--to", "vxlan://10.71.1.2?vni=7"];
+        let mirror = scene.start("tapped", &[&words[..], &["tcp port 80"]].concat());
+        let words = ["capture", "-U", "-i", "client", "-w", text(&whole), "tcp port 80"];
+        let capture = scene.start("tapped", &words);
 
         exchange(&client.netns, &tapped.netns, (address, 80).into(), BYTES_EACH_WAY);
 
         wait_until_still(&whole);
-        for running in [capture, mirror] {
-            assert!(running.stop(SOON).status.success());
-        }
-        let sent = stats(&ledger);
-        assert_eq!((sent.unaccounted, sent.drops.total()), (0, 0), "{sent}");
-        wait_until("all that was sent is received", SOON, || {
-            receive.ledger(&of_receive, SOON).received >= sent.sent
-        });
-        assert!(receive.stop(SOON).status.success());
+        capture.stop();
+        let mirrored = mirror.stop();
+        assert_eq!(mirrored.drops.total(), 0, "{mirrored}");
+        receive.wait_for_received(mirrored.sent);
+        receive.stop();
 
         check(&frames_in(&whole), &frames_in(&sliced));
         let lost = rows(&sliced, &["-Y", "tcp.analysis.lost_segment"], &["frame.number"]);
@@ -70,16 +59,4 @@ fn check(whole: &[Frame], sliced: &[Frame]) {
         Frame { bytes, ..frame.clone() }
     };
     assert_same_packets(&whole.iter().map(slice).collect::<Vec<_>>(), sliced);
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
-}
-
-fn tapline(host: &Host, words: &[&str], ledger: &Path) -> Running {
-    let mut command = host.netns.command(env!("CARGO_BIN_EXE_tapline"));
-    command.arg(words[0]).arg("--stats-json").arg(ledger).args(&words[1..]);
-    let running = Running::start(&mut command);
-    running.wait_for("listening on", SOON);
-    running
 }

@@ -8,22 +8,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
+mod net_common;
+
 use api::{DropReason, Stats};
 use capfile::{LINKTYPE_ETHERNET, PcapResolution, PcapWriter};
+use net_common::*;
 use rig::{
-    Frame, Generator, Host, Running, Scratch, Tcpdump, Topology, assert_same_packets,
-    capture_files, duplicates, exchange, frames_in, link_or_skip, missing, numbers_in,
-    root_or_skip, stats, tool_or_skip, wait_until, wait_until_still,
+    Frame, Generator, Running, Tcpdump, assert_same_packets, capture_files, duplicates, exchange,
+    frames_in, link_or_skip, missing, numbers_in, root_or_skip, tool_or_skip, wait_until,
+    wait_until_still,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::net::{IpAddr, UdpSocket};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::path::Path;
 
-const SOON: Duration = Duration::from_secs(10);
-const PORT: u16 = 9;
 /// Outer headers in front of a frame: IP, UDP, VXLAN.
 const OUTER_V4_BYTES: usize = 20 + 8 + 8;
 const OUTER_V6_BYTES: usize = 40 + 8 + 8;
@@ -33,25 +32,25 @@ const MTU: usize = 1500;
 
 #[test]
 fn the_kernel_takes_every_packet_out_of_our_tunnel() {
-    if can_run("the_kernel_takes_every_packet_out_of_our_tunnel") {
+    if can_run() {
         check_that_the_kernel_takes_every_packet(MTU);
     }
 }
 
 #[test]
 fn the_kernel_takes_every_jumbo_packet_out_of_our_tunnel() {
-    if can_run("the_kernel_takes_every_jumbo_packet_out_of_our_tunnel") {
+    if can_run() {
         check_that_the_kernel_takes_every_packet(9000);
     }
 }
 
 fn check_that_the_kernel_takes_every_packet(mtu: usize) {
-    let scene = Scene::with_mtu("out", mtu);
-    for address in scene.sink_addresses() {
-        let device = scene.kernel_receiver(address, 71);
-        let sent = scene.tcpdump("client", "tapped", "sent.pcap");
-        let decapsulated = scene.tcpdump("sink", &device, "decapsulated.pcap");
-        let mirror = scene.mirror("client", &[&to(address, 71), "udp port 9"]);
+    let scene = scene("out", mtu);
+    for address in sink_addresses(&scene) {
+        let device = kernel_receiver(&scene, address, 71);
+        let sent = start_tcpdump(&scene, "client", "tapped", "sent.pcap");
+        let decapsulated = start_tcpdump(&scene, "sink", &device, "decapsulated.pcap");
+        let mirror = start_mirror(&scene, "client", &[&to(address, 71), NUMBERED]);
         scene.send(&Generator::new(20_000, 4_000).flows(4));
         // As long as the link takes them, so that the outer packets are fragmented.
         let longest = mtu + 14 - HEADERS_BYTES;
@@ -69,17 +68,17 @@ fn check_that_the_kernel_takes_every_packet(mtu: usize) {
 
 #[test]
 fn oversize_drop_drops_exactly_the_packets_that_do_not_fit() {
-    if !can_run("oversize_drop_drops_exactly_the_packets_that_do_not_fit") {
+    if !can_run() {
         return;
     }
-    let scene = Scene::new("oversize");
-    for address in scene.sink_addresses() {
+    let scene = scene("oversize", MTU);
+    for address in sink_addresses(&scene) {
         let outer = if address.is_ipv4() { OUTER_V4_BYTES } else { OUTER_V6_BYTES };
         let longest = MTU - outer - HEADERS_BYTES;
-        let device = scene.kernel_receiver(address, 71);
-        let decapsulated = scene.tcpdump("sink", &device, "fits.pcap");
+        let device = kernel_receiver(&scene, address, 71);
+        let decapsulated = start_tcpdump(&scene, "sink", &device, "fits.pcap");
         let mirror =
-            scene.mirror("client", &[&to(address, 71), "--oversize", "drop", "udp port 9"]);
+            start_mirror(&scene, "client", &[&to(address, 71), "--oversize", "drop", NUMBERED]);
         for (payload_bytes, count) in [(64, 50), (longest, 300), (longest + 1, 170), (1472, 30)] {
             scene.send(&Generator::new(5_000, count).payload_bytes(payload_bytes));
         }
@@ -94,10 +93,10 @@ fn oversize_drop_drops_exactly_the_packets_that_do_not_fit() {
 
 #[test]
 fn we_take_every_packet_out_of_the_kernel_s_tunnel() {
-    if !can_run("we_take_every_packet_out_of_the_kernel_s_tunnel") {
+    if !can_run() {
         return;
     }
-    let scene = Scene::new("in");
+    let scene = scene("in", MTU);
     let (tapped, sink) = (scene.host("tapped"), scene.host("sink"));
     let families: [(IpAddr, IpAddr); 2] = [
         (tapped.v4("sink").into(), sink.v4("tapped").into()),
@@ -108,7 +107,7 @@ fn we_take_every_packet_out_of_the_kernel_s_tunnel() {
         let extras = if from.is_ipv4() { &[""][..] } else { &["", "udp6zerocsumtx"] };
         for extra in extras {
             for vni in [71, 72] {
-                scene.kernel_sender(from, address, vni, extra);
+                kernel_sender(&scene, from, address, vni, extra);
             }
             let send = |vni: u8, count: u64| {
                 let to = (IpAddr::from([10, 99, vni, 2]), PORT).into();
@@ -116,12 +115,12 @@ fn we_take_every_packet_out_of_the_kernel_s_tunnel() {
             };
             let listen = format!("vxlan://{}", host_of(address));
 
-            let archive = scene.scratch.path(&format!("archive-{}{extra}", from.is_ipv4()));
+            let archive = scene.path(&format!("archive-{}{extra}", from.is_ipv4()));
             let receive =
                 scene.start("sink", &["receive", "--listen", &listen, "--archive", text(&archive)]);
             send(71, 3_000);
             send(72, 1_000);
-            receive.wait_for_packets(4_000);
+            receive.wait_for_received(4_000);
             let ledger = receive.stop();
             assert_eq!((ledger.written, ledger.drops.total()), (4_000, 0), "{ledger}");
             for (vni, count) in [(71, 3_000), (72, 1_000)] {
@@ -129,12 +128,12 @@ fn we_take_every_packet_out_of_the_kernel_s_tunnel() {
                 check_numbers(&archive, &source, count);
             }
 
-            let file = scene.scratch.path("one.pcapng");
+            let file = scene.path("one.pcapng");
             let listen = format!("{listen}?vni=71");
             let receive = scene.start("sink", &["receive", "--listen", &listen, "-w", text(&file)]);
             send(71, 2_000);
             send(72, 500);
-            receive.wait_for_packets(2_500);
+            receive.wait_for_received(2_500);
             let ledger = receive.stop();
             assert_eq!(ledger.drops.get(DropReason::ForeignId), 500, "{ledger}");
             assert_eq!((ledger.written, ledger.drops.total()), (2_000, 500), "{ledger}");
@@ -146,12 +145,12 @@ fn we_take_every_packet_out_of_the_kernel_s_tunnel() {
 
 #[test]
 fn tags_that_the_kernel_keeps_beside_a_frame_are_restored() {
-    if !can_run("tags_that_the_kernel_keeps_beside_a_frame_are_restored") {
+    if !can_run() {
         return;
     }
-    let scene = Scene::new("tags");
-    let address = scene.sink_addresses()[0];
-    let device = scene.kernel_receiver(address, 71);
+    let scene = scene("tags", MTU);
+    let address = sink_addresses(&scene)[0];
+    let device = kernel_receiver(&scene, address, 71);
     // TPID and TCI: priority 3, the DEI bit, VLAN 0, the last VLAN, a service tag alone, stacks.
     let tags: [&[(u16, u16)]; 8] = [
         &[(0x8100, 0x6005)],
@@ -164,7 +163,7 @@ fn tags_that_the_kernel_keeps_beside_a_frame_are_restored() {
         &[],
     ];
     let frames: Vec<Vec<u8>> = (0..).zip(tags).map(|(n, tags)| tagged_frame(n, tags)).collect();
-    let file = scene.scratch.path("tagged.pcap");
+    let file = scene.path("tagged.pcap");
     let mut writer =
         PcapWriter::new(File::create(&file).unwrap(), LINKTYPE_ETHERNET, 0, PcapResolution::Nano)
             .unwrap();
@@ -174,13 +173,13 @@ fn tags_that_the_kernel_keeps_beside_a_frame_are_restored() {
     drop(writer);
 
     let capture = |name: &str, expression: &[&str]| {
-        let path = scene.scratch.path(name);
+        let path = scene.path(name);
         let words = ["capture", "-U", "-i", &device, "-w", text(&path)];
         (scene.start("sink", &[&words, expression].concat()), path)
     };
     let (all, all_path) = capture("all.pcapng", &[]);
     let (some, some_path) = capture("some.pcapng", &["vlan 5"]);
-    let mut mirror = scene.host("tapped").netns.command(env!("CARGO_BIN_EXE_tapline"));
+    let mut mirror = scene.host("tapped").netns.command(BINARY);
     mirror.args(["mirror", "-r"]).arg(&file).args(["--to", &to(address, 71)[5..]]);
     let mirror = Running::start(&mut mirror).finish(SOON);
     assert!(mirror.status.success(), "{}", mirror.stderr);
@@ -196,15 +195,15 @@ fn tags_that_the_kernel_keeps_beside_a_frame_are_restored() {
 
 #[test]
 fn both_directions_of_a_connection_leave_by_one_source_port() {
-    if !can_run("both_directions_of_a_connection_leave_by_one_source_port") {
+    if !can_run() {
         return;
     }
-    let scene = Scene::new("ports");
-    let address = scene.sink_addresses()[0];
-    scene.kernel_receiver(address, 71);
-    let path = scene.scratch.path("outer.pcap");
+    let scene = scene("ports", MTU);
+    let address = sink_addresses(&scene)[0];
+    kernel_receiver(&scene, address, 71);
+    let path = scene.path("outer.pcap");
     let outer = Tcpdump::start(scene.host("sink"), "tapped", &path, "udp dst port 4789");
-    let mirror = scene.mirror("client", &[&to(address, 71), "tcp port 80"]);
+    let mirror = start_mirror(&scene, "client", &[&to(address, 71), "tcp port 80"]);
     let (client, tapped) = (scene.host("client"), scene.host("tapped"));
     for _ in 0..16 {
         exchange(&client.netns, &tapped.netns, (tapped.v4("client"), 80).into(), 10_000);
@@ -234,15 +233,15 @@ fn both_directions_of_a_connection_leave_by_one_source_port() {
 
 #[test]
 fn a_tap_on_the_tunnel_s_own_interface_does_not_mirror_itself() {
-    if !can_run("a_tap_on_the_tunnel_s_own_interface_does_not_mirror_itself") {
+    if !can_run() {
         return;
     }
-    let scene = Scene::new("own");
+    let scene = scene("own", MTU);
     let (tapped, sink) = (scene.host("tapped"), scene.host("sink"));
-    for address in scene.sink_addresses() {
-        scene.kernel_receiver(address, 71);
+    for address in sink_addresses(&scene) {
+        kernel_receiver(&scene, address, 71);
         let listener = sink.netns.run(|| UdpSocket::bind((address, PORT)).unwrap()).unwrap();
-        let mirror = scene.mirror("sink", &[&to(address, 71)]);
+        let mirror = start_mirror(&scene, "sink", &[&to(address, 71)]);
         let send = |payload_bytes: usize| {
             let generator = Generator::new(2_000, 500).payload_bytes(payload_bytes);
             generator.run_in(&tapped.netns, listener.local_addr().unwrap());
@@ -261,7 +260,6 @@ fn a_tap_on_the_tunnel_s_own_interface_does_not_mirror_itself() {
         let own = |ledger: &Stats| ledger.drops.get(DropReason::OwnTunnel);
         wait_until("the tap sees its own packets", SOON, || {
             let ledger = mirror.ledger();
-            assert_eq!(ledger.unaccounted, 0);
             ledger.matched >= wanted && own(&ledger) >= 500 + 2 * 500 + 10
         });
         let ledger = mirror.stop();
@@ -273,16 +271,16 @@ fn a_tap_on_the_tunnel_s_own_interface_does_not_mirror_itself() {
 
 #[test]
 fn two_interfaces_are_mirrored_by_one_process_and_one_of_them_carries_the_tunnel() {
-    if !can_run("two_interfaces_are_mirrored_by_one_process_and_one_of_them_carries_the_tunnel") {
+    if !can_run() {
         return;
     }
-    let scene = Scene::new("two");
+    let scene = scene("two", MTU);
     let (tapped, sink) = (scene.host("tapped"), scene.host("sink"));
-    let address = scene.sink_addresses()[0];
-    let device = scene.kernel_receiver(address, 71);
+    let address = sink_addresses(&scene)[0];
+    let device = kernel_receiver(&scene, address, 71);
     let listener = sink.netns.run(|| UdpSocket::bind((address, PORT)).unwrap()).unwrap();
-    let decapsulated = scene.tcpdump("sink", &device, "both.pcap");
-    let mirror = scene.mirror("client", &["-i", "sink", &to(address, 71)]);
+    let decapsulated = start_tcpdump(&scene, "sink", &device, "both.pcap");
+    let mirror = start_mirror(&scene, "client", &["-i", "sink", &to(address, 71)]);
     std::thread::scope(|scope| {
         scope.spawn(|| scene.send(&Generator::new(10_000, 5_000).payload_bytes(100)));
         let to = listener.local_addr().unwrap();
@@ -300,14 +298,10 @@ fn two_interfaces_are_mirrored_by_one_process_and_one_of_them_carries_the_tunnel
     assert_eq!(ledger.drops.total(), 8_000, "{ledger}");
 }
 
-fn can_run(test: &str) -> bool {
-    root_or_skip(test) && tool_or_skip("tcpdump") && tool_or_skip("ethtool") && {
+fn can_run() -> bool {
+    root_or_skip() && tool_or_skip("tcpdump") && tool_or_skip("ethtool") && {
         link_or_skip("type vxlan id 1 dstport 4789 local 127.0.0.1")
     }
-}
-
-fn text(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn host_of(address: IpAddr) -> String {
@@ -318,112 +312,48 @@ fn to(address: IpAddr, vni: u32) -> String {
     format!("--to=vxlan://{}?vni={vni}", host_of(address))
 }
 
-struct Scene {
-    net: Topology,
-    scratch: Scratch,
-    /// Takes the packets at the tapped host, so that no ICMP answers them.
-    _listener: UdpSocket,
-    /// Programs started: each has a ledger of its own.
-    started: AtomicU32,
+/// A scene whose client sends without offloads: what tcpdump shows there is what the wire carries.
+fn scene(name: &str, mtu: usize) -> Scene {
+    let line = Scene::line().offloads_off("client", "tapped").mtu(mtu as u32);
+    Scene::over(&format!("vxlan-{name}"), &line)
 }
 
-struct Tapline {
-    running: Running,
-    ledger: PathBuf,
+fn sink_addresses(scene: &Scene) -> [IpAddr; 2] {
+    let sink = scene.host("sink");
+    [sink.v4("tapped").into(), sink.v6("tapped").into()]
 }
 
-impl Scene {
-    fn new(name: &str) -> Scene {
-        Scene::with_mtu(name, MTU)
-    }
-
-    fn with_mtu(name: &str, mtu: usize) -> Scene {
-        // What tcpdump shows at the client is then what the wire carries.
-        let line = Topology::line(["client", "tapped", "sink"]).offloads_off("client", "tapped");
-        let net = line.mtu(mtu as u32).build();
-        let tapped = net.host("tapped");
-        let bind = || UdpSocket::bind((tapped.v4("client"), PORT)).unwrap();
-        let listener = tapped.netns.run(bind).unwrap();
-        let scratch = Scratch::new(&format!("vxlan-{name}"));
-        Scene { net, scratch, _listener: listener, started: AtomicU32::new(0) }
-    }
-
-    fn host(&self, name: &str) -> &Host {
-        self.net.host(name)
-    }
-
-    fn sink_addresses(&self) -> [IpAddr; 2] {
-        let sink = self.host("sink");
-        [sink.v4("tapped").into(), sink.v6("tapped").into()]
-    }
-
-    /// A kernel vxlan device at the sink; gives its name.
-    fn kernel_receiver(&self, local: IpAddr, vni: u32) -> String {
-        let device = if local.is_ipv4() { "vx4" } else { "vx6" };
-        let sink = self.host("sink");
-        sink.ip(&format!("link add {device} type vxlan id {vni} dstport 4789 local {local}"));
-        sink.ip(&format!("link set {device} up"));
-        device.into()
-    }
-
-    /// A kernel vxlan device at the tapped host, replacing that of the same id. What is sent to
-    /// 10.99.VNI.2 goes into the tunnel.
-    fn kernel_sender(&self, local: IpAddr, remote: IpAddr, vni: u32, extra: &str) {
-        let (tapped, device) = (self.host("tapped"), format!("vx{vni}"));
-        // There may be none yet.
-        let _ = tapped.netns.ip(&format!("link del {device}"));
-        let ends = format!("local {local} remote {remote} dstport 4789 {extra}");
-        tapped.ip(&format!("link add {device} type vxlan id {vni} {ends}"));
-        tapped.ip(&format!("link set {device} up"));
-        tapped.ip(&format!("addr add 10.99.{vni}.1/24 dev {device}"));
-        tapped.ip(&format!(
-            "neigh add 10.99.{vni}.2 lladdr 02:99:00:00:00:02 dev {device} nud permanent"
-        ));
-    }
-
-    fn tcpdump(&self, host: &str, interface: &str, name: &str) -> Tcpdump {
-        Tcpdump::start(self.host(host), interface, &self.scratch.path(name), "udp port 9")
-    }
-
-    fn start(&self, host: &str, words: &[&str]) -> Tapline {
-        let number = self.started.fetch_add(1, Ordering::Relaxed);
-        let ledger = self.scratch.path(&format!("{}-{number}.json", words[0]));
-        let mut command = self.host(host).netns.command(env!("CARGO_BIN_EXE_tapline"));
-        command.arg(words[0]).arg("--stats-json").arg(&ledger).args(&words[1..]);
-        let running = Running::start(&mut command);
-        running.wait_for("listening on", SOON);
-        Tapline { running, ledger }
-    }
-
-    /// Mirrors an interface of the tapped host.
-    fn mirror(&self, interface: &str, words: &[&str]) -> Tapline {
-        self.start("tapped", &[&["mirror", "-i", interface], words].concat())
-    }
-
-    /// Sends numbered packets from the client to the tapped host.
-    fn send(&self, generator: &Generator) {
-        let to = (self.host("tapped").v4("client"), PORT).into();
-        generator.run_in(&self.host("client").netns, to);
-    }
+/// A kernel vxlan device at the sink; gives its name.
+fn kernel_receiver(scene: &Scene, local: IpAddr, vni: u32) -> String {
+    let device = if local.is_ipv4() { "vx4" } else { "vx6" };
+    let sink = scene.host("sink");
+    sink.ip(&format!("link add {device} type vxlan id {vni} dstport 4789 local {local}"));
+    sink.ip(&format!("link set {device} up"));
+    device.into()
 }
 
-impl Tapline {
-    fn ledger(&self) -> Stats {
-        self.running.ledger(&self.ledger, SOON)
-    }
+/// A kernel vxlan device at the tapped host, replacing that of the same id. What is sent to
+/// 10.99.VNI.2 goes into the tunnel.
+fn kernel_sender(scene: &Scene, local: IpAddr, remote: IpAddr, vni: u32, extra: &str) {
+    let (tapped, device) = (scene.host("tapped"), format!("vx{vni}"));
+    // There may be none yet.
+    let _ = tapped.netns.ip(&format!("link del {device}"));
+    let ends = format!("local {local} remote {remote} dstport 4789 {extra}");
+    tapped.ip(&format!("link add {device} type vxlan id {vni} {ends}"));
+    tapped.ip(&format!("link set {device} up"));
+    tapped.ip(&format!("addr add 10.99.{vni}.1/24 dev {device}"));
+    tapped.ip(&format!(
+        "neigh add 10.99.{vni}.2 lladdr 02:99:00:00:00:02 dev {device} nud permanent"
+    ));
+}
 
-    fn wait_for_packets(&self, count: u64) {
-        wait_until("all packets are received", SOON, || self.ledger().received >= count);
-    }
+fn start_tcpdump(scene: &Scene, host: &str, interface: &str, file: &str) -> Tcpdump {
+    Tcpdump::start(scene.host(host), interface, &scene.path(file), NUMBERED)
+}
 
-    /// Stops it; the ledger must balance.
-    fn stop(self) -> Stats {
-        let finished = self.running.stop(SOON);
-        assert!(finished.status.success(), "{}", finished.stderr);
-        let ledger = stats(&self.ledger);
-        assert_eq!(ledger.unaccounted, 0, "{}", finished.stderr);
-        ledger
-    }
+/// Mirrors an interface of the tapped host.
+fn start_mirror(scene: &Scene, interface: &str, words: &[&str]) -> Tapline {
+    scene.start("tapped", &[&["mirror", "-i", interface], words].concat())
 }
 
 /// The segments of one source in an archive hold each number once.

@@ -10,23 +10,24 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
+mod net_common;
+
+use net_common::{Tapline, text};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rig::{
-    Frame, Host, Running, Scratch, Tcpdump, Topology, assert_same_packets, exchange, frames_in,
-    link_or_skip, on_one_cpu, root_or_skip, stats, tool_or_skip, wait_until_still,
+    Frame, Host, Scratch, Tcpdump, Topology, assert_same_packets, exchange, frames_in,
+    link_or_skip, on_one_cpu, root_or_skip, tool_or_skip, wait_until_still,
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(10);
 const BYTES_EACH_WAY: usize = 2 << 20;
 /// The longest frame of a link with an MTU of 1500.
 const FRAME_BYTES_MAX: usize = 1514;
 
 #[test]
 fn tcp_is_captured_as_the_wire_carries_it_at_both_ends() {
-    if !can_run("tcp_is_captured_as_the_wire_carries_it_at_both_ends") {
+    if !can_run() {
         return;
     }
     let scene = Scene::new("tcp");
@@ -42,7 +43,7 @@ fn tcp_is_captured_as_the_wire_carries_it_at_both_ends() {
 
 #[test]
 fn udp_cut_by_the_kernel_for_its_sender_is_captured_as_the_wire_carries_it() {
-    if !can_run("udp_cut_by_the_kernel_for_its_sender_is_captured_as_the_wire_carries_it") {
+    if !can_run() {
         return;
     }
     let scene = Scene::new("udp");
@@ -78,8 +79,8 @@ fn send_in_segments(to: SocketAddr) {
     socket.send(b"x").unwrap();
 }
 
-fn can_run(test: &str) -> bool {
-    root_or_skip(test)
+fn can_run() -> bool {
+    root_or_skip()
         && tool_or_skip("tcpdump")
         && tool_or_skip("ethtool")
         && link_or_skip("type bridge")
@@ -144,12 +145,9 @@ impl Scene {
             Tcpdump::start(self.host(host), port, &path(name), expression)
         };
         let tapline = |host: &str, port: &str, name: &str| {
-            let mut command = self.host(host).netns.command(env!("CARGO_BIN_EXE_tapline"));
-            command.args(["capture", "-U", "-i", port, "--stats-json"]);
-            command.arg(path(&format!("{name}.json"))).arg("-w").arg(path(name)).arg(expression);
-            let running = Running::start(&mut command);
-            running.wait_for("listening on", SOON);
-            Tapped { running, path: path(name), stats: path(&format!("{name}.json")) }
+            let file = path(name);
+            let words = ["capture", "-U", "-i", port, "-w", text(&file), expression];
+            (Tapline::start(self.host(host), path(&format!("{name}.json")), &words), file)
         };
         Captures {
             wire: tcpdump("west", "east", "wire.pcap"),
@@ -183,18 +181,13 @@ fn limit_window(host: &Host) {
     host.netns.run(set).unwrap();
 }
 
-struct Tapped {
-    running: Running,
-    path: PathBuf,
-    stats: PathBuf,
-}
-
 struct Captures {
     /// Between the bridges.
     wire: Tcpdump,
     /// What the stacks of client and server show.
     inside: [Tcpdump; 2],
-    tapped: [Tapped; 2],
+    /// Ours, there too, and the files that they write.
+    tapped: [(Tapline, PathBuf); 2],
 }
 
 impl Captures {
@@ -211,12 +204,10 @@ impl Captures {
             wire.len()
         );
         assert!(client > 0, "no super-packets at the client: the test proves nothing");
-        for Tapped { running, path, stats: ledger } in self.tapped {
+        for (tapline, path) in self.tapped {
             wait_until_still(&path);
-            let finished = running.stop(SOON);
-            assert!(finished.status.success(), "{}", finished.stderr);
-            let ledger = stats(ledger);
-            assert_eq!((ledger.unaccounted, ledger.drops.total()), (0, 0), "{}", finished.stderr);
+            let ledger = tapline.stop();
+            assert_eq!(ledger.drops.total(), 0, "{ledger}");
             let captured = frames_in(&path);
             assert_eq!(ledger.written, captured.len() as u64);
             eprintln!("compare {} with the wire", path.display());

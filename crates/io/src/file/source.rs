@@ -121,7 +121,7 @@ struct Pipe {
 impl Read for Pipe {
     fn read(&mut self, bytes: &mut [u8]) -> std::io::Result<usize> {
         let patient = self.patient.load(Ordering::Relaxed);
-        if !patient && !poll_readable(&[self.file.as_fd()], Duration::ZERO)? {
+        if !patient && !poll_readable(std::iter::once(self.file.as_fd()), Duration::ZERO)? {
             return Err(WouldBlock.into());
         }
         self.file.read(bytes)

@@ -261,7 +261,10 @@ mod tests {
             match arrival {
                 Arrival::End => return packets,
                 Arrival::Packets => {}
-                Arrival::Idle => crate::wait(&[source], Duration::from_millis(10)).unwrap(),
+                Arrival::Idle => {
+                    crate::wait(std::iter::once(&*source as &dyn Source), Duration::from_millis(10))
+                        .unwrap()
+                }
             }
         }
     }
