@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-const MIRROR: &[&str] = &["mirror", "-i", "client", NUMBERED, "--to", "vxlan://10.71.1.2?vni=71"];
+const MIRROR: &[&str] = &["mirror", "-i", "client", "--to", "vxlan://10.71.1.2?vni=71"];
 /// A ring or a socket buffer of some hundred packets.
 const SMALL: &[&str] = &["-B", "64"];
 const DEFAULT: &[&str] = &[];
@@ -113,7 +113,7 @@ fn rotation_under_load_loses_nothing() {
     let archive = scene.path("archive");
     let words = ["receive", "--listen", "vxlan://10.71.1.2", "--archive", text(&archive)];
     let receive = scene.start("sink", &[&words[..], &["-C", "300KiB", "-G", "1"]].concat());
-    let mirror = scene.start("tapped", MIRROR);
+    let mirror = scene.start("tapped", &[MIRROR, &[NUMBERED]].concat());
     let sent = send(&scene, 20_000, 40_000);
     let mirrored = mirror.stop();
     let received = stop_receive(&scene, receive, mirrored.sent);
@@ -133,8 +133,8 @@ fn capture_to_a_file_counts_what_a_small_ring_loses() {
     }
     let scene = Scene::alone("loss-capture");
     let path = scene.path("capture.pcapng");
-    let words = ["capture", "-i", "client", "-w", text(&path), NUMBERED];
-    let capture = scene.start("tapped", &[&words, SMALL].concat());
+    let words = ["capture", "-i", "client", "-w", text(&path)];
+    let capture = scene.start("tapped", &[&words, SMALL, &[NUMBERED]].concat());
     let sent = send_while_paused(&scene, &capture);
     let captured = capture.stop();
     let in_file = check_file(&path, sent);
@@ -153,7 +153,7 @@ fn carry(
 ) -> (Stats, Stats) {
     let file = scene.path("in.pcapng");
     let receive = start_receive(scene, &file, 4789, for_receive);
-    let mirror = scene.start("tapped", &[MIRROR, for_mirror].concat());
+    let mirror = scene.start("tapped", &[MIRROR, for_mirror, &[NUMBERED]].concat());
     let sent = send(&mirror, &receive);
     let mirrored = mirror.stop();
     let received = stop_receive(scene, receive, mirrored.sent);

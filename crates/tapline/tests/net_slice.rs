@@ -1,7 +1,5 @@
 //! A slice keeps the original length all the way to the file, so that analysers miss nothing.
 
-#![expect(clippy::unwrap_used, reason = "a test's own functions")]
-
 mod net_common;
 
 use net_common::*;

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 /// The load: packets a second and in all, 1.5 s.
 const LOAD: (u64, u64) = (20_000, 30_000);
-const MIRROR: [&str; 6] = ["mirror", "-i", "client", "--to", "vxlan://10.71.1.2?vni=7", NUMBERED];
+const MIRROR: [&str; 5] = ["mirror", "-i", "client", "--to", "vxlan://10.71.1.2?vni=7"];
 
 #[test]
 fn a_signal_under_load_ends_a_capture_with_all_that_came_before() {
@@ -58,7 +58,7 @@ fn a_signal_under_load_ends_mirror_and_receive_in_balance() {
             "sink",
             &["receive", "--listen", "vxlan://0.0.0.0", "--archive", text(&archive)],
         );
-        let mirror = scene.start("tapped", &MIRROR);
+        let mirror = start_mirror(&scene, &[]);
         let load = start_load(&scene);
         std::thread::sleep(Duration::from_millis(500));
         let order = if first == "mirror" { [mirror, receive] } else { [receive, mirror] };
@@ -90,7 +90,7 @@ fn a_kill_costs_a_recording_at_most_its_last_second() {
     let receive = scene.start("sink", &listen);
     let file = scene.path("capture.pcapng");
     let capture = start_capture(&scene, &file);
-    let mirror = scene.start("tapped", &MIRROR);
+    let mirror = start_mirror(&scene, &[]);
     scene.send(&Generator::new(5_000, 2_000));
     receive.wait_for_received(2_000);
     // What came more than a second ago is in the file, whatever else comes.
@@ -169,7 +169,7 @@ fn sigusr1_writes_a_ledger_that_balances_while_packets_come() {
     let file = scene.path("in.pcapng");
     let receive =
         scene.start("sink", &["receive", "--listen", "vxlan://0.0.0.0", "-w", text(&file)]);
-    let mirror = scene.start("tapped", &MIRROR[..5]);
+    let mirror = scene.start("tapped", &MIRROR);
     let load = start_load(&scene);
     let mut before = [0; 2];
     let mut grown = 0;
@@ -196,8 +196,7 @@ fn fail_on_drop_exits_with_3_if_packets_were_dropped_and_with_0_if_not() {
     }
     let scene = Scene::alone("stop-fail");
     for (payload_bytes, code) in [(64, 0), (1472, 3)] {
-        let words = [&MIRROR[..], &["--oversize", "drop", "--fail-on-drop"]].concat();
-        let mirror = scene.start("tapped", &words);
+        let mirror = start_mirror(&scene, &["--oversize", "drop", "--fail-on-drop"]);
         scene.send(&Generator::new(1_000, 100).payload_bytes(payload_bytes));
         mirror.wait_for_matched(100);
         mirror.signal(Signal::INT);
@@ -294,7 +293,7 @@ fn strangers_and_broken_tunnel_packets_cost_only_themselves() {
     let file = scene.path("in.pcapng");
     let listen = ["receive", "--listen", "vxlan://0.0.0.0?vni=7", "-w", text(&file)];
     let receive = scene.start("sink", &listen);
-    let mirror = scene.start("tapped", &MIRROR);
+    let mirror = start_mirror(&scene, &[]);
     let load = start_load(&scene);
     let socket = scene.host("tapped").netns.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
     let send = |bytes: &[u8]| _ = socket.send_to(bytes, "10.71.1.2:4789").unwrap();
@@ -334,7 +333,7 @@ fn a_sink_that_is_closed_or_out_of_reach_is_counted_and_waited_for() {
         return;
     }
     let scene = Scene::alone("stop-closed");
-    let mirror = scene.start("tapped", &MIRROR);
+    let mirror = start_mirror(&scene, &[]);
     let send = |matched: u64| {
         scene.send(&Generator::new(5_000, 500));
         mirror.wait_for_matched(matched);
@@ -359,6 +358,11 @@ fn a_sink_that_is_closed_or_out_of_reach_is_counted_and_waited_for() {
 /// Captures numbered packets into a file.
 fn start_capture(scene: &Scene, file: &Path) -> Tapline {
     scene.start("tapped", &["capture", "-i", "client", "-w", text(file), NUMBERED])
+}
+
+/// Mirrors numbered packets, with more options.
+fn start_mirror(scene: &Scene, options: &[&str]) -> Tapline {
+    scene.start("tapped", &[&MIRROR, options, &[NUMBERED]].concat())
 }
 
 /// Starts the load on a thread of its own.

@@ -6,8 +6,6 @@
 //!                 kernel vxlan    receive
 //! ```
 
-#![expect(clippy::unwrap_used, reason = "a test's own functions")]
-
 mod net_common;
 
 use api::{DropReason, Stats};

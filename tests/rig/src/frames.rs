@@ -1,6 +1,6 @@
 //! The packets of a capture file, to be compared with those of another.
 
-use capfile::{Direction, Reader};
+use capfile::{Direction, Reader, Record};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
@@ -23,23 +23,29 @@ pub struct Frame {
 /// # Panics
 /// If the file cannot be read, or ends inside a record.
 pub fn frames_in(path: impl AsRef<Path>) -> Vec<Frame> {
-    let path = path.as_ref();
-    let fail = |e: &dyn std::fmt::Display| -> ! { panic!("{}: {e}", path.display()) };
-    let file = File::open(path).unwrap_or_else(|e| fail(&e));
-    let mut reader = Reader::new(file).unwrap_or_else(|e| fail(&e));
     let mut frames = Vec::new();
-    while let Some(record) = reader.next().unwrap_or_else(|e| fail(&e)) {
+    for_each_record(path.as_ref(), |record| {
         frames.push(Frame {
             ts_ns: record.ts_ns,
             origlen: record.origlen,
             direction: record.direction,
             bytes: record.data.to_vec(),
         });
+    });
+    frames
+}
+
+/// Reads a capture file that must end behind a whole record, in its order.
+pub(crate) fn for_each_record(path: &Path, mut take: impl FnMut(Record<'_>)) {
+    let fail = |e: &dyn std::fmt::Display| -> ! { panic!("{}: {e}", path.display()) };
+    let file = File::open(path).unwrap_or_else(|e| fail(&e));
+    let mut reader = Reader::new(file).unwrap_or_else(|e| fail(&e));
+    while let Some(record) = reader.next().unwrap_or_else(|e| fail(&e)) {
+        take(record);
     }
     if let Some(warning) = reader.warning() {
         fail(warning);
     }
-    frames
 }
 
 /// Asserts that two captures hold the same packets, byte for byte, each as often, and those of each

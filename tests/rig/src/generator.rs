@@ -7,6 +7,7 @@
 //!     16      n  filler: the number's low byte
 //! ```
 
+use crate::wait_for_turn;
 use io::netns::Netns;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -17,9 +18,6 @@ pub const MAGIC: [u8; 8] = *b"tapl#num";
 
 /// Shortest payload: the magic and the number, bytes.
 pub const PAYLOAD_BYTES_MIN: usize = MAGIC.len() + size_of::<u64>();
-
-/// Ahead of its schedule by less than this, the generator spins instead of sleeping.
-const SPIN_MAX: Duration = Duration::from_micros(60);
 
 /// How often in a row a full device queue may refuse one packet.
 const REFUSALS_MAX: u32 = 100_000;
@@ -80,8 +78,7 @@ impl Generator {
 
     /// Sends from the calling thread's namespace; blocks until all is sent.
     ///
-    /// The pace follows an absolute schedule: who falls behind catches up, so that the mean holds.
-    /// A packet that a full queue refuses is offered again, so that no number is left out.
+    /// The pace is that of [`wait_for_turn`]. A packet that a full queue refuses is offered again, so that no number is left out.
     ///
     /// # Panics
     /// If the settings are out of range, or the kernel refuses a packet for another reason.
@@ -96,28 +93,11 @@ impl Generator {
         let mut packet = payload(0, self.payload_bytes);
         let start = Instant::now();
         for number in 0..self.count {
-            self.wait_for_turn(start, number);
+            wait_for_turn(start, number, self.pps);
             renumber(&mut packet, number);
             send(&sockets[(number % self.flows as u64) as usize], &packet, to, number);
         }
         Sent { accepted: self.count, elapsed: start.elapsed() }
-    }
-
-    fn wait_for_turn(&self, start: Instant, number: u64) {
-        if self.pps == 0 {
-            return;
-        }
-        let due_ns = u128::from(number) * 1_000_000_000 / u128::from(self.pps);
-        let due = start + Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
-        loop {
-            let ahead = due.saturating_duration_since(Instant::now());
-            match ahead {
-                Duration::ZERO => return,
-                // The kernel wakes a sleeper some 50 µs late.
-                _ if ahead > SPIN_MAX => std::thread::sleep(ahead - SPIN_MAX / 2),
-                _ => std::hint::spin_loop(),
-            }
-        }
     }
 }
 
@@ -179,7 +159,7 @@ mod tests {
 
     #[test]
     fn all_numbers_arrive_at_the_set_pace_through_a_veth() {
-        if !root_or_skip("all_numbers_arrive_at_the_set_pace_through_a_veth") {
+        if !root_or_skip() {
             return;
         }
         let net = Topology::line(["client", "server"]).build();

@@ -6,7 +6,7 @@
 //! use rig::{Generator, Running, Topology};
 //! use std::time::Duration;
 //!
-//! if !rig::root_or_skip("numbers_arrive") || !rig::tool_or_skip("tcpdump") {
+//! if !rig::root_or_skip() || !rig::tool_or_skip("tcpdump") {
 //!     return;
 //! }
 //! let net = Topology::line(["client", "server"]).build();
@@ -28,6 +28,7 @@
 mod frames;
 mod generator;
 mod numbers;
+mod pace;
 mod running;
 mod scratch;
 mod skip;
@@ -39,7 +40,8 @@ mod tshark;
 pub use frames::{Frame, assert_same_packets, frames_in};
 pub use generator::{Generator, MAGIC, PAYLOAD_BYTES_MIN, Sent};
 pub use numbers::{capture_files, duplicates, missing, numbers_in, reordered};
-pub use running::{Finished, Running, stats, tapline, tapline_path, wait_until};
+pub use pace::wait_for_turn;
+pub use running::{Finished, Running, stats, wait_until};
 pub use scratch::Scratch;
 pub use skip::{link_or_skip, root_or_skip, tool_or_skip};
 pub use tcpdump::{Tcpdump, wait_until_still};

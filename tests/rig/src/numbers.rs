@@ -1,9 +1,9 @@
 //! The numbers of a [`crate::Generator`]'s packets, found again in capture files.
 
+use crate::frames::for_each_record;
 use crate::generator::MAGIC;
-use capfile::Reader;
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Bytes at a packet's front within which the magic must begin: all headers and a tunnel's.
@@ -15,17 +15,8 @@ const HEADERS_BYTES_MAX: usize = 256;
 /// # Panics
 /// If the file cannot be read, or ends inside a record.
 pub fn numbers_in(path: impl AsRef<Path>) -> Vec<u64> {
-    let path = path.as_ref();
-    let fail = |e: &dyn std::fmt::Display| -> ! { panic!("{}: {e}", path.display()) };
-    let file = File::open(path).unwrap_or_else(|e| fail(&e));
-    let mut reader = Reader::new(file).unwrap_or_else(|e| fail(&e));
     let mut numbers = Vec::new();
-    while let Some(record) = reader.next().unwrap_or_else(|e| fail(&e)) {
-        numbers.extend(number_of(record.data));
-    }
-    if let Some(warning) = reader.warning() {
-        fail(warning);
-    }
+    for_each_record(path.as_ref(), |record| numbers.extend(number_of(record.data)));
     numbers
 }
 
@@ -92,7 +83,9 @@ fn number_of(packet: &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scratch;
     use crate::generator::payload;
+    use std::fs::File;
 
     #[test]
     fn what_is_wrong_with_a_sequence_is_named() {
@@ -116,8 +109,9 @@ mod tests {
 
     #[test]
     fn both_formats_are_read_in_the_file_s_order() {
-        let folder = std::env::temp_dir().join(format!("rig-numbers-{}", std::process::id()));
-        fs::create_dir_all(folder.join("deep")).unwrap();
+        let scratch = Scratch::new("rig-numbers");
+        let folder = scratch.folder();
+        fs::create_dir(folder.join("deep")).unwrap();
         let packets: Vec<_> = [3, 1, 2].map(|n| payload(n, 64)).into();
 
         let pcapng = File::create(folder.join("deep/b.pcapng")).unwrap();
@@ -131,9 +125,8 @@ mod tests {
         drop(pcapng);
         fs::write(folder.join("a.txt"), "no capture").unwrap();
 
-        let files = capture_files(&folder);
+        let files = capture_files(folder);
         assert_eq!(files, [folder.join("deep/b.pcapng")]);
         assert_eq!(numbers_in(&files[0]), [3, 1, 2]);
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

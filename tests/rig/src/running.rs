@@ -1,44 +1,12 @@
-//! A program that runs beside the test, and the tapline binary.
+//! A program that runs beside the test, and the ledger that a tapline writes.
 
 use rustix::process::{Pid, Signal, kill_process};
 use std::io::{BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
-
-/// The tapline binary under test: `TAPLINE_BIN` if that is set, else the one that was built into
-/// the folder of the calling test (`target/debug/tapline` beside `target/debug/deps/<test>`).
-///
-/// Tests of crate `tapline` itself rather use `env!("CARGO_BIN_EXE_tapline")`, which is always
-/// built with them.
-///
-/// # Panics
-/// If there is none.
-pub fn tapline_path() -> PathBuf {
-    if let Some(path) = std::env::var_os("TAPLINE_BIN") {
-        return path.into();
-    }
-    let test = std::env::current_exe().expect("a running test has a path");
-    let folder = test.ancestors().nth(2).expect("a test stands two folders below the build folder");
-    let path = folder.join("tapline");
-    assert!(
-        path.is_file(),
-        "no {}: build it with `cargo build -p tapline`, or name one in TAPLINE_BIN",
-        path.display()
-    );
-    path
-}
-
-/// A command that runs [`tapline_path`] in the calling thread's namespace. To run it in another:
-/// `host.netns.command(rig::tapline_path())`.
-///
-/// # Panics
-/// If there is no binary.
-pub fn tapline() -> Command {
-    Command::new(tapline_path())
-}
 
 /// Reads the ledger that `--stats-json` wrote.
 ///
@@ -220,6 +188,7 @@ impl Drop for Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Scratch;
 
     const SOON: Duration = Duration::from_secs(10);
 
@@ -270,10 +239,10 @@ mod tests {
 
     #[test]
     fn a_ledger_is_read_back() {
-        let path = std::env::temp_dir().join(format!("rig-stats-{}.json", std::process::id()));
+        let scratch = Scratch::new("rig-stats");
+        let path = scratch.path("stats.json");
         let written = api::Stats::new(vec![], vec![], vec![]);
         std::fs::write(&path, serde_json::to_string(&written).unwrap()).unwrap();
         assert_eq!(stats(&path), written);
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,29 +1,27 @@
-//! Whether a test can run here, and the line that says why not.
+//! Whether a test can run here, and the line that says why not: `skipped: <test>: <why>`. The test's
+//! name is that of the calling thread.
 
 use io::netns::Netns;
 use std::io::Write;
 use std::path::Path;
 use std::sync::OnceLock;
 
-/// Says whether network namespaces can be made; if not, prints `skipped: <test>: <why>`.
+/// Says whether network namespaces can be made; if not, prints why the test is skipped.
 ///
 /// # Panics
 /// In CI (`CI=true`) as root: there they must be possible, and no test is skipped unseen.
-pub fn root_or_skip(test: &str) -> bool {
+pub fn root_or_skip() -> bool {
     static REFUSAL: OnceLock<Option<String>> = OnceLock::new();
     let refusal = REFUSAL.get_or_init(|| Netns::new().err().map(|e| e.to_string()));
     let Some(why) = refusal else { return true };
     if !rustix::process::geteuid().is_root() {
-        skipped(test, "needs root, to make a network namespace");
-        return false;
+        return skip("needs root, to make a network namespace");
     }
-    assert!(!in_ci(), "{test}: no network namespace in CI, although it runs as root: {why}");
-    skipped(test, why);
-    false
+    assert!(!in_ci(), "no network namespace in CI, although it runs as root: {why}");
+    skip(why)
 }
 
-/// Says whether a program is installed; if not, prints `skipped: <test>: <why>`, with the name of
-/// the calling thread, which is the test's.
+/// Says whether a program is installed; if not, prints why the test is skipped.
 ///
 /// # Panics
 /// In CI (`CI=true`): it installs all that the tests use.
@@ -31,23 +29,18 @@ pub fn tool_or_skip(program: &str) -> bool {
     if is_installed(program) {
         return true;
     }
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or("a test");
     let why = format!("{program} is not installed (`make prerequisites` installs it)");
-    assert!(!in_ci(), "{test}: {why}, and CI installs everything: see scripts/prerequisites");
-    skipped(test, &why);
-    false
+    assert!(!in_ci(), "{why}, and CI installs everything: see scripts/prerequisites");
+    skip(&why)
 }
 
 /// Says whether the kernel can make a kind of network interface, in the words of `ip link add`, for
-/// example `type bridge`; if not, prints `skipped: <test>: <why>`. Needs root, so ask
+/// example `type bridge`; if not, prints why the test is skipped. Needs root, so ask
 /// [`root_or_skip`] first. Small kernels lack some, in CI too.
 pub fn link_or_skip(words: &str) -> bool {
     let made = Netns::new().and_then(|netns| netns.ip(&format!("link add probe {words}")));
     let Err(why) = made else { return true };
-    let thread = std::thread::current();
-    skipped(thread.name().unwrap_or("a test"), &why.to_string());
-    false
+    skip(&why.to_string())
 }
 
 fn in_ci() -> bool {
@@ -62,10 +55,12 @@ fn is_installed(program: &str) -> bool {
 }
 
 /// Writes past the test runner's capture, so that the line is seen though the test passes; in one
-/// piece, as other tests write too.
-fn skipped(test: &str, why: &str) {
-    let line = format!("skipped: {test}: {why}\n");
+/// piece, as other tests write too. Gives `false`: it cannot run.
+fn skip(why: &str) -> bool {
+    let thread = std::thread::current();
+    let line = format!("skipped: {}: {why}\n", thread.name().unwrap_or("a test"));
     let _ = std::io::stderr().write_all(line.as_bytes());
+    false
 }
 
 #[cfg(test)]
@@ -74,7 +69,7 @@ mod tests {
 
     #[test]
     fn kinds_of_interfaces_are_probed() {
-        if !root_or_skip("kinds_of_interfaces_are_probed") {
+        if !root_or_skip() {
             return;
         }
         assert!(link_or_skip("type veth peer name other"));

@@ -299,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_namespace_of_one_s_own_has_only_loopback() {
-        if !root_or_skip("a_namespace_of_one_s_own_has_only_loopback") {
+        if !root_or_skip() {
             return;
         }
         let links = in_netns(|netns| netns.ip("-o link").unwrap());
@@ -309,7 +309,7 @@ mod tests {
 
     #[test]
     fn every_host_reaches_every_other_if_routed_and_only_neighbours_if_not() {
-        if !root_or_skip("every_host_reaches_every_other_if_routed_and_only_neighbours_if_not") {
+        if !root_or_skip() {
             return;
         }
         let line = Topology::line(["west", "mid1", "mid2", "east"]);
@@ -333,7 +333,7 @@ mod tests {
 
     #[test]
     fn nothing_passes_a_link_by_itself() {
-        if !root_or_skip("nothing_passes_a_link_by_itself") || !tool_or_skip("tcpdump") {
+        if !root_or_skip() || !tool_or_skip("tcpdump") {
             return;
         }
         let net = Topology::line(["left", "right"]).mtu(9000).build();
@@ -352,7 +352,7 @@ mod tests {
 
     #[test]
     fn interfaces_are_as_asked_for() {
-        if !root_or_skip("interfaces_are_as_asked_for") || !tool_or_skip("ethtool") {
+        if !root_or_skip() || !tool_or_skip("ethtool") {
             return;
         }
         let line = Topology::line(["left", "right"]).mtu(900).offloads_off("right", "left");

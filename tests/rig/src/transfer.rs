@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn bytes_go_both_ways_over_both_families() {
-        if !root_or_skip("bytes_go_both_ways_over_both_families") {
+        if !root_or_skip() {
             return;
         }
         let net = Topology::line(["client", "server"]).build();

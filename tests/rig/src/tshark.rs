@@ -34,7 +34,7 @@ pub fn rows(path: impl AsRef<Path>, options: &[&str], fields: &[&str]) -> Vec<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tool_or_skip;
+    use crate::{Scratch, tool_or_skip};
     use std::fs;
 
     /// A pcap file of two frames: 28 bytes, and 20 of 60. EtherType 0x7777 is nobody's.
@@ -52,11 +52,11 @@ mod tests {
         if !tool_or_skip("tshark") {
             return;
         }
-        let path = std::env::temp_dir().join(format!("rig-tshark-{}.pcap", std::process::id()));
+        let scratch = Scratch::new("rig-tshark");
+        let path = scratch.path("x.pcap");
         fs::write(&path, file()).unwrap();
         let all = rows(&path, &[], &["frame.cap_len", "ip.src", "frame.len"]);
         let long = rows(&path, &["-Y", "frame.len > 30"], &["frame.number"]);
-        fs::remove_file(&path).unwrap();
         assert_eq!(all, [["28", "", "28"], ["20", "", "60"]]);
         assert_eq!(long, [["2"]]);
     }
