@@ -2,13 +2,15 @@
 
 use super::{Kind, SIZES};
 use crate::row::{Row, Unit, compare};
-use crate::timing::time;
+use crate::timing::{Timing, time};
 use capfile::{Direction, Interface, PcapngWriter, Reader, SectionInfo};
 use pcap_parser::traits::PcapReaderIterator;
 use pcap_parser::{Block, PcapBlockOwned, PcapError, PcapNGReader};
 use std::hint::black_box;
 use std::time::Duration;
 
+pub const WRITE: &str = "pcapng write";
+pub const READ: &str = "pcapng read";
 /// Packets of one file: small enough for the cache at 64 B, as a stream's buffer is.
 const PACKETS: usize = 4096;
 const TS_NS: u64 = 1_700_000_000_000_000_000;
@@ -24,7 +26,7 @@ pub fn write(batch: Duration) -> anyhow::Result<Vec<Row>> {
             fill(&mut writer, &frame);
             black_box(writer.get_ref());
         });
-        rows.push(row("pcapng write", size, "tapline", timing));
+        rows.push(row(WRITE, size, "tapline", timing));
     }
     Ok(rows)
 }
@@ -40,14 +42,9 @@ pub fn read(batch: Duration) -> anyhow::Result<Vec<Row>> {
             "unread packets"
         );
         let mut pair = [
-            row("pcapng read", size, "tapline", time(batch, || _ = black_box(read_ours(&file)))),
-            row(
-                "pcapng read",
-                size,
-                "pcap-parser",
-                time(batch, || _ = black_box(read_peer(&file))),
-            )
-            .note("options not read, times not converted"),
+            row(READ, size, "tapline", time(batch, || _ = black_box(read_ours(&file)))),
+            row(READ, size, "pcap-parser", time(batch, || _ = black_box(read_peer(&file))))
+                .note("options not read, times not converted"),
         ];
         compare(&mut pair);
         rows.extend(pair);
@@ -55,7 +52,7 @@ pub fn read(batch: Duration) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-fn row(bench: &str, size: usize, subject: &str, timing: crate::timing::Timing) -> Row {
+fn row(bench: &str, size: usize, subject: &str, timing: Timing) -> Row {
     let packets_per_us = |ns: f64| PACKETS as f64 * 1e3 / ns;
     Row::timed(bench, &format!("{size} B"), subject, Unit::MegaPackets, timing, packets_per_us)
 }

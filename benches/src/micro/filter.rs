@@ -7,7 +7,7 @@ use std::hint::black_box;
 use std::time::Duration;
 use wire::LinkType;
 
-const BENCH: &str = "filter";
+pub const BENCH: &str = "filter";
 const EXPRESSION: &str = "tcp port 80";
 const FRAMES: usize = 256;
 
@@ -22,9 +22,7 @@ pub fn run(batch: Duration) -> anyhow::Result<Vec<Row>> {
     for (kind, matches) in [(Kind::TcpV4, true), (Kind::UdpV6, false)] {
         // A packet's length does not matter to this program.
         let size = SIZES[0];
-        let frames: Vec<Vec<u8>> = (0..FRAMES)
-            .map(|flow| kind.frame(size, 1024 + flow as u16))
-            .collect::<Result<_, _>>()?;
+        let frames = kind.flows(size, FRAMES)?;
         anyhow::ensure!(frames.iter().all(|f| program.matches(f, size as u32) == matches));
         let timing = time(batch, || {
             for frame in &frames {

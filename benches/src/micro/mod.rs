@@ -17,11 +17,11 @@ type Run = fn(Duration) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
 pub const ALL: [(&str, Run); 5] = [
-    ("parse + flow hash", parse::run),
-    ("pcapng write", capture_files::write),
-    ("pcapng read", capture_files::read),
-    ("segmentation", segmentation::run),
-    ("filter", filter::run),
+    (parse::BENCH, parse::run),
+    (capture_files::WRITE, capture_files::write),
+    (capture_files::READ, capture_files::read),
+    (segmentation::BENCH, segmentation::run),
+    (filter::BENCH, filter::run),
 ];
 
 /// The kinds of frames that are looked at.
@@ -49,6 +49,11 @@ impl Kind {
             Kind::UdpV6 => 14 + 40 + 8,
             Kind::TaggedTcpV4 => 18 + 20 + 20,
         }
+    }
+
+    /// A frame of each of so many flows.
+    pub fn flows(self, bytes: usize, count: usize) -> anyhow::Result<Vec<Vec<u8>>> {
+        (0..count).map(|flow| self.frame(bytes, 1024 + flow as u16)).collect()
     }
 
     /// A frame of so many bytes; the source port tells flows apart.

@@ -9,7 +9,7 @@ use wire::LinkType;
 use wire::flow::flow_hash;
 use wire::walk::Walk;
 
-const BENCH: &str = "parse + flow hash";
+pub const BENCH: &str = "parse + flow hash";
 /// Flows in turn, so that no branch is learnt from one frame.
 const FRAMES: usize = 256;
 
@@ -18,9 +18,7 @@ pub fn run(batch: Duration) -> anyhow::Result<Vec<Row>> {
     for kind in Kind::ALL {
         for size in SIZES {
             let case = format!("{}, {size} B", kind.name());
-            let frames: Vec<Vec<u8>> = (0..FRAMES)
-                .map(|flow| kind.frame(size, 1024 + flow as u16))
-                .collect::<Result<_, _>>()?;
+            let frames = kind.flows(size, FRAMES)?;
             let walk = time(batch, || {
                 for frame in &frames {
                     let walk = Walk::new(LinkType::ETHERNET, black_box(frame));

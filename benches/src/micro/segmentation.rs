@@ -8,6 +8,7 @@ use std::time::Duration;
 use wire::LinkType;
 use wire::segment::{Gso, GsoKind, Plan};
 
+pub const BENCH: &str = "segmentation";
 /// Payload of one segment at an MTU of 1500, with TCP timestamps.
 const SEGMENT_BYTES: u16 = 1448;
 /// Payload of the super-packet: 45 segments, near the 64 kB that IP's length allows.
@@ -33,7 +34,7 @@ pub fn run(batch: Duration) -> anyhow::Result<Vec<Row>> {
         let case = format!("{name}, {PAYLOAD_BYTES} B in {segments}");
         let bytes_per_us = |ns: f64| PAYLOAD_BYTES as f64 * 1e3 / ns;
         rows.push(
-            Row::timed("segmentation", &case, "tapline", Unit::MegaBytes, timing, bytes_per_us)
+            Row::timed(BENCH, &case, "tapline", Unit::MegaBytes, timing, bytes_per_us)
                 .note(&format!("{:.0} ns a segment", timing.each(segments).median_ns)),
         );
     }

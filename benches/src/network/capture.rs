@@ -2,46 +2,36 @@
 
 use super::contest::{Contest, Contestant, Counted};
 use super::generator::Load;
-use super::{Stage, process, to_nobody};
+use super::{Stage, tcpdump, to_nobody, why_no_tcpdump};
 use crate::row::{Row, Unit};
 use rig::Topology;
 use std::path::Path;
-use std::process::Command;
 
-const BENCH: &str = "capture -w";
+pub const BENCH: &str = "capture -w";
 const PORT: u16 = 9;
 
 pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let net = Topology::line(["left", "right"]).build();
     let (left, right) = (net.host("left"), net.host("right"));
     let to = to_nobody(left, "right", "10.71.0.9", PORT)?;
-    let has_tcpdump = process::is_installed("tcpdump", "--version");
+    let why_no_tcpdump = why_no_tcpdump();
     let filter = format!("udp port {PORT}");
 
     let contest = |size: usize, pps: Option<u64>, filter: &str, folder: &Path, more: &str| {
-        let contestant = |subject, command| Contestant {
-            subject,
-            command: Some(command),
-            set_up: Vec::new(),
-            take_down: Vec::new(),
-            to,
-            counted: Counted::File,
-        };
-        let tapline = move |file: &Path| {
-            let mut command: Command = right.netns.command(stage.tapline);
+        let tapline = |file: &Path| {
+            let mut command = right.netns.command(stage.tapline);
             command.args(["capture", "-i", "left", "-w"]).arg(file);
             command.args(filter.split_whitespace());
             command
         };
-        let tcpdump = move |file: &Path| {
-            let mut command: Command = right.netns.command("tcpdump");
-            command.args(["-i", "left", "-B", "65536", "-s", "262144", "-n", "-Z", "root", "-w"]);
-            command.arg(file).args(filter.split_whitespace());
+        let tcpdump = |file: &Path| {
+            let mut command = tcpdump(right, "left", file);
+            command.args(filter.split_whitespace());
             command
         };
-        let mut contestants = vec![contestant("tapline", Box::new(tapline) as _)];
-        if has_tcpdump {
-            contestants.push(contestant("tcpdump", Box::new(tcpdump) as _));
+        let mut contestants = vec![Contestant::new("tapline", to, Counted::File).running(tapline)];
+        if why_no_tcpdump.is_none() {
+            contestants.push(Contestant::new("tcpdump", to, Counted::File).running(tcpdump));
         }
         let pace = pps.map_or("unpaced".into(), |pps| format!("{} kpps", pps / 1000));
         let case = format!("{size} B, {pace}{more}");
@@ -51,13 +41,12 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
             load: Load { frame_bytes: size, pps, count: stage.effort.packets, vni: None },
             runs: stage.effort.runs,
             sender: (left, "right"),
-            contestants,
+            contestants: &contestants,
             with_sender: false,
             folder,
         };
         let mut rows = contest.run()?;
-        if !has_tcpdump {
-            let why = Some("tcpdump is not installed".into());
+        if let why @ Some(_) = why_no_tcpdump.clone() {
             rows.push(Row::skipped(BENCH, &case, "tcpdump", Unit::NsPerPacket, why));
         }
         anyhow::Ok(rows)

@@ -1,5 +1,6 @@
 //! Several ways to do the same with the same packets: taken in turn, run by run.
 
+use super::Stage;
 use super::generator::Load;
 use super::process::{cpu_ns, cpu_ns_at_rest, pin};
 use crate::row::{Row, Traffic, Unit, compare, median_count};
@@ -47,6 +48,19 @@ pub struct Contestant<'a> {
     pub counted: Counted<'a>,
 }
 
+impl<'a> Contestant<'a> {
+    /// One that needs no set-up and runs no program.
+    pub fn new(subject: &'a str, to: SocketAddr, counted: Counted<'a>) -> Contestant<'a> {
+        let (set_up, take_down) = (Vec::new(), Vec::new());
+        Contestant { subject, command: None, set_up, take_down, to, counted }
+    }
+
+    /// Lets it run a program.
+    pub fn running(self, start: impl Fn(&Path) -> Command + 'a) -> Contestant<'a> {
+        Contestant { command: Some(Box::new(start)), ..self }
+    }
+}
+
 /// A case, with all that take part in it; the first two are compared.
 pub struct Contest<'a> {
     pub bench: &'a str,
@@ -55,7 +69,7 @@ pub struct Contest<'a> {
     pub runs: usize,
     /// Sends the packets, by this interface.
     pub sender: (&'a Host, &'a str),
-    pub contestants: Vec<Contestant<'a>>,
+    pub contestants: &'a [Contestant<'a>],
     /// Add what the sender's system calls cost more than with the last contestant, which does
     /// nothing, to the program's own time.
     pub with_sender: bool,
@@ -141,9 +155,9 @@ impl Contest<'_> {
     }
 
     fn run_one(&self, contestant: &Contestant<'_>) -> anyhow::Result<Run> {
-        all(&contestant.set_up)?;
+        run_all(&contestant.set_up)?;
         let run = self.measure(contestant);
-        all(&contestant.take_down)?;
+        run_all(&contestant.take_down)?;
         run
     }
 
@@ -156,21 +170,20 @@ impl Contest<'_> {
             program
         });
         let cpu_before = program.as_ref().map(|p| cpu_ns(p.id())).transpose()?;
-        let far_before = far_packets(&contestant.counted)?;
+        let far_before = far_packets(&contestant.counted);
         let (host, interface) = self.sender;
-        let lost_before = Counters::of(host, interface)?.tx_dropped;
+        let lost_before = host.counter(interface, "tx", "dropped");
         let (load, to) = (self.load, contestant.to);
         let sent = host.netns.run(|| {
             pin(GENERATOR_CORE);
             load.send(to)
         })??;
-        let lost = Counters::of(host, interface)?.tx_dropped - lost_before;
+        let lost = host.counter(interface, "tx", "dropped") - lost_before;
         let mut cpu = 0;
         if let (Some(program), Some(before)) = (&program, cpu_before) {
-            cpu_ns_at_rest(program.id())?;
-            cpu = cpu_ns(program.id())? - before;
+            cpu = cpu_ns_at_rest(program.id())? - before;
         }
-        let far = far_packets(&contestant.counted)? - far_before;
+        let far = far_packets(&contestant.counted) - far_before;
         if let Some(program) = program {
             let finished = program.stop(END);
             anyhow::ensure!(finished.status.success(), "it failed:\n{}", finished.stderr);
@@ -205,15 +218,51 @@ fn distinct(mut numbers: Vec<u64>) -> u64 {
     numbers.len() as u64
 }
 
-fn far_packets(counted: &Counted<'_>) -> anyhow::Result<u64> {
+fn far_packets(counted: &Counted<'_>) -> u64 {
     match counted {
-        Counted::Interface(host, interface) => Ok(Counters::of(host, interface)?.rx_packets),
-        Counted::File | Counted::No => Ok(0),
+        Counted::Interface(host, interface) => host.counter(interface, "rx", "packets"),
+        Counted::File | Counted::No => 0,
     }
 }
 
-/// Runs commands on hosts, one after the other.
-fn all(commands: &[(&Host, Vec<String>)]) -> anyhow::Result<()> {
+/// Runs a contest of each frame size at one pace, for the CPU time that is added to what sending
+/// alone costs, which the last contestant shows. `absent` is a peer that cannot take part, and why.
+///
+/// # Errors
+/// As [`Contest::run`].
+pub fn added_cpu(
+    stage: &Stage<'_>,
+    bench: &str,
+    sender: (&Host, &str),
+    vni: Option<u32>,
+    contestants: &[Contestant<'_>],
+    absent: Option<(&str, String)>,
+) -> anyhow::Result<Vec<Row>> {
+    let (pace, count) = (stage.effort.pace, stage.effort.packets / 2);
+    let mut rows = Vec::new();
+    for &frame_bytes in &stage.effort.sizes {
+        let case = format!("{frame_bytes} B, {} kpps, added CPU", pace / 1000);
+        let contest = Contest {
+            bench,
+            case: case.clone(),
+            load: Load { frame_bytes, pps: Some(pace), count, vni },
+            runs: stage.effort.runs,
+            sender,
+            contestants,
+            with_sender: true,
+            folder: stage.folder,
+        };
+        rows.extend(contest.run()?);
+        if let Some((subject, why)) = &absent {
+            let why = Some(why.clone());
+            rows.push(Row::skipped(bench, &case, subject, Unit::NsPerPacket, why));
+        }
+    }
+    Ok(rows)
+}
+
+/// Runs commands on hosts, one after the other, until one fails.
+pub fn run_all(commands: &[(&Host, Vec<String>)]) -> anyhow::Result<()> {
     for (host, words) in commands {
         let (program, arguments) = words.split_first().context("a command has a name")?;
         let output = host.netns.command(program).args(arguments).output()?;
@@ -223,42 +272,9 @@ fn all(commands: &[(&Host, Vec<String>)]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What the kernel counted at an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counters {
-    rx_packets: u64,
-    tx_dropped: u64,
-}
-
-impl Counters {
-    fn of(host: &Host, interface: &str) -> anyhow::Result<Counters> {
-        let text = host.netns.run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))??;
-        Counters::in_text(&text, interface).with_context(|| format!("no counters of {interface}"))
-    }
-
-    /// Source: Linux `net/core/net-procfs.c`: 8 columns of receiving, then 8 of sending.
-    fn in_text(text: &str, interface: &str) -> Option<Counters> {
-        let line =
-            |line: &str| line.trim().strip_prefix(interface)?.strip_prefix(':').map(String::from);
-        let columns = text.lines().find_map(line)?;
-        let columns: Vec<u64> = columns.split_whitespace().flat_map(str::parse).collect();
-        Some(Counters { rx_packets: *columns.get(1)?, tx_dropped: *columns.get(11)? })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn counters_are_found_in_the_kernel_s_table() {
-        let text = "Inter-|   Receive\n face |bytes\n    lo:  1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n \
-                    left: 10 20 0 0 0 0 0 0 30 40 0 50 0 0 0 0\n";
-        let left = Counters { rx_packets: 20, tx_dropped: 50 };
-        assert_eq!(Counters::in_text(text, "left"), Some(left));
-        assert_eq!(Counters::in_text(text, "lo").map(|c| c.tx_dropped), Some(12));
-        assert_eq!(Counters::in_text(text, "lef"), None);
-    }
 
     #[test]
     fn a_number_counts_once() {

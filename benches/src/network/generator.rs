@@ -18,8 +18,6 @@ pub const HEADERS_BYTES: usize = 14 + 20 + 8;
 const BURST: usize = 32;
 /// Source ports; each burst has the next one's.
 const FLOWS: usize = 8;
-/// Ahead of its schedule by less than this, the generator spins instead of sleeping.
-const SPIN_MAX: Duration = Duration::from_micros(100);
 /// How often in a row a full device queue may refuse a burst.
 const REFUSALS_MAX: u32 = 100_000;
 
@@ -74,8 +72,8 @@ impl Load {
         Ok((payload, frame_at + HEADERS_BYTES + rig::MAGIC.len()))
     }
 
-    /// Sends from the calling thread's network namespace. Each burst follows an absolute schedule:
-    /// who falls behind catches up.
+    /// Sends from the calling thread's network namespace, each burst at its first packet's turn
+    /// ([`rig::wait_for_turn`]).
     ///
     /// # Errors
     /// If the kernel refuses a packet for another reason than a full queue.
@@ -91,7 +89,7 @@ impl Load {
             for (number, packet) in (next..).zip(&mut packets[..burst]) {
                 packet[number_at..number_at + 8].copy_from_slice(&number.to_be_bytes());
             }
-            self.wait_for_turn(start, next);
+            rig::wait_for_turn(start, next, self.pps.unwrap_or(0));
             let before = thread_ns();
             send_burst(&sockets[flow], &packets[..burst])
                 .with_context(|| format!("packet {next} to {to}"))?;
@@ -100,20 +98,6 @@ impl Load {
             flow = (flow + 1) % FLOWS;
         }
         Ok(Sent { accepted: next, elapsed: start.elapsed(), send_ns })
-    }
-
-    fn wait_for_turn(&self, start: Instant, number: u64) {
-        let Some(pps) = self.pps else { return };
-        let due_ns = u128::from(number) * 1_000_000_000 / u128::from(pps.max(1));
-        let due = start + Duration::from_nanos(u64::try_from(due_ns).unwrap_or(u64::MAX));
-        loop {
-            let ahead = due.saturating_duration_since(Instant::now());
-            match ahead {
-                Duration::ZERO => return,
-                _ if ahead > SPIN_MAX => std::thread::sleep(ahead - SPIN_MAX / 2),
-                _ => std::hint::spin_loop(),
-            }
-        }
     }
 }
 

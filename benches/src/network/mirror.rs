@@ -5,15 +5,14 @@
 //! generator       tapped: "left"   VXLAN out: "sink"      counted as they come in
 //! ```
 
-use super::contest::{Contest, Contestant, Counted};
-use super::generator::Load;
+use super::contest::{Contestant, Counted, added_cpu, run_all};
 use super::{Stage, process, to_nobody, words};
-use crate::row::{Row, Unit};
-use rig::Topology;
+use crate::row::Row;
+use rig::{Host, Topology};
 use std::path::Path;
-use std::process::Command;
 
-const BENCH: &str = "mirror";
+pub const BENCH: &str = "mirror";
+const PEER: &str = "tc mirred + vxlan";
 /// Takes a frame of 1500 B and the outer headers, so that nothing is cut into fragments.
 const UNDERLAY_MTU: u32 = 1600;
 
@@ -25,57 +24,29 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let to = to_nobody(left, "tap", "10.71.0.9", 9)?;
     let remote = to_nobody(tap, "sink", "10.71.1.9", 4789)?;
     let endpoint = format!("vxlan://{remote}?vni=7");
-    let why_no_tc = why_no_tc(tap, &remote.ip().to_string());
-
-    let mut rows = Vec::new();
-    for &size in &stage.effort.sizes {
-        let contestant = |subject| Contestant {
-            subject,
-            command: None,
-            set_up: Vec::new(),
-            take_down: Vec::new(),
-            to,
-            counted: Counted::Interface(sink, "tap"),
-        };
-        let mirror = |_: &Path| {
-            let mut command: Command = tap.netns.command(stage.tapline);
-            command.args(["mirror", "-i", "left", "--datapath", "ring", "--to", &endpoint]);
-            command
-        };
-        let mut contestants =
-            vec![Contestant { command: Some(Box::new(mirror)), ..contestant("tapline, ring") }];
-        if why_no_tc.is_none() {
-            let (set_up, take_down) = tc(&remote.ip().to_string());
-            contestants.push(Contestant {
-                set_up: set_up.into_iter().map(|words| (tap, words)).collect(),
-                take_down: take_down.into_iter().map(|words| (tap, words)).collect(),
-                ..contestant("tc mirred + vxlan")
-            });
-        }
-        contestants.push(Contestant { counted: Counted::No, ..contestant("(nothing)") });
-        let (pace, count) = (stage.effort.pace, stage.effort.packets / 2);
-        let case = format!("{size} B, {} kpps, added CPU", pace / 1000);
-        let contest = Contest {
-            bench: BENCH,
-            case: case.clone(),
-            load: Load { frame_bytes: size, pps: Some(pace), count, vni: None },
-            runs: stage.effort.runs,
-            sender: (left, "tap"),
-            contestants,
-            with_sender: true,
-            folder: stage.folder,
-        };
-        rows.extend(contest.run()?);
-        if let Some(why) = &why_no_tc {
-            let subject = "tc mirred + vxlan";
-            rows.push(Row::skipped(BENCH, &case, subject, Unit::NsPerPacket, Some(why.clone())));
-        }
+    let mirror = |_: &Path| {
+        let mut command = tap.netns.command(stage.tapline);
+        command.args(["mirror", "-i", "left", "--datapath", "ring", "--to", &endpoint]);
+        command
+    };
+    let at_sink = || Counted::Interface(sink, "tap");
+    let mut contestants = vec![Contestant::new("tapline, ring", to, at_sink()).running(mirror)];
+    let (set_up, take_down) = tc(tap, &remote.ip().to_string());
+    let why_no_tc = why_no_tc(&set_up, &take_down);
+    if why_no_tc.is_none() {
+        let peer = Contestant::new(PEER, to, at_sink());
+        contestants.push(Contestant { set_up, take_down, ..peer });
     }
-    Ok(rows)
+    contestants.push(Contestant::new("(nothing)", to, Counted::No));
+    let absent = why_no_tc.map(|why| (PEER, why));
+    added_cpu(stage, BENCH, (left, "tap"), None, &contestants, absent)
 }
 
+/// Commands, each on a host.
+type Commands<'a> = Vec<(&'a Host, Vec<String>)>;
+
 /// The commands that have the kernel mirror what comes in, and those that end it.
-fn tc(remote: &str) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
+fn tc<'a>(tap: &'a Host, remote: &str) -> (Commands<'a>, Commands<'a>) {
     let vxlan =
         format!("ip link add vx0 mtu 1500 type vxlan id 7 remote {remote} dstport 4789 dev sink");
     // A classic BPF program of one instruction, `return all`: of the classifiers that take every
@@ -91,30 +62,19 @@ fn tc(remote: &str) -> (Vec<Vec<String>>, Vec<Vec<String>>) {
         filter,
     ];
     let take_down = vec![words("tc qdisc del dev left clsact"), words("ip link del vx0")];
-    (set_up, take_down)
+    let on_tap = |commands: Vec<Vec<String>>| commands.into_iter().map(|c| (tap, c)).collect();
+    (on_tap(set_up), on_tap(take_down))
 }
 
 /// Tries the commands out: kernels differ in what they can do.
-fn why_no_tc(host: &rig::Host, remote: &str) -> Option<String> {
+fn why_no_tc(set_up: &Commands<'_>, take_down: &Commands<'_>) -> Option<String> {
     if !process::is_installed("tc", "-V") {
         return Some("tc is not installed (iproute2)".into());
     }
-    let (set_up, take_down) = tc(remote);
-    let run = |words: &Vec<String>| {
-        let output = host.netns.command(&words[0]).args(&words[1..]).output();
-        match output {
-            Ok(output) if output.status.success() => Ok(()),
-            Ok(output) => {
-                let said = String::from_utf8_lossy(&output.stderr);
-                Err(format!("`{}`: {}", words.join(" "), said.trim().replace('\n', " ")))
-            }
-            Err(error) => Err(error.to_string()),
-        }
-    };
-    let tried = set_up.iter().try_for_each(run);
-    for words in &take_down {
+    let tried = run_all(set_up);
+    for command in take_down {
         // Whatever of it was not made cannot be removed.
-        let _ = run(words);
+        let _ = run_all(std::slice::from_ref(command));
     }
-    tried.err()
+    tried.err().map(|why| why.to_string().replace('\n', " "))
 }

@@ -13,6 +13,7 @@ use crate::row::Row;
 use rig::Host;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The core of all but the generator.
 pub const CORE: usize = 1;
@@ -48,7 +49,7 @@ type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
 pub const ALL: [(&str, Run); 3] =
-    [("capture -w", capture::run), ("mirror", mirror::run), ("receive -w", receive::run)];
+    [(capture::BENCH, capture::run), (mirror::BENCH, mirror::run), (receive::BENCH, receive::run)];
 
 /// Has packets to an address go to a neighbour that is not there. They cross the link, and the far
 /// host, whose MAC it is not, drops them without an answer.
@@ -61,4 +62,18 @@ fn to_nobody(host: &Host, interface: &str, address: &str, port: u16) -> anyhow::
 /// The words of a command.
 fn words(text: &str) -> Vec<String> {
     text.split_whitespace().map(String::from).collect()
+}
+
+/// tcpdump as a peer: a ring of 64 MiB, whole packets, into a file.
+fn tcpdump(host: &Host, interface: &str, file: &Path) -> Command {
+    let mut command = host.netns.command("tcpdump");
+    command.args(["-i", interface, "-B", "65536", "-s", "262144", "-n", "-Z", "root", "-w"]);
+    command.arg(file);
+    command
+}
+
+/// Why tcpdump cannot be a peer, if it cannot.
+fn why_no_tcpdump() -> Option<String> {
+    let is_there = process::is_installed("tcpdump", "--version");
+    (!is_there).then(|| "tcpdump is not installed".into())
 }
