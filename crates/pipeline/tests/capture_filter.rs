@@ -3,6 +3,7 @@
 mod common;
 
 use api::DirectionChoice;
+use common::frame::arp;
 use common::*;
 use filter::{Instruction, Program, op};
 use io::memory::MemorySink;
@@ -49,7 +50,7 @@ fn each_link_type_has_its_own_program() {
     let filter =
         CaptureFilter::expression(DirectionChoice::Both, &[LinkType::ETHERNET], ip(&compiled));
     assert_eq!(compiled.load(Ordering::Relaxed), 1, "compiled for what is known");
-    let (ethernet_ip, arp) = (flow_frame(0), ethernet(0x0806, &[0; 28]));
+    let (ethernet_ip, arp) = (flow_frame(0), arp());
     let source: Vec<Packet> = (0..600)
         .map(|number| match number % 6 {
             0 => of_link(1, number, &ethernet_ip),
@@ -129,7 +130,7 @@ fn direction_and_expression_must_both_agree() {
     assert!(filter.keeps(&received));
     received.meta.direction = Direction::Out;
     assert!(!filter.keeps(&received));
-    let mut arp = packet(0, &ethernet(0x0806, &[0; 28]));
+    let mut arp = packet(0, &arp());
     arp.meta.direction = Direction::In;
     assert!(!filter.keeps(&arp));
 }

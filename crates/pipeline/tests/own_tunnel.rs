@@ -3,6 +3,7 @@
 mod common;
 
 use api::DropReason;
+use common::frame::{self, ethernet, tagged, udp};
 use common::*;
 use io::memory::MemorySink;
 use io::{Direction, Packet};
@@ -31,11 +32,9 @@ fn tunnel4() -> Vec<u8> {
     udp4((US, 0xc001), (SINK, 4789), &[0; 58])
 }
 
+/// An Ethernet frame of an IPv6 packet to the sink.
 fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
-    let address = |last| [&[0xfd][..], &[0; 14], &[last]].concat();
-    let len = (payload.len() as u16).to_be_bytes();
-    let head = [0x60, 0, 0, 0, len[0], len[1], next, 64];
-    ethernet(0x86dd, &[&head[..], &address(1), &address(2), payload].concat())
+    ethernet(0x86dd, &frame::ipv6(next, payload))
 }
 
 /// A fragment of a packet to the sink, at an offset in units of 8 bytes.
@@ -46,13 +45,6 @@ fn fragment4(offset: u16, more: bool, protocol: u8) -> Vec<u8> {
     frame
 }
 
-fn tagged(frame: &[u8], tags: usize) -> Vec<u8> {
-    let mut out = frame[..12].to_vec();
-    (0..tags).for_each(|_| out.extend([0x81, 0x00, 0x00, 0x07]));
-    out.extend(&frame[12..]);
-    out
-}
-
 #[test]
 fn own_packets_are_recognised() {
     let own = own(false);
@@ -60,8 +52,8 @@ fn own_packets_are_recognised() {
         ("IPv4", tunnel4()),
         ("the highest source port", udp4((US, 0xffff), (SINK, 4789), &[])),
         ("the lowest source port", udp4((US, 0xc000), (SINK, 4789), &[])),
-        ("one tag", tagged(&tunnel4(), 1)),
-        ("two tags", tagged(&tunnel4(), 2)),
+        ("one tag", tagged(&tunnel4(), &[7])),
+        ("two tags", tagged(&tunnel4(), &[7, 7])),
         ("IPv6", ipv6(17, &udp(0xd000, 4790, &[0; 20]))),
         ("first fragment", fragment4(0, true, 17)),
         ("last fragment", fragment4(185, false, 17)),
@@ -105,7 +97,7 @@ fn of_another_tap(beside: u16) -> Vec<u8> {
 fn another_tap_s_are_recognised_by_their_source_port() {
     let own = own(false);
     assert!(own.contains(&sent(&of_another_tap(0))));
-    assert!(own.contains(&sent(&tagged(&of_another_tap(0), 1))));
+    assert!(own.contains(&sent(&tagged(&of_another_tap(0), &[7]))));
     for (what, frame) in [
         ("a stranger's source port", of_another_tap(1)),
         ("cut in the VXLAN header", of_another_tap(0)[..47].to_vec()),

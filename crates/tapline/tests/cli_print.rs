@@ -6,7 +6,6 @@ use capfile::{Direction, Interface, PcapngWriter, SectionInfo};
 use file_common::frame::*;
 use file_common::*;
 use serde_json::Value;
-use std::io::Read;
 use std::process::{Command, Stdio};
 
 /// Frames and what stands behind the time in their text line.
@@ -140,18 +139,9 @@ fn a_reader_that_goes_away_ends_the_printing_without_an_error() {
     let scratch = rig::Scratch::new("print-head");
     let from = scratch.path("x.pcap");
     std::fs::write(&from, pcap(1, (0..20_000).map(|_| arp()))).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
-    command.args(["capture", "-r"]).arg(&from);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut reader = child.stdout.take().unwrap();
-    reader.read_exact(&mut [0; 100]).unwrap();
-    drop(reader);
-    let output = child.wait_with_output().unwrap();
+    let output = tapline_read_for(100, &["capture", "-r", &from.display().to_string()]);
     assert_done(&output);
-    let text = stderr(&output);
-    let ledger: Vec<&str> = text.lines().filter(|line| line.contains("unaccounted")).collect();
-    assert_eq!(ledger.len(), 2, "{text}");
-    assert!(ledger.iter().all(|line| line.ends_with(", 0 unaccounted")), "{text}");
+    assert_says_ledger(&output, 2);
 }
 
 #[test]

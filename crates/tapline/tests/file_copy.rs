@@ -7,15 +7,13 @@ use file_common::build::{File, every_block};
 use file_common::*;
 use rig::Scratch;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 /// Copies a file into one of another name, and gives that.
 fn copy(scratch: &Scratch, from: &Path, name: &str) -> PathBuf {
     let to = scratch.path(name);
-    let arguments = ["capture".as_ref(), "-r".as_ref(), from, "-w".as_ref(), to.as_path()];
-    assert_done(&tapline(arguments));
+    assert_done(&copied(from, &to));
     to
 }
 
@@ -179,18 +177,10 @@ fn a_reader_that_goes_away_ends_the_copy_without_an_error() {
     let scratch = Scratch::new("copy-head");
     let from = scratch.path("x.pcap");
     fs::write(&from, &bytes).unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
-    command.args(["capture", "-w", "-", "-r"]).arg(&from);
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut reader = child.stdout.take().unwrap();
-    reader.read_exact(&mut [0; 1000]).unwrap();
-    drop(reader);
-    let output = child.wait_with_output().unwrap();
-    let text = stderr(&output);
-    assert!(!text.contains("panicked"), "{text}");
-    let ledger: Vec<&str> = text.lines().filter(|line| line.contains("unaccounted")).collect();
-    assert_eq!(ledger.len(), 2, "{text}");
-    assert!(ledger.iter().all(|line| line.ends_with(", 0 unaccounted")), "{text}");
+    let from = from.display().to_string();
+    let output = tapline_read_for(1000, &["capture", "-w", "-", "-r", &from]);
+    assert!(!stderr(&output).contains("panicked"), "{}", stderr(&output));
+    assert_says_ledger(&output, 2);
 }
 
 #[test]
@@ -201,13 +191,7 @@ fn a_file_that_is_cut_gives_its_whole_packets_and_a_warning() {
         let len = file.bytes.len();
         for cut in [len - 1, len - 7, len / 2] {
             fs::write(&from, &file.bytes[..cut]).unwrap();
-            let output = tapline([
-                "capture".as_ref(),
-                "-r".as_ref(),
-                from.as_path(),
-                "-w".as_ref(),
-                to.as_path(),
-            ]);
+            let output = copied(&from, &to);
             assert_done(&output);
             let ends = file.ends.iter().take_while(|&&(end, _)| end <= cut as u64);
             let good = ends.clone().last().expect("the header is whole").0;
@@ -240,8 +224,7 @@ fn a_damaged_file_gives_its_good_part_and_exit_code_1() {
     let (at, _) = file.ends[300];
     file.bytes[at as usize + 8..][..4].fill(0xff);
     fs::write(&from, &file.bytes).unwrap();
-    let output =
-        tapline(["capture".as_ref(), "-r".as_ref(), from.as_path(), "-w".as_ref(), to.as_path()]);
+    let output = copied(&from, &to);
     assert_eq!(output.status.code(), Some(1));
     let text = stderr(&output);
     assert!(text.contains(&format!("damaged at byte {at}")), "{text}");

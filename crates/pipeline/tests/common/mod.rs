@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod frame;
+
 use api::DirectionChoice;
 use io::memory::{MemorySink, MemorySource};
 use io::{Arrival, Batch, Data, Direction, Error, InterfaceId, Meta, Packet, Sink, Source};
@@ -11,23 +13,8 @@ use wire::LinkType;
 
 /// An Ethernet frame of an IPv4 packet of UDP, checksums left 0.
 pub fn udp4(src: ([u8; 4], u16), dst: ([u8; 4], u16), payload: &[u8]) -> Vec<u8> {
-    let udp = udp(src.1, dst.1, payload);
-    let len = 20 + udp.len() as u16;
-    let mut ip = vec![0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0];
-    ip[2..4].copy_from_slice(&len.to_be_bytes());
-    ethernet(0x0800, &[&ip[..], &src.0, &dst.0, &udp].concat())
-}
-
-/// A UDP header, its checksum left 0, and the payload.
-pub fn udp(src: u16, dst: u16, payload: &[u8]) -> Vec<u8> {
-    let len = (8 + payload.len() as u16).to_be_bytes();
-    [&src.to_be_bytes()[..], &dst.to_be_bytes(), &len, &[0, 0], payload].concat()
-}
-
-/// An Ethernet frame from :01 to :02.
-pub fn ethernet(ethertype: u16, payload: &[u8]) -> Vec<u8> {
-    let macs = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
-    [&macs[..], &ethertype.to_be_bytes(), payload].concat()
+    let udp = frame::udp(src.1, dst.1, payload);
+    frame::ethernet(0x0800, &frame::ipv4_between(src.0, dst.0, 17, 0, &udp))
 }
 
 /// A packet with a number, which stands in its time: no stage and no fault touches that.

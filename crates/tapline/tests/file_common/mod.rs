@@ -4,12 +4,13 @@
 
 #[path = "../../../capfile/tests/common/build.rs"]
 pub mod build;
+#[path = "../../../pipeline/tests/common/frame.rs"]
 pub mod frame;
 
 use build::File;
 use capfile::{Direction, Endian, Interface, Reader, TsResolution};
 use std::ffi::OsStr;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -34,6 +35,22 @@ pub fn tapline_reading(input: &[u8], arguments: &[&str]) -> Output {
     output
 }
 
+/// Has tapline copy a capture file.
+pub fn copied(from: &Path, to: &Path) -> Output {
+    tapline(["capture".as_ref(), "-r".as_ref(), from, "-w".as_ref(), to])
+}
+
+/// Runs tapline with a reader of its standard output that goes away after so many bytes.
+pub fn tapline_read_for(bytes: usize, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program that was just built can be started");
+    let mut reader = child.stdout.take().expect("piped above");
+    reader.read_exact(&mut vec![0; bytes]).expect("so much is printed");
+    drop(reader);
+    child.wait_with_output().expect("the program ends")
+}
+
 pub fn stderr(output: &Output) -> &str {
     str::from_utf8(&output.stderr).expect("messages are text")
 }
@@ -45,6 +62,18 @@ pub fn stdout(output: &Output) -> &str {
 /// Asserts that a program has done what it was asked for.
 pub fn assert_done(output: &Output) {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(output));
+}
+
+/// Asserts that a program has said a ledger of so many lines, which, and only they, say how many
+/// packets are unaccounted: none.
+pub fn assert_says_ledger(output: &Output, lines: usize) {
+    let text = stderr(output);
+    let ledger: Vec<&str> = text.lines().filter(|line| line.contains("unaccounted")).collect();
+    assert_eq!(ledger.len(), lines, "{text}");
+    for line in ledger {
+        assert!(line.ends_with(", 0 unaccounted"), "{line}");
+        assert_eq!(line.matches("unaccounted").count(), 1, "{line}");
+    }
 }
 
 /// A packet with all that a capture file says of it.
