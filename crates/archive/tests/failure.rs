@@ -1,11 +1,11 @@
 //! Places that cannot be written to, or no longer: what is lost is counted, what is left is whole.
 
-mod common;
+mod recording;
 
 use api::DropReason;
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
-use common::*;
 use io::{Interfaces, Sink, Upstream, now_ns};
+use recording::*;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsRawFd;

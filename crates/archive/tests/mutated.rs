@@ -1,16 +1,16 @@
 //! Capture files with random damage: what can be read of them is copied, whatever it says.
 
-#[path = "../../capfile/tests/common/build.rs"]
+#[path = "../../capfile/tests/reading/by_hand.rs"]
 #[allow(dead_code, reason = "it builds more than is damaged here")]
-mod build;
-mod common;
+mod by_hand;
+mod recording;
 
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use capfile::{Direction, Reader};
-use common::Folder;
 use io::file::FileSource;
 use io::{Arrival, Batch, Interfaces, Selection, Sink, Source, Upstream};
 use proptest::prelude::*;
+use recording::Folder;
 use std::io::Cursor;
 
 /// What a copy keeps of a packet.
@@ -37,7 +37,7 @@ proptest! {
         damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
         cut in prop::option::of(any::<prop::sample::Index>()),
     ) {
-        let mut bytes = build::every_block().bytes;
+        let mut bytes = by_hand::every_block().bytes;
         for (place, value) in damage {
             let place = place.index(bytes.len());
             bytes[place] = value;

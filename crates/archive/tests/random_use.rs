@@ -1,11 +1,11 @@
 //! The archive under random use: every packet stands once, in a segment of its source and hour.
 
-mod common;
+mod recording;
 
 use archive::Rotation;
-use common::*;
 use io::{Sink, now_ns};
 use proptest::prelude::*;
+use recording::*;
 use std::collections::BTreeSet;
 use std::time::Duration;
 

@@ -1,10 +1,10 @@
 //! The segments of an archive: when they are closed, where they stand, what they are called.
 
-mod common;
+mod recording;
 
 use archive::{Layout, Rotation};
-use common::*;
 use io::{Sink, Upstream, now_ns};
+use recording::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

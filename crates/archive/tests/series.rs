@@ -1,10 +1,10 @@
 //! One series of files beside an archive: numbered by size, named by time, a ring, an end.
 
-mod common;
+mod recording;
 
 use archive::{Layout, Rotation};
-use common::*;
 use io::{Sink, now_ns};
+use recording::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 

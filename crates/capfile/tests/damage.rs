@@ -1,12 +1,12 @@
 //! Cut, lying and foreign files: clear errors, every whole packet before them, never a panic.
 
-mod common;
+mod reading;
 
 use capfile::{Endian, Error, Reader, Warning};
-use common::build::{File, every_block};
-use common::{Packet, read_all};
 use proptest::collection::vec;
 use proptest::prelude::*;
+use reading::by_hand::{File, every_block};
+use reading::{Packet, read_all};
 
 fn error(bytes: &[u8]) -> Error {
     Reader::new(bytes).expect_err("not readable")

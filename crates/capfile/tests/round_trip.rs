@@ -1,16 +1,16 @@
 //! What is written is read back equal, by our reader and by an independent one.
 
-mod common;
+mod reading;
 
 use capfile::{
     Direction, Format, Interface, PcapResolution, PcapWriter, PcapngWriter, RawOption, Reader,
     SectionInfo, Statistics, TsResolution,
 };
-use common::{Packet, read_all};
 use pcap_parser::Block;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
+use reading::{Packet, read_all};
 
 fn text() -> impl Strategy<Value = String> {
     // Zeros at the end are dropped on reading, so none here.

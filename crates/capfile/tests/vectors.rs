@@ -1,10 +1,10 @@
 //! Files built byte by byte: both byte orders, every resolution and every kind of block.
 
-mod common;
+mod reading;
 
 use capfile::{Direction, Endian, Error, Format, RawOption, Reader, TsResolution};
-use common::build::{File, every_block};
-use common::{Packet, read_all};
+use reading::by_hand::{File, every_block};
+use reading::{Packet, read_all};
 
 const BOTH: [Endian; 2] = [Endian::Little, Endian::Big];
 

@@ -1,14 +1,14 @@
 //! Sinks that take nothing, or nothing more: what waits is bounded, what is lost is counted, and
 //! nobody else pays for it.
 
-mod common;
+mod taps;
 
 use api::DropReason;
-use common::*;
 use io::memory::MemorySink;
 use io::{Error, Faults, Faulty, Selection, Sink, SinkCounters, Upstream};
 use pipeline::{QUEUE_BYTES, QUEUE_PACKETS, Worker};
 use std::time::{Duration, Instant};
+use taps::*;
 
 /// Takes `room` packets; then none, as one that is slow or, if `closes`, as one that is gone.
 struct Narrow {

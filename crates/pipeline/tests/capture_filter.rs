@@ -1,16 +1,16 @@
 //! The filter stage: one program a link type, and the choice of direction.
 
-mod common;
+mod taps;
 
 use api::DirectionChoice;
-use common::frame::arp;
-use common::*;
 use filter::{Instruction, Program, op};
 use io::memory::MemorySink;
 use io::{Direction, Packet};
 use pipeline::CaptureFilter;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use taps::frame::arp;
+use taps::*;
 use wire::LinkType;
 
 /// Whether the byte at `at`, under a mask, is `value`.

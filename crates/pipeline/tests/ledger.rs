@@ -1,15 +1,15 @@
 //! The ledger balances whatever the sources and sinks do, and a count from outside agrees with it.
 
-mod common;
+mod taps;
 
 use api::DropReason;
-use common::*;
 use io::memory::MemorySink;
 use io::{Arrival, Batch, Error, Faults, Faulty, Source};
 use pipeline::{Report, TargetGroup, Worker};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
+use taps::*;
 
 /// What arrived at the targets of a group, with the report's lines for them.
 fn of_group<'a>(

@@ -1,13 +1,13 @@
 //! Which packets a tap takes for its own tunnel's: those and no others.
 
-mod common;
+mod taps;
 
 use api::DropReason;
-use common::frame::{self, ethernet, tagged, udp};
-use common::*;
 use io::memory::MemorySink;
 use io::{Direction, Packet};
 use pipeline::OwnTunnels;
+use taps::frame::{self, ethernet, tagged, udp};
+use taps::*;
 use wire::LinkType;
 use wire::flow::{flow_hash, source_port};
 use wire::walk::Walk;

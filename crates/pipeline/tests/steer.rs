@@ -1,11 +1,11 @@
 //! Replicate and balance: who gets which packet.
 
-mod common;
+mod taps;
 
-use common::*;
 use io::memory::MemorySink;
 use pipeline::TargetGroup;
 use std::collections::BTreeMap;
+use taps::*;
 
 fn group(names: &[&str], sinks: &[MemorySink]) -> TargetGroup {
     let targets = names.iter().zip(sinks).map(|(name, sink)| target(name, sink.clone())).collect();

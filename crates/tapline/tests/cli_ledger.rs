@@ -1,10 +1,10 @@
 //! The ledger that every command ends with: its text, its JSON, its exit code; and the files that
 //! `-C` and `-W` name.
 
-mod file_common;
+mod over_files;
 
-use file_common::frame::*;
-use file_common::*;
+use over_files::frame::*;
+use over_files::*;
 use rig::Scratch;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
@@ -200,7 +200,7 @@ fn the_ledger_goes_where_a_path_leads_and_leaves_links_alone() {
 fn lost_packets_are_an_exit_code_of_their_own_if_asked() {
     let scratch = Scratch::new("ledger-lost");
     // A pcap file takes one link type: packets of the second are refused and counted.
-    let mut input = file_common::build::File::new(capfile::Endian::Little);
+    let mut input = over_files::by_hand::File::new(capfile::Endian::Little);
     input.section(capfile::Endian::Little, u64::MAX, &[]);
     input.interface(1, 0, &[]).interface(101, 0, &[]);
     for number in 0..10 {

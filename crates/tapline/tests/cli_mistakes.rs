@@ -1,9 +1,9 @@
 //! Exit codes, and what a mistake is told: what is wrong, where, and the mend.
 
-mod file_common;
+mod over_files;
 
-use file_common::frame::*;
-use file_common::*;
+use over_files::frame::*;
+use over_files::*;
 use rig::Scratch;
 use std::ffi::OsStr;
 use std::fs;

@@ -1,10 +1,10 @@
 //! What `capture` prints without `-w`: a line a packet, as text or as JSON.
 
-mod file_common;
+mod over_files;
 
 use capfile::{Direction, Interface, PcapngWriter, SectionInfo};
-use file_common::frame::*;
-use file_common::*;
+use over_files::frame::*;
+use over_files::*;
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
@@ -74,7 +74,7 @@ fn broken_and_empty_frames_have_a_line_too() {
 
 #[test]
 fn a_packet_that_was_cut_shows_both_lengths() {
-    let mut input = file_common::build::File::pcap(capfile::Endian::Big, 0xa1b2_3c4d, 1);
+    let mut input = over_files::by_hand::File::pcap(capfile::Endian::Big, 0xa1b2_3c4d, 1);
     input.record(1, 2, 1514, &ethernet(0x0800, &ipv4(6, &tcp(1, 2, 0x10, &[0; 40]))));
     let output = tapline_reading(&input.bytes, &["capture", "-r", "-", "-s", "60"]);
     let line = stdout(&output);

@@ -1,10 +1,10 @@
 //! `capture -r X -w Y` keeps packets: times, lengths, bytes, interfaces, link types.
 
-mod file_common;
+mod over_files;
 
 use capfile::{Direction, Endian, Interface, PcapngWriter, SectionInfo};
-use file_common::build::{File, every_block};
-use file_common::*;
+use over_files::by_hand::{File, every_block};
+use over_files::*;
 use rig::Scratch;
 use std::fs;
 use std::io::Write;

@@ -3,11 +3,11 @@
 //! `geneve` is left out: libpcap 1.10.3 makes programs of it that read what they never wrote, and
 //! tcpdump's verdict then depends on the packet before (see crate `io`, module `libpcap`).
 
-mod file_common;
+mod over_files;
 
-use file_common::frame::*;
-use file_common::*;
 use io::libpcap;
+use over_files::frame::*;
+use over_files::*;
 use rig::Scratch;
 use std::fs;
 use std::path::Path;

@@ -3,9 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
-mod net_common;
+mod over_links;
 
-use net_common::{BINARY, alone, assert_is_whole};
+use over_links::{BINARY, alone, assert_is_whole};
 use rig::{
     Finished, Running, Scratch, capture_files, root_or_skip, rows, tool_or_skip, wait_until,
 };

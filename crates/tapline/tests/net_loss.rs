@@ -5,10 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
-mod net_common;
+mod over_links;
 
 use api::{DropReason, Stats};
-use net_common::*;
+use over_links::*;
 use rig::{
     Frame, Generator, capture_files, duplicates, frames_in, missing, numbers_in, reordered,
     root_or_skip, wait_until,

@@ -1,8 +1,8 @@
 //! A slice keeps the original length all the way to the file, so that analysers miss nothing.
 
-mod net_common;
+mod over_links;
 
-use net_common::*;
+use over_links::*;
 use rig::{
     Frame, assert_same_packets, exchange, frames_in, root_or_skip, rows, tool_or_skip,
     wait_until_still,

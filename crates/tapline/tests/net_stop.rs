@@ -3,11 +3,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
-mod net_common;
+mod over_links;
 
 use api::DropReason;
 use capfile::Reader;
-use net_common::*;
+use over_links::*;
 use rig::{
     Generator, Running, capture_files, frames_in, numbers_in, root_or_skip, stats, tool_or_skip,
 };

@@ -6,11 +6,11 @@
 //!                 kernel vxlan    receive
 //! ```
 
-mod net_common;
+mod over_links;
 
 use api::{DropReason, Stats};
 use capfile::{LINKTYPE_ETHERNET, PcapResolution, PcapWriter};
-use net_common::*;
+use over_links::*;
 use rig::{
     Frame, Generator, Running, Tcpdump, assert_same_packets, capture_files, duplicates, exchange,
     frames_in, link_or_skip, missing, numbers_in, root_or_skip, tool_or_skip, wait_until,

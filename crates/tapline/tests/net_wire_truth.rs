@@ -10,10 +10,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
-mod net_common;
+mod over_links;
 
-use net_common::{Tapline, text};
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
+use over_links::{Tapline, text};
 use rig::{
     Frame, Host, Scratch, Tcpdump, Topology, assert_same_packets, exchange, frames_in,
     link_or_skip, on_one_cpu, root_or_skip, tool_or_skip, wait_until_still,

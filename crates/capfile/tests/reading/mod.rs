@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-pub mod build;
+pub mod by_hand;
 
 use capfile::{Direction, Error, Reader, Record};
 use std::io::Read;

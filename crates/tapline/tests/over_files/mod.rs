@@ -2,12 +2,12 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-#[path = "../../../capfile/tests/common/build.rs"]
-pub mod build;
-#[path = "../../../pipeline/tests/common/frame.rs"]
+#[path = "../../../capfile/tests/reading/by_hand.rs"]
+pub mod by_hand;
+#[path = "../../../pipeline/tests/taps/frame.rs"]
 pub mod frame;
 
-use build::File;
+use by_hand::File;
 use capfile::{Direction, Endian, Interface, Reader, TsResolution};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
