@@ -21,10 +21,10 @@ use std::time::Duration;
 /// No link-local address (3rd line), so no router is asked for; a group is joined with two reports
 /// (RFC 3810 section 6.1), here at once instead of a second apart.
 const QUIET: [(&str, &str); 4] = [
-    ("conf/default/accept_dad", "0"),
-    ("conf/default/accept_ra", "0"),
-    ("conf/default/addr_gen_mode", "1"),
-    ("conf/default/mldv2_unsolicited_report_interval", "1"),
+    ("ipv6/conf/default/accept_dad", "0"),
+    ("ipv6/conf/default/accept_ra", "0"),
+    ("ipv6/conf/default/addr_gen_mode", "1"),
+    ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
 ];
 
 /// Time within which the reports of joined groups have passed.
@@ -63,7 +63,6 @@ pub struct Host {
 pub struct Line {
     names: Vec<String>,
     mtu: u32,
-    is_routed: bool,
     offloads_off: Vec<(String, String)>,
 }
 
@@ -72,7 +71,7 @@ impl Topology {
     pub fn line<const N: usize>(names: [&str; N]) -> Line {
         assert!((2..=9).contains(&N), "a line of {N} hosts: 2 to 9 can be joined");
         let names = names.map(String::from).to_vec();
-        Line { names, mtu: 1500, is_routed: false, offloads_off: Vec::new() }
+        Line { names, mtu: 1500, offloads_off: Vec::new() }
     }
 
     /// A host by its name.
@@ -92,12 +91,6 @@ impl Line {
         self
     }
 
-    /// Lets inner hosts forward, so that each host reaches every other.
-    pub fn routed(mut self) -> Line {
-        self.is_routed = true;
-        self
-    }
-
     /// Switches the offloads of a host's interface towards a neighbour off: segmentation, GRO, and
     /// checksums both ways. Needs ethtool: ask [`crate::tool_or_skip`] first.
     pub fn offloads_off(mut self, host: &str, neighbour: &str) -> Line {
@@ -110,13 +103,10 @@ impl Line {
     /// # Panics
     /// If the kernel or `ip` refuses: ask [`crate::root_or_skip`] first.
     pub fn build(&self) -> Topology {
-        let hosts = self.names.iter().map(|name| self.host(name)).collect();
+        let hosts = self.names.iter().map(|name| Self::host(name)).collect();
         let mut topology = Topology { hosts };
         for link in 0..self.names.len() - 1 {
             self.join(&mut topology.hosts, link);
-        }
-        if self.is_routed {
-            self.route(&topology.hosts);
         }
         for (host, neighbour) in &self.offloads_off {
             topology.host(host).switch_offloads_off(neighbour);
@@ -125,20 +115,12 @@ impl Line {
         topology
     }
 
-    fn host(&self, name: &str) -> Host {
+    fn host(name: &str) -> Host {
         let netns = Netns::new().unwrap_or_else(|e| panic!("{e}"));
-        let settings = || {
-            if has_ipv6() {
-                QUIET.iter().for_each(|(key, value)| set(&format!("ipv6/{key}"), value));
-                if self.is_routed {
-                    set("ipv6/conf/all/forwarding", "1");
-                }
-            }
-            if self.is_routed {
-                set("ipv4/ip_forward", "1");
-            }
-        };
-        netns.run(settings).unwrap_or_else(|e| panic!("{e}"));
+        if has_ipv6() {
+            let quieten = || QUIET.iter().for_each(|(key, value)| set(key, value));
+            netns.run(quieten).unwrap_or_else(|e| panic!("{e}"));
+        }
         Host { netns, name: name.into(), ports: Vec::new() }
     }
 
@@ -159,22 +141,6 @@ impl Line {
             if self.mtu >= IPV6_MTU_MIN && has_ipv6() {
                 ip(format!("addr add {}/64 dev {interface} nodad", v6(number, place)));
                 ip(format!("neigh replace {} {peer}", v6(number, other)));
-            }
-        }
-    }
-
-    fn route(&self, hosts: &[Host]) {
-        for (at, host) in hosts.iter().enumerate() {
-            for link in (0..hosts.len() - 1).filter(|&link| link != at && link + 1 != at) {
-                let is_right = link > at;
-                // The neighbour towards that link, on the link that is shared with it.
-                let (shared, place) = if is_right { (at, 2) } else { (at - 1, 1) };
-                let number = |n: usize| u8::try_from(n).expect("fewer than 9 links");
-                let (link, shared) = (number(link), number(shared));
-                host.ip(&format!("route add 10.71.{link}.0/24 via {}", v4(shared, place)));
-                if self.mtu >= IPV6_MTU_MIN && has_ipv6() {
-                    host.ip(&format!("route add fd71:0:0:{link}::/64 via {}", v6(shared, place)));
-                }
             }
         }
     }
@@ -308,27 +274,24 @@ mod tests {
     }
 
     #[test]
-    fn every_host_reaches_every_other_if_routed_and_only_neighbours_if_not() {
+    fn hosts_reach_their_neighbours_and_no_others() {
         if !root_or_skip() {
             return;
         }
-        let line = Topology::line(["west", "mid1", "mid2", "east"]);
-        let (routed, apart) = (line.clone().routed().build(), line.build());
-        for (from, to, neighbour) in
-            [("west", "east", "mid2"), ("east", "west", "mid1"), ("mid1", "east", "mid2")]
-        {
-            let host = routed.host(to);
+        let net = Topology::line(["west", "mid", "east"]).build();
+        for (from, to, is_reached) in [
+            ("west", "mid", true),
+            ("east", "mid", true),
+            ("west", "east", false),
+            ("east", "west", false),
+        ] {
+            let host = net.host(to);
+            let neighbour = if to == "mid" { from } else { "mid" };
             let addresses: [IpAddr; 2] = [host.v4(neighbour).into(), host.v6(neighbour).into()];
             for address in addresses {
-                assert!(arrives(routed.host(from), host, address), "{from} to {address}");
-                assert!(!arrives(apart.host(from), apart.host(to), address), "{from} to {address}");
+                assert_eq!(arrives(net.host(from), host, address), is_reached, "{from} {address}");
             }
         }
-        let (mid1, mid2) = (apart.host("mid1"), apart.host("mid2"));
-        assert!(
-            arrives(mid1, mid2, mid2.v4("mid1").into())
-                && arrives(mid1, mid2, mid2.v6("mid1").into())
-        );
     }
 
     #[test]
