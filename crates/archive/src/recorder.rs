@@ -143,6 +143,10 @@ impl Recorder {
 
     /// Whether a source is one of those kept apart; a new one is if there is room.
     fn knows(&mut self, origin: Origin) -> bool {
+        // A file's interfaces were counted by its reader.
+        let (_, Some(_)) = origin else {
+            return true;
+        };
         if self.known.len() >= SOURCES_MAX && !self.known.contains(&origin) {
             if self.others.received == 0 {
                 tracing::warn!(
@@ -216,7 +220,10 @@ impl Recorder {
         self.current = None;
         let (_, mut segment) = self.open.swap_remove(place);
         if let Err(error) = segment.close(&self.plan, upstream) {
-            tracing::error!("{error}");
+            match upstream {
+                Some(_) => {} // told at the end
+                None => tracing::error!("{error}"),
+            }
             self.failure.get_or_insert(error);
         }
         for (origin, counters) in segment.counters() {
@@ -271,8 +278,8 @@ impl Sink for Recorder {
     }
 
     fn counters(&self) -> SinkCounters {
-        let mut sum = self.others.counters;
-        self.by_origin().values().for_each(|of_origin| sum.merge(&of_origin.counters));
+        let mut sum = self.others.fate;
+        self.by_origin().values().for_each(|of_origin| sum.merge(&of_origin.fate));
         sum
     }
 
@@ -300,14 +307,14 @@ impl Sink for Recorder {
     }
 
     fn sources(&self) -> Vec<SourceStats> {
-        let line = |(origin, OriginCounters { received, counters })| {
-            let SinkCounters { sent, held, drops } = counters;
+        let line = |(origin, OriginCounters { received, fate })| {
+            let SinkCounters { sent, held, drops } = fate;
             SourceStats::new(self.name_of(origin), received, sent, held, drops)
         };
         let mut lines: Vec<SourceStats> = self.by_origin().into_iter().map(line).collect();
         if self.others.received > 0 {
-            let OriginCounters { received, counters } = self.others;
-            lines.push(SourceStats::new("more sources".into(), received, 0, 0, counters.drops));
+            let OriginCounters { received, fate } = self.others;
+            lines.push(SourceStats::new("more sources".into(), received, 0, 0, fate.drops));
         }
         lines
     }

@@ -123,15 +123,20 @@ impl Pcapng {
             return Err(bad_caplen(caplen, room, offset));
         }
         // The room is a multiple of 4, so the padding fits where the packet does.
-        let options = PACKET_HEADER_LEN + padded(caplen)..block.len() - 4;
-        let direction = if options.is_empty() {
-            Direction::Unknown
-        } else {
-            let options = checked(&block[options.clone()], self.endian, offset)?;
-            let flags =
-                options.get(option_code::PACKET_FLAGS).and_then(|v| number32(v, self.endian));
-            flags.map_or(Direction::Unknown, Direction::from_flags)
-        };
+        let mut options = PACKET_HEADER_LEN + padded(caplen)..block.len() - 4;
+        let mut direction = Direction::Unknown;
+        if !options.is_empty() {
+            // Options that contradict themselves cost themselves, not the packet.
+            match Options::check(&block[options.clone()], self.endian) {
+                Ok(options) => {
+                    let flags = options
+                        .get(option_code::PACKET_FLAGS)
+                        .and_then(|v| number32(v, self.endian));
+                    direction = flags.map_or(Direction::Unknown, Direction::from_flags);
+                }
+                Err(_) => options.end = options.start,
+            }
+        }
         Ok(Found {
             interface: index,
             ts_ns: interface.ns(self.endian.ticks(block, 12)),

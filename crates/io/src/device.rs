@@ -26,7 +26,9 @@ pub trait Source: Send {
     fn receive(&mut self, batch: &mut Batch) -> Result<Arrival, Error>;
 
     /// The descriptor that becomes readable when packets are ready; `None` if they always are.
-    fn readiness(&self) -> Option<BorrowedFd<'_>>;
+    fn readiness(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// How long it is worth to wait on once something is ready, so that more comes in one turn.
     fn gather(&self) -> Duration {
@@ -40,7 +42,9 @@ pub trait Source: Send {
     fn stop(&mut self) -> Result<(), Error>;
 
     /// Packets that came in and were not delivered, since the start, by reason.
-    fn drops(&mut self) -> Drops;
+    fn drops(&mut self) -> Drops {
+        Drops::default()
+    }
 
     /// Packets that the kernel says it delivered and that never came out of [`Source::receive`]:
     /// read after [`Arrival::End`]. Anything but 0 is a fault that the ledger shows.
@@ -104,13 +108,15 @@ pub trait Sink: Send {
     }
 
     /// Does what is due by the clock: flush, rotate. Called after each batch and when idle.
-    fn tick(&mut self, now_ns: u64);
+    fn tick(&mut self, _now_ns: u64) {}
 
     /// Completes what was begun: files are closed and named. No packet comes after it.
     ///
     /// # Errors
     /// If what was counted as sent could not be brought to where it belongs.
-    fn finish(&mut self, upstream: &Upstream) -> Result<(), Error>;
+    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
+        Ok(())
+    }
 
     /// The sink's own ledger by source, if it keeps one.
     fn sources(&self) -> Vec<SourceStats> {

@@ -1,13 +1,10 @@
 //! Packets from and to memory: for tests, and the sink that only counts.
 
 use crate::batch::{Batch, Selection};
-use crate::device::{Arrival, Sink, SinkCounters, Source, Upstream};
+use crate::device::{Arrival, Sink, SinkCounters, Source};
 use crate::error::Error;
 use crate::packet::Packet;
-use crate::pool::Data;
-use api::Drops;
 use std::collections::VecDeque;
-use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex};
 
 /// A source of packets that are given beforehand.
@@ -35,16 +32,8 @@ impl Source for MemorySource {
         Ok(Arrival::Packets)
     }
 
-    fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        None
-    }
-
     fn stop(&mut self) -> Result<(), Error> {
         Ok(())
-    }
-
-    fn drops(&mut self) -> Drops {
-        Drops::default()
     }
 
     fn is_live(&self) -> bool {
@@ -70,7 +59,7 @@ impl Sink for MemorySink {
     fn send(&mut self, packets: Selection<'_>) -> usize {
         let mut kept = self.packets.lock().expect("no holder of the lock panics");
         for packet in packets.iter() {
-            kept.push(Packet { data: Data::copy_of(&packet.data), meta: packet.meta.clone() });
+            kept.push(packet.copy());
         }
         self.counters.sent += packets.len() as u64;
         packets.len()
@@ -78,12 +67,6 @@ impl Sink for MemorySink {
 
     fn counters(&self) -> SinkCounters {
         self.counters
-    }
-
-    fn tick(&mut self, _now_ns: u64) {}
-
-    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
-        Ok(())
     }
 }
 
@@ -101,11 +84,5 @@ impl Sink for NullSink {
 
     fn counters(&self) -> SinkCounters {
         self.counters
-    }
-
-    fn tick(&mut self, _now_ns: u64) {}
-
-    fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
-        Ok(())
     }
 }

@@ -80,6 +80,11 @@ impl Packet {
         flow_hash(&Walk::new(self.meta.link_type, &self.data), &self.data)
     }
 
+    /// Copies the packet into memory of its own. Allocates: not for the steady state.
+    pub fn copy(&self) -> Packet {
+        Packet { data: Data::copy_of(&self.data), meta: self.meta.clone() }
+    }
+
     /// Copies the packet into a pool, so that it holds no ring block. `None` at the pool's bound.
     pub fn copy_into(&self, pool: &mut Pool) -> Option<Packet> {
         Some(Packet { data: pool.copy(&self.data)?, meta: self.meta.clone() })

@@ -18,7 +18,6 @@ mod target;
 mod worker;
 
 pub use filter::CaptureFilter;
-pub use group::{GroupTable, Member};
 pub use own::OwnTunnels;
 pub use report::{InputReport, Report};
 pub use tap::{Input, Tap};

@@ -6,13 +6,20 @@
 //! hash of the whole frame, so another tap's is then not recognised.
 
 use io::{Direction, Packet};
-use std::net::SocketAddr;
+use std::collections::VecDeque;
+use std::net::{IpAddr, SocketAddr};
 use wire::flow::{self, flow_hash};
 use wire::walk::Walk;
-use wire::{LinkType, vxlan};
+use wire::{LinkType, udp, vxlan};
 
 /// The lowest port that [`flow::source_port`] gives.
 const SOURCE_PORT_MIN: u16 = flow::source_port(0);
+
+/// Datagrams whose later fragments are still recognised: they follow each other closely.
+const FRAGMENTED: usize = 64;
+
+/// What the fragments of a datagram have in common: source, destination and identification.
+type Datagram = (IpAddr, IpAddr, u32);
 
 /// The far ends that a tap sends to.
 #[derive(Debug, Clone, Default)]
@@ -20,38 +27,54 @@ pub struct OwnTunnels {
     remotes: Vec<SocketAddr>,
     /// On loopback what was sent comes in again.
     any_direction: bool,
+    /// The last datagrams recognised by their first fragment.
+    fragmented: VecDeque<Datagram>,
 }
 
 impl OwnTunnels {
     /// Recognises packets to these far ends, and those of other taps: sent ones, or of any direction.
     pub fn new(remotes: Vec<SocketAddr>, any_direction: bool) -> OwnTunnels {
-        OwnTunnels { remotes, any_direction }
+        let fragmented = VecDeque::with_capacity(FRAGMENTED);
+        OwnTunnels { remotes, any_direction, fragmented }
     }
 
     /// Whether a packet is one that this tap sent, or another tap of this host.
     #[inline]
-    pub fn contains(&self, packet: &Packet) -> bool {
+    pub fn contains(&mut self, packet: &Packet) -> bool {
         let may_be = packet.meta.direction == Direction::Out || self.any_direction;
         may_be && !self.remotes.is_empty() && self.is_tunnel_packet(packet)
     }
 
-    fn is_tunnel_packet(&self, packet: &Packet) -> bool {
-        let walk = Walk::new(packet.meta.link_type, &packet.data);
-        let Some(tuple) = walk.five_tuple(&packet.data) else {
+    fn is_tunnel_packet(&mut self, packet: &Packet) -> bool {
+        let frame = &*packet.data;
+        let walk = Walk::new(packet.meta.link_type, frame);
+        let Some(tuple) = walk.five_tuple(frame).filter(|t| t.protocol == udp::PROTOCOL) else {
             return false;
         };
-        if tuple.protocol != wire::udp::PROTOCOL {
+        let fragment = walk.network.and_then(|network| network.fragment);
+        let datagram = fragment.map(|fragment| (tuple.src, tuple.dst, fragment.id));
+        let Some(transport) = walk.transport else {
+            // A later fragment: its first one has told.
+            return datagram.is_some_and(|datagram| self.fragmented.contains(&datagram));
+        };
+        let Ok(header) = udp::Packet::new_checked(&frame[transport.at as usize..]) else {
             return false;
-        }
-        match tuple.ports {
-            // A later fragment of such a packet.
-            None => self.remotes.iter().any(|remote| tuple.dst == remote.ip()),
-            Some((src, _)) if src < SOURCE_PORT_MIN => false,
-            Some((src, dst)) => {
-                self.remotes.contains(&SocketAddr::new(tuple.dst, dst))
-                    || looks_like_ours(src, walk.payload(&packet.data))
+        };
+        let is_ours = header.src_port() >= SOURCE_PORT_MIN
+            && (self.is_remote(tuple.dst, header.dst_port())
+                || looks_like_ours(header.src_port(), header.payload()));
+        if let Some(datagram) = datagram.filter(|_| is_ours) {
+            if self.fragmented.len() == FRAGMENTED {
+                self.fragmented.pop_front();
             }
+            self.fragmented.push_back(datagram);
         }
+        is_ours
+    }
+
+    /// Whether it is a far end's address and port. The scope of a link-local one is not in packets.
+    fn is_remote(&self, address: IpAddr, port: u16) -> bool {
+        self.remotes.iter().any(|remote| remote.ip() == address && remote.port() == port)
     }
 }
 

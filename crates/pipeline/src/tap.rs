@@ -4,7 +4,7 @@ use crate::filter::CaptureFilter;
 use crate::own::OwnTunnels;
 use crate::report::{InputReport, Report};
 use crate::target::{Target, TargetGroup};
-use api::{DropReason, Drops};
+use api::{DirectionChoice, DropReason, Drops};
 use io::{Arrival, Batch, Source, Upstream, now_ns, wait};
 use std::time::{Duration, Instant};
 
@@ -45,14 +45,38 @@ pub struct Tap {
     pub groups: Vec<TargetGroup>,
 }
 
+impl Tap {
+    /// A tap that carries every packet whole from its sources to every group.
+    pub fn new(name: String, inputs: Vec<Input>, groups: Vec<TargetGroup>) -> Tap {
+        Tap {
+            name,
+            inputs,
+            own: OwnTunnels::default(),
+            filter: CaptureFilter::all(DirectionChoice::Both),
+            snaplen: None,
+            limit: None,
+            needs_flow_hash: false,
+            groups,
+        }
+    }
+}
+
+/// A source at work.
+struct Lane {
+    input: Input,
+    /// Packets that it delivered.
+    delivered: u64,
+    ended: bool,
+}
+
 /// A tap at work: the state of its thread.
 pub(crate) struct Running {
+    /// The tap, but for its inputs.
     tap: Tap,
+    lanes: Vec<Lane>,
     batch: Batch,
     /// Positions of the batch's packets that matched.
     matched_positions: Vec<u32>,
-    delivered: Vec<u64>,
-    ended: Vec<bool>,
     filtered: u64,
     matched: u64,
     drops: Drops,
@@ -65,13 +89,12 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn new(mut tap: Tap) -> Running {
         tap.needs_flow_hash |= tap.groups.iter().any(TargetGroup::balances);
-        let inputs = tap.inputs.len();
+        let lane = |input| Lane { input, delivered: 0, ended: false };
         Running {
+            lanes: std::mem::take(&mut tap.inputs).into_iter().map(lane).collect(),
             tap,
             batch: Batch::new(),
             matched_positions: Vec::with_capacity(4 * io::BATCH_PACKETS),
-            delivered: vec![0; inputs],
-            ended: vec![false; inputs],
             filtered: 0,
             matched: 0,
             drops: Drops::default(),
@@ -87,7 +110,7 @@ impl Running {
             self.begin_to_stop();
         }
         let mut idle = true;
-        for place in 0..self.tap.inputs.len() {
+        for place in 0..self.lanes.len() {
             idle &= !self.receive(place);
         }
         let now = now_ns();
@@ -96,15 +119,15 @@ impl Running {
             target.tick(now);
             backlog |= !target.drain();
         }
-        if self.ended.iter().all(|&ended| ended)
+        if self.lanes.iter().all(|lane| lane.ended)
             || self.deadline.is_some_and(|deadline| Instant::now() > deadline)
         {
             return false;
         }
         if now.saturating_sub(self.counters_read_ns) >= COUNTERS_NS {
             // The kernel's counters have 32 bits: read before they can come round.
-            for input in &mut self.tap.inputs {
-                input.source.drops();
+            for lane in &mut self.lanes {
+                lane.input.source.drops();
             }
             self.counters_read_ns = now;
         }
@@ -116,33 +139,34 @@ impl Running {
 
     /// Takes one batch from an input, if it has one; returns whether it had.
     fn receive(&mut self, place: usize) -> bool {
-        if self.ended[place] {
+        if self.lanes[place].ended {
             return false;
         }
+        let is_live = self.lanes[place].input.source.is_live();
         // A source that can wait does so, rather than that a full queue loses its packets.
-        if !self.tap.inputs[place].source.is_live() && !self.drain_targets() {
+        if !is_live && !self.drain_targets() {
             return false;
         }
-        let received = self.tap.inputs[place].source.receive(&mut self.batch);
-        let some = !self.batch.is_empty();
-        self.delivered[place] += self.batch.len() as u64;
+        let arrival = self.lanes[place].input.source.receive(&mut self.batch);
+        let received = self.batch.len() as u64;
         let beyond = self.process();
-        if self.tap.inputs[place].source.is_live() {
+        let lane = &mut self.lanes[place];
+        lane.delivered += received;
+        if is_live {
             self.drops.add_many(DropReason::Stopped, beyond);
         } else {
             // Nobody asked for what follows in a file: it was read ahead, not seen.
-            self.delivered[place] -= beyond;
+            lane.delivered -= beyond;
         }
-        match received {
-            Ok(Arrival::End) => self.ended[place] = true,
+        match arrival {
+            Ok(Arrival::End) => lane.ended = true,
             Ok(Arrival::Packets | Arrival::Idle) => {}
             Err(error) => {
-                tracing::error!("{}: {error}", self.tap.inputs[place].name);
-                self.ended[place] = true;
+                lane.ended = true;
                 self.failure.get_or_insert(error);
             }
         }
-        some
+        received > 0
     }
 
     /// Filter, slice, steer: the batch is empty afterwards, and each of its packets counted, but
@@ -191,8 +215,8 @@ impl Running {
             return;
         }
         self.deadline = Some(Instant::now() + DRAIN);
-        for input in &mut self.tap.inputs {
-            if let Err(error) = input.source.stop() {
+        for lane in &mut self.lanes {
+            if let Err(error) = lane.input.source.stop() {
                 self.failure.get_or_insert(error);
             }
         }
@@ -200,15 +224,15 @@ impl Running {
 
     /// Waits for packets, or for a target to take some.
     fn sleep(&mut self, backlog: bool) {
-        let inputs = self.tap.inputs.iter().zip(&self.ended);
-        let waiting = inputs
-            .filter(|(input, ended)| !**ended && (!backlog || input.source.is_live()))
-            .map(|(input, _)| &*input.source);
+        let lanes = self.lanes.iter().filter(|lane| !lane.ended);
+        let sources = lanes.map(|lane| &*lane.input.source);
+        let waiting = sources.filter(|source| !backlog || source.is_live());
         let timeout = if backlog { BACKLOG } else { IDLE };
         if waiting.clone().next().is_none() {
             std::thread::sleep(timeout);
         } else if let Err(error) = wait(waiting.clone(), timeout) {
             self.failure.get_or_insert(error);
+            std::thread::sleep(timeout);
         } else {
             let gather = waiting.map(|source| source.gather()).max();
             std::thread::sleep(gather.unwrap_or_default());
@@ -252,20 +276,20 @@ impl Running {
     /// Counts what still stands in the sources' rings and sockets when their time is over.
     fn give_up_rest(&mut self) {
         let deadline = Instant::now() + DRAIN;
-        for (place, input) in self.tap.inputs.iter_mut().enumerate() {
-            while input.source.is_live() && !self.ended[place] && Instant::now() < deadline {
+        for Lane { input, delivered, ended } in &mut self.lanes {
+            while input.source.is_live() && !*ended && Instant::now() < deadline {
                 let arrival = input.source.receive(&mut self.batch);
                 let rest = self.batch.len() as u64;
                 self.batch.clear();
-                self.delivered[place] += rest;
+                *delivered += rest;
                 self.drops.add_many(DropReason::Stopped, rest);
                 match arrival {
                     Ok(Arrival::Packets) => {}
                     Ok(Arrival::Idle) => std::thread::sleep(BACKLOG),
-                    Ok(Arrival::End) | Err(_) => self.ended[place] = true,
+                    Ok(Arrival::End) | Err(_) => *ended = true,
                 }
             }
-            if !std::mem::replace(&mut self.ended[place], true) {
+            if !std::mem::replace(ended, true) {
                 input.source.drops();
                 self.drops.add_many(DropReason::Stopped, input.source.missing());
             }
@@ -274,17 +298,14 @@ impl Running {
 
     /// The ledger now. Reads the kernel's counters.
     pub(crate) fn report(&mut self) -> Report {
-        let over = self.ended.clone();
-        let inputs = self.tap.inputs.iter_mut().zip(&self.delivered).zip(over);
-        let inputs = inputs
-            .map(|((input, &delivered), over)| InputReport {
-                name: input.name.clone(),
-                delivered,
-                drops: input.source.drops(),
-                // While packets come, some stand in the ring, counted but not yet taken.
-                missing: if over { input.source.missing() } else { 0 },
-            })
-            .collect();
+        let input = |lane: &mut Lane| InputReport {
+            name: lane.input.name.clone(),
+            delivered: lane.delivered,
+            drops: lane.input.source.drops(),
+            // While packets come, some stand in the ring, counted but not yet taken.
+            missing: if lane.ended { lane.input.source.missing() } else { 0 },
+        };
+        let inputs = self.lanes.iter_mut().map(input).collect();
         let targets = || self.tap.groups.iter().flat_map(TargetGroup::targets);
         Report {
             name: self.tap.name.clone(),

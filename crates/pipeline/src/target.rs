@@ -135,12 +135,12 @@ impl TargetGroup {
     }
 
     /// Whether packets need their flow hash to be steered.
-    pub fn balances(&self) -> bool {
+    pub(crate) fn balances(&self) -> bool {
         self.targets.len() > 1
     }
 
     /// Gives each packet to the target of its flow.
-    pub fn steer(&mut self, packets: &[Packet], matched: &[u32]) {
+    pub(crate) fn steer(&mut self, packets: &[Packet], matched: &[u32]) {
         if let [only] = &mut self.targets[..] {
             return only.offer(Selection::new(packets, matched));
         }
@@ -156,12 +156,12 @@ impl TargetGroup {
     }
 
     /// The group's targets.
-    pub fn targets(&self) -> &[Target] {
+    pub(crate) fn targets(&self) -> &[Target] {
         &self.targets
     }
 
     /// The group's targets.
-    pub fn targets_mut(&mut self) -> &mut [Target] {
+    pub(crate) fn targets_mut(&mut self) -> &mut [Target] {
         &mut self.targets
     }
 }

@@ -69,7 +69,8 @@ impl Worker {
         (!timeout.timed_out()).then(|| published.report.clone())
     }
 
-    /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did.
+    /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did. That was
+    /// logged when it happened.
     pub fn join(self) -> (Report, Result<(), io::Error>) {
         let result = self.thread.join().unwrap_or_else(|_| {
             let source = std::io::Error::other("its worker panicked, which is a fault of tapline");
@@ -110,6 +111,9 @@ fn carry(running: &mut Running, shared: &Shared) -> Result<(), io::Error> {
         }
     }
     let result = running.finish();
+    if let Err(error) = &result {
+        tracing::error!("{error}");
+    }
     shared.publish(running.report());
     result
 }

@@ -45,9 +45,13 @@ fn fragment4(offset: u16, more: bool, protocol: u8) -> Vec<u8> {
     frame
 }
 
+/// IPv6 fragment headers of one datagram: UDP follows, offset and flags, identification.
+const FIRST: [u8; 8] = [17, 0, 0, 1, 0, 0, 0, 1];
+const LAST: [u8; 8] = [17, 0, 0x05, 0xc8, 0, 0, 0, 1];
+
 #[test]
 fn own_packets_are_recognised() {
-    let own = own(false);
+    let mut own = own(false);
     for (what, frame) in [
         ("IPv4", tunnel4()),
         ("the highest source port", udp4((US, 0xffff), (SINK, 4789), &[])),
@@ -57,7 +61,8 @@ fn own_packets_are_recognised() {
         ("IPv6", ipv6(17, &udp(0xd000, 4790, &[0; 20]))),
         ("first fragment", fragment4(0, true, 17)),
         ("last fragment", fragment4(185, false, 17)),
-        ("IPv6 fragment", ipv6(44, &[&[17, 0, 0x05, 0xc9, 0, 0, 0, 1][..], &[0; 64]].concat())),
+        ("first IPv6 fragment", ipv6(44, &[&FIRST[..], &udp(0xd000, 4790, &[0; 64])].concat())),
+        ("last IPv6 fragment", ipv6(44, &[&LAST[..], &[0; 64]].concat())),
     ] {
         assert!(own.contains(&sent(&frame)), "{what}");
     }
@@ -68,7 +73,7 @@ fn own_packets_are_recognised() {
 
 #[test]
 fn other_packets_are_not() {
-    let own = own(false);
+    let mut own = own(false);
     for (what, frame) in [
         ("a source port that no hash gives", udp4((US, 0xbfff), (SINK, 4789), &[])),
         ("another port", udp4((US, 0xc001), (SINK, 4790), &[])),
@@ -95,7 +100,7 @@ fn of_another_tap(beside: u16) -> Vec<u8> {
 
 #[test]
 fn another_tap_s_are_recognised_by_their_source_port() {
-    let own = own(false);
+    let mut own = own(false);
     assert!(own.contains(&sent(&of_another_tap(0))));
     assert!(own.contains(&sent(&tagged(&of_another_tap(0), &[7]))));
     for (what, frame) in [
@@ -138,4 +143,31 @@ fn they_are_dropped_before_the_filter_and_counted() {
     assert_eq!(report.drops.get(DropReason::OwnTunnel), 25);
     assert_eq!((report.seen(), report.matched, report.filtered), (100, 75, 0));
     assert!(numbers(&sink).iter().all(|number| number % 4 != 0));
+}
+
+#[test]
+fn fragments_follow_their_first_one() {
+    let mut own = own(false);
+    let mut strangers = fragment4(0, true, 17);
+    strangers[36..38].copy_from_slice(&2049u16.to_be_bytes());
+    assert!(!own.contains(&sent(&strangers)), "another service of the sink");
+    assert!(!own.contains(&sent(&fragment4(185, false, 17))), "of a datagram that is not ours");
+
+    let whole = of_another_tap(0);
+    let mut first = whole.clone();
+    first[20] |= 0x20;
+    let mut last = whole;
+    last[20..22].copy_from_slice(&185u16.to_be_bytes());
+    assert!(!own.contains(&sent(&last)), "not yet known");
+    assert!(own.contains(&sent(&first)), "another tap's, by its look");
+    assert!(own.contains(&sent(&last)), "another tap's, by its first fragment");
+    last[18] ^= 1;
+    assert!(!own.contains(&sent(&last)), "another identification");
+}
+
+#[test]
+fn a_link_local_far_end_is_recognised_without_its_scope() {
+    let remote = std::net::SocketAddrV6::new("fd00::2".parse().unwrap(), 4790, 0, 7);
+    let mut own = OwnTunnels::new(vec![remote.into()], false);
+    assert!(own.contains(&sent(&ipv6(17, &udp(0xd000, 4790, &[0; 20])))));
 }

@@ -2,17 +2,14 @@
 
 use crate::cli::{Capture, Rotation, Verbosity};
 use crate::failure::Failure;
+use crate::opened::{Opened, must_differ};
 use crate::print::Printer;
 use crate::session;
-use api::{DirectionChoice, Stats};
+use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
-use io::file::FileSource;
-use io::ring::{Handover, RingOptions, RingSource};
-use io::{InterfaceId, Interfaces, Sink, Source};
-use pipeline::{CaptureFilter, Input, OwnTunnels, Report, Tap, Target, TargetGroup};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use wire::LinkType;
+use io::ring::{Handover, RingOptions};
+use io::{Interfaces, Sink};
+use pipeline::{Report, Tap, Target, TargetGroup};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
@@ -37,7 +34,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let filter = opened.filter(&options.expression)?;
     let (endpoint, sink): (String, Box<dyn Sink>) = match &options.write {
         Some(path) => {
-            must_differ(options.read.as_deref(), path)?;
+            must_differ(options.read.as_deref(), path, options.rotation.is_set())?;
             let recorder = RecorderOptions {
                 layout: Layout::File(path.clone()),
                 rotation: options.rotation.to_archive(),
@@ -50,33 +47,12 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         None => ("text:-".into(), Box::new(Printer::new(options.format, &interfaces))),
     };
     let begun = [opened.announcement];
-    let tap = Tap {
-        name: opened.input.name.clone(),
-        inputs: vec![opened.input],
-        own: OwnTunnels::default(),
-        filter,
-        snaplen: (options.snapshot_length > 0).then_some(options.snapshot_length as usize),
-        limit: options.count,
-        needs_flow_hash: false,
-        groups: vec![TargetGroup::new(vec![Target::new(endpoint, sink)], &[1])],
-    };
+    let groups = vec![TargetGroup::new(vec![Target::new(endpoint, sink)], &[1])];
+    let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
+    tap.filter = filter;
+    tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
+    tap.limit = options.count;
     session::run(vec![tap], &begun, ledger, &options.report, verbosity)
-}
-
-/// Refuses to write the file that is read: its packets would be lost.
-pub fn must_differ(read: Option<&Path>, write: &Path) -> Result<(), Failure> {
-    let identity = |path: &Path| path.metadata().map(|of| (of.dev(), of.ino())).ok();
-    let Some(read) = read else {
-        return Ok(());
-    };
-    match identity(read).is_some_and(|is| identity(write) == Some(is)) && read.is_file() {
-        true => Err(Failure::Usage(format!(
-            "{} and {} are one file: write to another",
-            read.display(),
-            write.display()
-        ))),
-        false => Ok(()),
-    }
 }
 
 /// The ledger of taps: a line each, and a line for each of their targets.
@@ -92,92 +68,12 @@ pub fn ledger(reports: &[Report]) -> Stats {
     stats
 }
 
-/// A source that is ready, and what is to be known of it.
-pub struct Opened {
-    pub input: Input,
-    /// An interface that is known before the first packet.
-    pub first: Option<InterfaceId>,
-    /// Its link types, as far as they are known.
-    pub link_types: Vec<LinkType>,
-    /// Which of its packets are wanted.
-    pub direction: DirectionChoice,
-    /// Whether packets that were sent come in again.
-    pub is_loopback: bool,
-    /// What to say when it begins.
-    pub announcement: String,
-}
-
-impl Opened {
-    pub fn interface(
-        options: &RingOptions,
-        direction: DirectionChoice,
-        interfaces: &Interfaces,
-    ) -> Result<Opened, Failure> {
-        if options.interface == "any" {
-            return Err(Failure::CouldNot(
-                "`any` is not supported yet; name one interface (see `ip link`)".into(),
-            ));
-        }
-        let source = RingSource::open(options, interfaces)?;
-        // Each packet passes loopback twice, sent and then received; one of them is enough.
-        let is_loopback = source.is_loopback();
-        let direction = match direction {
-            DirectionChoice::Both if is_loopback => DirectionChoice::In,
-            direction => direction,
-        };
-        let name = &options.interface;
-        let announcement = format!(
-            "listening on {name}, link type {}, ring of {} KiB",
-            source.link_type(),
-            source.ring_bytes() >> 10
-        );
-        Ok(Opened {
-            first: Some(source.interface_id()),
-            link_types: vec![source.link_type()],
-            input: Input { name: name.clone(), source: Box::new(source) },
-            direction,
-            is_loopback,
-            announcement,
-        })
-    }
-
-    pub fn file(
-        path: &Path,
-        direction: DirectionChoice,
-        interfaces: &Interfaces,
-    ) -> Result<Opened, Failure> {
-        let source = FileSource::open(path, interfaces)?;
-        let ids = source.interface_ids().to_vec();
-        let mut link_types: Vec<LinkType> =
-            ids.iter().map(|&id| LinkType(interfaces.get(id).link_type)).collect();
-        link_types.sort_unstable();
-        link_types.dedup();
-        let name = path.display().to_string();
-        Ok(Opened {
-            first: ids.first().copied(),
-            announcement: format!("reading {name}"),
-            input: Input { name, source: Box::new(source) as Box<dyn Source> },
-            link_types,
-            direction,
-            is_loopback: false,
-        })
-    }
-
-    /// Compiles the words of an expression for this source.
-    pub fn filter(&self, expression: &[String]) -> Result<CaptureFilter, Failure> {
-        let expression = expression.join(" ");
-        if expression.trim().is_empty() {
-            return Ok(CaptureFilter::all(self.direction));
-        }
-        let compile = move |link_type: LinkType| {
-            io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
-        };
-        CaptureFilter::expression(self.direction, &self.link_types, Box::new(compile))
-            .map_err(Failure::Usage)
-    }
-}
-
 impl Rotation {
+    /// Whether there will be more than one file.
+    pub fn is_set(&self) -> bool {
+        self.file_size.is_some() || self.rotate_seconds.is_some()
+    }
+
     /// The recorder's form.
     pub fn to_archive(&self) -> archive::Rotation {
         archive::Rotation {

@@ -5,6 +5,9 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Default of `-B`: half a second of 64-byte packets at a million a second.
+const BUFFER_SIZE: &str = "64MiB";
+
 /// A virtual network TAP: copies traffic at a NIC, carries it over IP, records it, and never loses
 /// a packet without saying so.
 #[derive(Debug, Parser)]
@@ -70,7 +73,7 @@ pub struct Capture {
     #[arg(short = 'p', long)]
     pub no_promiscuous_mode: bool,
     /// Size of the kernel's ring; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = BUFFER_SIZE)]
     pub buffer_size: u64,
     /// Names are never looked up; taken for those whose fingers type it
     #[arg(short = 'n', action = ArgAction::Count, hide = true)]
@@ -114,7 +117,7 @@ pub struct Mirror {
     #[arg(long)]
     pub promiscuous: bool,
     /// Size of the kernel's ring; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = BUFFER_SIZE)]
     pub buffer_size: u64,
     #[command(flatten)]
     pub report: Report,
@@ -142,7 +145,7 @@ pub struct Receive {
     #[arg(short = 'U', long)]
     pub packet_buffered: bool,
     /// Size of each socket's receive buffer; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = "64MiB")]
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = BUFFER_SIZE)]
     pub buffer_size: u64,
     #[command(flatten)]
     pub report: Report,

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 pub enum Failure {
     /// It could not do it.
     CouldNot(String),
+    /// It could not do it, and has said so when it happened.
+    Told,
     /// What was asked for has no meaning.
     Usage(String),
     /// Packets were lost, and the user wants to be told so by the exit code.
@@ -18,14 +20,14 @@ impl Failure {
     pub fn message(&self) -> Option<&str> {
         match self {
             Failure::CouldNot(message) | Failure::Usage(message) => Some(message),
-            Failure::Lost => None,
+            Failure::Told | Failure::Lost => None,
         }
     }
 
     /// The exit code of the contract.
     pub fn exit_code(&self) -> ExitCode {
         match self {
-            Failure::CouldNot(_) => ExitCode::from(1),
+            Failure::CouldNot(_) | Failure::Told => ExitCode::from(1),
             Failure::Usage(_) => ExitCode::from(2),
             Failure::Lost => ExitCode::from(3),
         }

@@ -8,6 +8,7 @@ mod cli;
 mod demo;
 mod failure;
 mod mirror;
+mod opened;
 mod print;
 mod receive;
 mod session;

@@ -1,8 +1,9 @@
 //! `tapline mirror`: packets of an interface or a file, to tunnels and files.
 
-use crate::capture::{Opened, ledger, must_differ};
+use crate::capture::ledger;
 use crate::cli::{Datapath, Mirror, Verbosity};
 use crate::failure::Failure;
+use crate::opened::{Opened, must_differ};
 use crate::session;
 use api::{Endpoint, Group};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
@@ -30,9 +31,9 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     must_stand_apart(&options.to)?;
     let interfaces = Interfaces::default();
     let (mut taps, mut begun) = (Vec::new(), Vec::new());
-    let remotes = remotes(&options.to)?;
+    let tunnels = options.to.iter().flat_map(|Group(members)| members).any(is_tunnel);
     for opened in sources(&options, &interfaces)? {
-        if !remotes.is_empty() && !may_be_ethernet(&opened.link_types) {
+        if tunnels && !may_be_ethernet(&opened.link_types) {
             return Err(Failure::CouldNot(format!(
                 "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
                  with --to pcap:PATH",
@@ -41,21 +42,15 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         }
         // Before the targets, which replace files.
         let filter = opened.filter(&options.expression)?;
-        let groups = options
-            .to
-            .iter()
-            .map(|group| open_group(group, &options, &interfaces, opened.first))
-            .collect::<Result<Vec<_>, Failure>>()?;
-        taps.push(Tap {
-            name: opened.input.name.clone(),
-            own: OwnTunnels::new(remotes.clone(), opened.is_loopback),
-            filter,
-            inputs: vec![opened.input],
-            snaplen: (options.snapshot_length > 0).then_some(options.snapshot_length as usize),
-            limit: None,
-            needs_flow_hash: !remotes.is_empty(),
-            groups,
-        });
+        let mut remotes = Vec::new();
+        let open = |group| open_group(group, &options, &interfaces, opened.first, &mut remotes);
+        let groups = options.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
+        tap.own = OwnTunnels::new(remotes, opened.is_loopback);
+        tap.filter = filter;
+        tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
+        tap.needs_flow_hash = tunnels;
+        taps.push(tap);
         begun.push(opened.announcement);
     }
     session::run(taps, &begun, ledger, &options.report, verbosity)
@@ -116,28 +111,29 @@ fn place(path: &Path) -> Option<PathBuf> {
     Some(folder.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
 }
 
-/// The addresses of the tunnels' far ends.
-fn remotes(groups: &[Group]) -> Result<Vec<SocketAddr>, Failure> {
-    let members = groups.iter().flat_map(|Group(members)| members);
-    let tunnels = members.filter(|member| matches!(member, Endpoint::Vxlan { .. }));
-    tunnels.map(|member| Ok(member.resolve()?)).collect()
+fn is_tunnel(endpoint: &Endpoint) -> bool {
+    matches!(endpoint, Endpoint::Vxlan { .. })
 }
 
+/// Opens the targets of a group; the far ends of its tunnels are added to `remotes`.
 fn open_group(
     Group(members): &Group,
     options: &Mirror,
     interfaces: &Interfaces,
     first: Option<InterfaceId>,
+    remotes: &mut Vec<SocketAddr>,
 ) -> Result<TargetGroup, Failure> {
     let mut targets = Vec::new();
     for member in members {
         let sink: Box<dyn Sink> = match member {
             Endpoint::Vxlan { vni, .. } => {
                 let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
-                Box::new(TunnelSink::open(member.resolve()?, vni, options.oversize)?)
+                let remote = member.resolve()?;
+                remotes.push(remote);
+                Box::new(TunnelSink::open(remote, vni, options.oversize)?)
             }
             Endpoint::Pcap { path } => {
-                must_differ(options.read.as_deref(), path)?;
+                must_differ(options.read.as_deref(), path, false)?;
                 Box::new(file(path, interfaces, first)?)
             }
             Endpoint::Null => Box::new(NullSink::default()),

@@ -61,17 +61,15 @@ impl Sink for Printer {
         self.lines.clear();
         let printed = packets.iter().try_for_each(|packet| self.print(packet));
         let mut out = std::io::stdout().lock();
-        let written = printed.and_then(|()| out.write_all(self.lines.as_bytes()));
-        match written.and_then(|()| out.flush()) {
-            Ok(()) => {
-                self.counters.sent += packets.len() as u64;
-                packets.len()
-            }
-            Err(error) => {
-                self.close(error);
-                0
-            }
+        let mut bytes = 0;
+        let outcome =
+            printed.and_then(|()| write_counted(&mut out, self.lines.as_bytes(), &mut bytes));
+        if let Err(error) = outcome {
+            self.close(error);
         }
+        let lines = self.lines.as_bytes()[..bytes].iter().filter(|&&byte| byte == b'\n').count();
+        self.counters.sent += lines as u64;
+        lines
     }
 
     fn counters(&self) -> SinkCounters {
@@ -82,11 +80,22 @@ impl Sink for Printer {
         self.closed
     }
 
-    fn tick(&mut self, _now_ns: u64) {}
-
     fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
         self.failure.take().map_or(Ok(()), Err)
     }
+}
+
+/// Writes all bytes, or tells in `written` how many went out before it failed.
+fn write_counted(out: &mut impl Write, bytes: &[u8], written: &mut usize) -> std::io::Result<()> {
+    while *written < bytes.len() {
+        match out.write(&bytes[*written..]) {
+            Ok(0) => return Err(std::io::ErrorKind::WriteZero.into()),
+            Ok(some) => *written += some,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    out.flush()
 }
 
 /// What is printed of a packet. The JSON object has these fields; what is not there is left out.

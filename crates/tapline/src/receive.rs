@@ -3,11 +3,11 @@
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::session;
-use api::{DirectionChoice, Endpoint, SourceStats, Stats, TapStats, TargetStats};
+use api::{Endpoint, SourceStats, Stats};
 use archive::{Layout, Recorder, RecorderOptions};
 use io::Interfaces;
 use io::tunnel::{ListenOptions, TunnelSource};
-use pipeline::{CaptureFilter, Input, OwnTunnels, Report, Tap, Target, TargetGroup};
+use pipeline::{Input, Report, Tap, Target, TargetGroup};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -27,16 +27,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = Recorder::new(recorder, &interfaces)?;
     let target = Target::new("recorder".into(), Box::new(recorder));
-    let tap = Tap {
-        name: "receive".into(),
-        inputs,
-        own: OwnTunnels::default(),
-        filter: CaptureFilter::all(DirectionChoice::Both),
-        snaplen: None,
-        limit: None,
-        needs_flow_hash: false,
-        groups: vec![TargetGroup::new(vec![target], &[1])],
-    };
+    let tap = Tap::new("receive".into(), inputs, vec![TargetGroup::new(vec![target], &[1])]);
     session::run(vec![tap], &begun, ledger, &options.report, verbosity)
 }
 
@@ -69,30 +60,31 @@ fn open(
     Ok(TunnelSource::open(&options, interfaces)?)
 }
 
-/// The ledger of a receiver: a line for each listener that lost something before it knew the
-/// source, and a line for each source.
+/// The ledger of a receiver: a line for each source; and one for each listener that lost something
+/// before it knew the source, or that nobody sent anything.
 fn ledger(reports: &[Report]) -> Stats {
-    let (mut sources, mut unbalanced) = (Vec::new(), 0);
+    let mut sources = Vec::new();
     let (mut seen, mut matched) = (0, 0);
     for report in reports {
-        for input in report.inputs.iter().filter(|input| input.drops.total() > 0) {
-            let lost = input.drops.total();
-            sources.push(SourceStats::new(input.name.clone(), lost, 0, 0, input.drops));
+        for input in &report.inputs {
+            if input.drops.total() > 0 || report.sources.is_empty() {
+                let lost = input.drops.total();
+                sources.push(SourceStats::new(input.name.clone(), lost, 0, 0, input.drops));
+            }
         }
-        if report.drops.total() > 0 {
-            let lost = report.drops.total();
-            sources.push(SourceStats::new(report.name.clone(), lost, 0, 0, report.drops));
+        // What the worker itself gave up, and what went astray between listeners and recorder.
+        let lost = report.drops.total();
+        let mut own = SourceStats::new(report.name.clone(), lost, 0, 0, report.drops);
+        own.unaccounted = report.tap().unaccounted
+            + report.targets.iter().map(|target| target.unaccounted).sum::<u64>();
+        if own.received + own.unaccounted > 0 {
+            sources.push(own);
         }
         sources.extend(report.sources.iter().cloned());
-        // Between the listeners and the recorder nothing may go astray either.
-        let TapStats { unaccounted, .. } = report.tap();
-        let lost = report.targets.iter().map(|t: &TargetStats| t.unaccounted).sum::<u64>();
-        unbalanced += unaccounted + lost;
         seen += report.seen();
         matched += report.matched;
     }
     let mut stats = Stats::new(Vec::new(), sources, Vec::new());
     (stats.seen, stats.filtered, stats.matched) = (Some(seen), Some(0), matched);
-    stats.unaccounted += unbalanced + seen.abs_diff(stats.received);
     stats
 }

@@ -9,10 +9,14 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often signals are looked for.
 const PERIOD: Duration = Duration::from_millis(50);
+
+/// A signal so long after the first one ends the process at once. One that comes sooner does not:
+/// some programs send each signal twice.
+const INSIST: Duration = Duration::from_secs(1);
 
 /// Messages about changes of state go to standard error.
 pub fn log_to_stderr(verbosity: &Verbosity) {
@@ -49,9 +53,20 @@ pub fn run(
     }
     let workers = taps.into_iter().map(Worker::start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
+    let mut stopping: Option<Instant> = None;
     while !workers.iter().all(Worker::is_finished) {
-        if stop.load(Ordering::Relaxed) {
-            workers.iter().for_each(Worker::stop);
+        if stop.swap(false, Ordering::Relaxed) {
+            match stopping {
+                None => workers.iter().for_each(Worker::stop),
+                // The reader of an output is stuck, and the user has seen that it does not end.
+                Some(since) if since.elapsed() >= INSIST => {
+                    return Err(Failure::CouldNot(
+                        "ended by a second signal, without a ledger".into(),
+                    ));
+                }
+                Some(_) => {}
+            }
+            stopping.get_or_insert_with(Instant::now);
         }
         if snapshot.swap(false, Ordering::Relaxed) {
             match workers.iter().map(Worker::snapshot).collect::<Option<Vec<Report>>>() {
@@ -75,8 +90,10 @@ pub fn run(
         eprint!("{stats}");
     }
     write_stats(options, &stats)?;
-    results.into_iter().collect::<Result<(), io::Error>>()?;
-    let lost = lost(&stats, stop.load(Ordering::Relaxed));
+    if results.iter().any(Result::is_err) {
+        return Err(Failure::Told);
+    }
+    let lost = lost(&stats, stopping.is_some());
     match options.fail_on_drop && lost > 0 {
         true => Err(Failure::Lost),
         false => Ok(()),
@@ -94,13 +111,10 @@ fn lost(stats: &Stats, by_signal: bool) -> u64 {
     stats.drops.total() - unwanted.iter().map(|&reason| stats.drops.get(reason)).sum::<u64>()
 }
 
-/// A flag that the first signal to stop sets; a second one ends the process at once, should a
-/// reader of the output be stuck.
+/// A flag that each signal to stop sets.
 fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))
-            .map_err(|e| Failure::CouldNot(format!("take signal {signal}: {e}")))?;
         flag(signal, Arc::clone(&stop))?;
     }
     Ok(stop)

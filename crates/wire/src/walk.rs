@@ -121,6 +121,8 @@ pub struct Fragment {
     pub offset: u16,
     /// More fragments follow.
     pub more: bool,
+    /// Identification: the same in all fragments of a packet. 16 bits in IPv4.
+    pub id: u32,
 }
 
 /// The IP header. The fixed part (20 or 40 bytes) is in the frame; the rest may be cut off.

@@ -15,20 +15,20 @@ pub struct OriginCounters {
     /// Packets that came.
     pub received: u64,
     /// What became of them.
-    pub counters: SinkCounters,
+    pub fate: SinkCounters,
 }
 
 impl OriginCounters {
     /// Adds the packets of another file.
     pub fn merge(&mut self, other: &OriginCounters) {
         self.received += other.received;
-        self.counters.merge(&other.counters);
+        self.fate.merge(&other.fate);
     }
 
     /// Counts a packet that came and went no further.
     pub fn lost(&mut self, reason: DropReason) {
         self.received += 1;
-        self.counters.drops.add(reason);
+        self.fate.drops.add(reason);
     }
 }
 
@@ -102,19 +102,19 @@ impl Origins {
     #[inline]
     pub fn held(&mut self, place: usize, ts_ns: u64) {
         let written = &mut self.list[place];
-        written.packets.counters.held += 1;
+        written.packets.fate.held += 1;
         written.held_span = written.held_span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
     }
 
     /// Counts a packet that was given up.
     pub fn dropped(&mut self, place: usize, reason: DropReason) {
-        self.list[place].packets.counters.drops.add(reason);
+        self.list[place].packets.fate.drops.add(reason);
     }
 
     /// Counts what was in the buffer: as brought into the file, or as lost for this reason.
     pub fn settle(&mut self, lost: Option<DropReason>) {
         for written in &mut self.list {
-            let counters = &mut written.packets.counters;
+            let counters = &mut written.packets.fate;
             let held = std::mem::take(&mut counters.held);
             let held_span = std::mem::replace(&mut written.held_span, Span::EMPTY);
             match lost {
@@ -130,8 +130,8 @@ impl Origins {
     /// Counts what was brought into the file as dropped.
     pub fn give_up(&mut self, reason: DropReason) {
         for Written { packets, .. } in &mut self.list {
-            let sent = std::mem::take(&mut packets.counters.sent);
-            packets.counters.drops.add_many(reason, sent);
+            let sent = std::mem::take(&mut packets.fate.sent);
+            packets.fate.drops.add_many(reason, sent);
         }
     }
 

@@ -7,7 +7,6 @@ use crate::interface::Interfaces;
 use crate::packet::{InterfaceId, Meta, Packet};
 use crate::pool::{Data, Pool};
 use crate::sys::poll_readable;
-use api::Drops;
 use capfile::{Reader, Record};
 use std::fs::File;
 use std::io::ErrorKind::WouldBlock;
@@ -179,10 +178,6 @@ impl Source for FileSource {
     fn stop(&mut self) -> Result<(), Error> {
         self.stopped = true;
         Ok(())
-    }
-
-    fn drops(&mut self) -> Drops {
-        Drops::default()
     }
 
     fn is_live(&self) -> bool {

@@ -137,6 +137,9 @@ impl FileWriter {
         let origin = (packet.meta.interface, packet.meta.outer);
         let place = self.origins.find(origin).unwrap_or_else(|| self.describe(origin));
         self.origins.received(place);
+        if self.closed {
+            return self.origins.dropped(place, DropReason::Stopped);
+        }
         match self.encode(place, packet) {
             Ok(()) => self.origins.held(place, packet.meta.ts_ns),
             Err(error) => {
@@ -211,9 +214,6 @@ impl FileWriter {
 
     fn encode(&mut self, place: usize, packet: &Packet) -> Result<(), capfile::Error> {
         let (meta, data) = (&packet.meta, &*packet.data);
-        if self.closed {
-            return Err(refused("nobody reads it any more"));
-        }
         match &mut self.encoder {
             Encoder::Pcapng(encoder) => {
                 let interface = place as u32;
@@ -309,7 +309,9 @@ impl FileWriter {
 
     /// Reports the first of a run of failures.
     fn report(&mut self, error: &dyn std::fmt::Display) {
-        if !self.in_trouble {
+        if self.closed {
+            tracing::debug!("nobody reads the capture any more: {error}");
+        } else if !self.in_trouble {
             tracing::error!(
                 "capture file: {error}; packets are dropped and counted until it can be written"
             );
@@ -345,7 +347,7 @@ fn statistics(written: &Written, upstream: Option<&Upstream>, alone: bool) -> St
         filter_accepted: upstream_alone.map(|u| u.matched),
         os_drop: upstream
             .map(|u| u.drops.get(DropReason::KernelRing) + u.drops.get(DropReason::KernelSocket)),
-        delivered: Some(written.packets.counters.sent),
+        delivered: Some(written.packets.fate.sent),
         comment: (!alone && upstream.is_some()).then(|| {
             "the drops of the operating system are those of all interfaces together".into()
         }),
@@ -360,6 +362,8 @@ fn refused(why: &'static str) -> capfile::Error {
 pub fn reason(error: &io::Error) -> DropReason {
     match error.raw_os_error() {
         Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG) => DropReason::DiskFull,
+        // The reader of a pipe had enough: that is the end of the tap.
+        Some(libc::EPIPE) => DropReason::Stopped,
         _ => DropReason::WriteError,
     }
 }
@@ -415,8 +419,8 @@ mod tests {
 
     fn total(writer: &FileWriter) -> SinkCounters {
         writer.counters().fold(SinkCounters::default(), |mut sum, (_, counters)| {
-            assert_eq!(counters.received, counters.counters.taken());
-            sum.merge(&counters.counters);
+            assert_eq!(counters.received, counters.fate.taken());
+            sum.merge(&counters.fate);
             sum
         })
     }
@@ -487,7 +491,7 @@ mod tests {
         let counters = total(&writer);
         assert_eq!((counters.sent, counters.held), (0, 0));
         assert_eq!(counters.drops.get(DropReason::DiskFull), 10);
-        assert_eq!(counters.drops.get(DropReason::WriteError), 1);
+        assert_eq!(counters.drops.get(DropReason::Stopped), 1);
     }
 
     #[test]

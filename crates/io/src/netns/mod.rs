@@ -28,7 +28,11 @@ impl Netns {
         };
         let file = std::thread::scope(|scope| scope.spawn(open).join())
             .expect("the thread only makes system calls")
-            .map_err(|e| Error::system("make a network namespace", e))?;
+            .map_err(|source| Error::System {
+                what: "make a network namespace".into(),
+                source,
+                mend: "; only root may (CAP_SYS_ADMIN)",
+            })?;
         let namespace = Netns { file };
         namespace.ip("link set lo up")?;
         Ok(namespace)

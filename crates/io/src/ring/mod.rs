@@ -20,9 +20,6 @@ use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
 use wire::segment::{Gso, GsoKind, Plan, complete_checksum};
 
-/// Default size of a ring.
-pub const RING_BYTES: usize = 64 << 20;
-
 /// The smallest block: holds any frame of up to 64 kB with room to spare.
 const BLOCK_BYTES_MIN: usize = 256 << 10;
 const BLOCK_BYTES_MAX: usize = 1 << 20;

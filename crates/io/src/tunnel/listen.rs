@@ -17,10 +17,6 @@ use std::time::Duration;
 use wire::walk::Walk;
 use wire::{LinkType, Vni, vxlan};
 
-/// Default size of the receive buffer. The kernel counts whole buffers, some 800 B for a small
-/// packet, against it.
-pub const LISTEN_BUFFER_BYTES: usize = 64 << 20;
-
 /// The largest UDP payload.
 const DATAGRAM_BYTES_MAX: usize = 65_527;
 /// Datagrams of one chunk, and chunks: memory for a full batch, the buffers that stand ready, and
@@ -32,6 +28,8 @@ const ETHERNET_HEADER_LEN: usize = 14;
 const ROUNDS: usize = 8;
 /// The kernel wakes a reader for the first datagram; the time of arrival is the kernel's anyway.
 const GATHER: Duration = Duration::from_micros(500);
+/// Below so large a receive buffer there is no time to wait.
+const GATHER_BUFFER_BYTES: usize = 8 << 20;
 
 /// How tunnel packets are listened for.
 #[derive(Debug, Clone)]
@@ -40,7 +38,8 @@ pub struct ListenOptions {
     pub local: SocketAddr,
     /// Take packets of this id only; `None`: of every id.
     pub vni: Option<Vni>,
-    /// Bytes of the receive buffer.
+    /// Bytes of the receive buffer. The kernel counts whole buffers, some 800 B for a small packet,
+    /// against it.
     pub buffer_bytes: usize,
 }
 
@@ -55,6 +54,8 @@ pub struct TunnelSource {
     drops: Drops,
     /// The kernel's counter of dropped datagrams when last read, modulo 2³².
     kernel_drops: u32,
+    /// The receive buffer that the kernel granted.
+    buffer_bytes: usize,
     stopped: bool,
 }
 
@@ -101,6 +102,7 @@ impl TunnelSource {
             ready: Vec::with_capacity(MESSAGES),
             drops: Drops::default(),
             kernel_drops,
+            buffer_bytes: granted,
             stopped: false,
         })
     }
@@ -205,7 +207,7 @@ impl Source for TunnelSource {
     }
 
     fn gather(&self) -> Duration {
-        GATHER
+        if self.buffer_bytes >= GATHER_BUFFER_BYTES { GATHER } else { Duration::ZERO }
     }
 
     fn stop(&mut self) -> Result<(), Error> {
@@ -228,6 +230,7 @@ mod tests {
     use super::*;
     use std::net::UdpSocket;
 
+    const LISTEN_BUFFER_BYTES: usize = 16 << 20;
     const FRAME: [u8; 60] = [0x11; 60];
 
     fn tunnel_packet(flags: u8, vni: [u8; 3], frame: &[u8]) -> Vec<u8> {

@@ -4,5 +4,5 @@ mod listen;
 mod send;
 mod sys;
 
-pub use listen::{LISTEN_BUFFER_BYTES, ListenOptions, TunnelSource};
-pub use send::{SEND_BUFFER_BYTES, TunnelSink};
+pub use listen::{ListenOptions, TunnelSource};
+pub use send::TunnelSink;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use wire::{LinkType, Vni, flow, udp, vxlan};
 
 /// Size of the send buffer.
-pub const SEND_BUFFER_BYTES: usize = 8 << 20;
+const SEND_BUFFER_BYTES: usize = 8 << 20;
 
 /// How long the same error is not reported again.
 const REPORT_AGAIN: Duration = Duration::from_secs(10);

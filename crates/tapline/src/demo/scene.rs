@@ -29,14 +29,7 @@ pub struct Scene {
 impl Scene {
     /// Makes the hosts and starts sink and tap, in this order.
     pub fn set_up(folder: &Path) -> Result<Scene, Failure> {
-        let namespace = || {
-            Netns::new().map_err(|e| {
-                Failure::CouldNot(format!(
-                    "{e}\n  The demo makes network namespaces: run it as root."
-                ))
-            })
-        };
-        let (client, server, sink) = (namespace()?, namespace()?, namespace()?);
+        let (client, server, sink) = (Netns::new()?, Netns::new()?, Netns::new()?);
         client.join("eth0", &server, "eth0")?;
         client.join("mir0", &sink, "eth0")?;
         client.ip("address add 10.71.1.1/24 dev eth0")?;

@@ -44,7 +44,11 @@ impl Walk {
             header_len: header_len as u32,
             declared_len: (total != 0).then_some(total as u32),
             protocol: h[9],
-            fragment: (offset != 0 || more).then_some(Fragment { offset, more }),
+            fragment: (offset != 0 || more).then(|| Fragment {
+                offset,
+                more,
+                id: be16(h, 4).into(),
+            }),
             rerouted: false,
         });
         if total != 0 && total < header_len {
@@ -155,7 +159,8 @@ impl Walk {
                 offset = be16(h, 2) & 0xfff8;
                 let more = h[3] & 1 != 0;
                 if offset != 0 || more {
-                    network.fragment = Some(Fragment { offset, more });
+                    let id = u32::from(be16(h, 4)) << 16 | u32::from(be16(h, 6));
+                    network.fragment = Some(Fragment { offset, more, id });
                     network.protocol = h[0];
                 }
             }

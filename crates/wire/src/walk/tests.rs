@@ -126,7 +126,8 @@ fn ipv4_fragments_have_no_ports() {
         frame[20..22].copy_from_slice(&flags.to_be_bytes());
         let walk = Walk::new(ETHERNET, &frame);
         let network = walk.network.unwrap();
-        assert_eq!(network.fragment, Some(Fragment { offset, more }));
+        let id = u16::from_be_bytes([frame[18], frame[19]]).into();
+        assert_eq!(network.fragment, Some(Fragment { offset, more, id }));
         assert_eq!(walk.five_tuple(&frame).unwrap().ports, None);
         assert_eq!(walk.transport.is_some(), offset == 0);
         assert_eq!(walk.stop.why == Why::Fragment, offset != 0);
@@ -191,11 +192,11 @@ fn ipv6_fragments() {
     let (walk, tuple) = fragment(0);
     assert_eq!((walk.is_fragment(), tuple.ports), (false, Some((0x1234, 53))), "atomic");
     let (walk, tuple) = fragment(1);
-    assert_eq!(walk.network.unwrap().fragment, Some(Fragment { offset: 0, more: true }));
+    assert_eq!(walk.network.unwrap().fragment, Some(Fragment { offset: 0, more: true, id: 9 }));
     assert_eq!((tuple.ports, tuple.protocol), (None, 17));
     assert_eq!(walk.transport.unwrap().kind, TransportKind::Udp);
     let (walk, tuple) = fragment(0x00b0);
-    assert_eq!(walk.network.unwrap().fragment, Some(Fragment { offset: 0xb0, more: false }));
+    assert_eq!(walk.network.unwrap().fragment, Some(Fragment { offset: 0xb0, more: false, id: 9 }));
     assert_eq!((walk.stop.why, tuple.ports, tuple.protocol), (Why::Fragment, None, 17));
     assert_eq!(walk.transport, None);
 
