@@ -27,12 +27,15 @@ demo: ## Run the whole scene in network namespaces (root; DEMO_SECONDS, DEMO_DIR
 	@$(CARGO) build --release --package tapline
 	@$(CARGO) run --release --quiet --package tapline -- demo
 
+# A job in the background begins with SIGINT ignored, and so would the programs under test.
+TESTS := env --default-signal=INT $(CARGO) test --workspace
+
 # Without root nothing is installed: then the tests run all the same, and each says what it skips.
 # The tidy tests come last, so that the run closes on a line that counts tests.
 test: ## Run all tests (those that need root or an outside tool say when they are skipped)
 	@scripts/prerequisites test || [ "$$(id -u)" != 0 ]
-	@$(CARGO) test --workspace --exclude tidy
-	@$(CARGO) test --workspace --test tidy
+	@$(TESTS) --exclude tidy
+	@$(TESTS) --test tidy
 
 check: fmt clippy docs deny test ## Run what CI runs: format, clippy, docs, tests, tidy
 

@@ -193,7 +193,8 @@ mod tests {
     const SOON: Duration = Duration::from_secs(10);
 
     fn shell(script: &str) -> Running {
-        Running::start(Command::new("sh").args(["-c", script]))
+        // A shell cannot trap a signal that was ignored when it began, as in a job in the background.
+        Running::start(Command::new("env").args(["--default-signal=INT", "sh", "-c", script]))
     }
 
     #[test]
