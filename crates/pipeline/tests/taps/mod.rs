@@ -4,10 +4,9 @@
 
 pub mod frame;
 
-use api::DirectionChoice;
 use io::memory::{MemorySink, MemorySource};
 use io::{Arrival, Batch, Data, Direction, Error, InterfaceId, Meta, Packet, Sink, Source};
-use pipeline::{CaptureFilter, Input, OwnTunnels, Report, Tap, Target, TargetGroup, Worker};
+use pipeline::{Input, Report, Tap, Target, TargetGroup, Worker};
 use std::os::fd::BorrowedFd;
 use wire::LinkType;
 
@@ -75,16 +74,7 @@ pub fn only(name: &str, sink: impl Sink + 'static) -> TargetGroup {
 
 /// A tap that keeps everything of one source.
 pub fn tap(source: impl Source + 'static, groups: Vec<TargetGroup>) -> Tap {
-    Tap {
-        name: "tap".into(),
-        inputs: vec![input("source", source)],
-        own: OwnTunnels::default(),
-        filter: CaptureFilter::all(DirectionChoice::Both),
-        snaplen: None,
-        limit: None,
-        needs_flow_hash: false,
-        groups,
-    }
+    Tap::new("tap".into(), vec![input("source", source)], groups)
 }
 
 /// Runs a tap to its end, which must come without an error, and checks its balance.
