@@ -96,6 +96,10 @@ pub struct TapStats {
     pub rules: Vec<RuleStats>,
     /// `|seen − filtered − matched − drops|`.
     pub unaccounted: u64,
+    /// Whether `kernel_ring` counts frames here, each of which may hold many wire packets: a lower
+    /// bound. With the capture filter in the kernel it counts wire packets.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub losses_in_frames: bool,
 }
 
 /// How often one rule decided.
@@ -112,7 +116,16 @@ impl TapStats {
     pub fn new(name: String, seen: u64, filtered: u64, matched: u64, drops: Drops) -> Self {
         let unaccounted = seen.abs_diff(filtered + matched + drops.total());
         let (seen, filtered) = (Some(seen), Some(filtered));
-        TapStats { name, seen, filtered, matched, drops, rules: Vec::new(), unaccounted }
+        TapStats {
+            name,
+            seen,
+            filtered,
+            matched,
+            drops,
+            rules: Vec::new(),
+            unaccounted,
+            losses_in_frames: false,
+        }
     }
 }
 
@@ -126,7 +139,7 @@ impl fmt::Display for TapStats {
             count(self.seen),
             count(self.filtered),
             self.matched,
-            Dropped(&self.drops),
+            Dropped { drops: &self.drops, in_frames: self.losses_in_frames },
             self.unaccounted
         )
     }
@@ -164,7 +177,8 @@ impl fmt::Display for TargetStats {
         if self.queued > 0 {
             write!(f, "queued {}, ", self.queued)?;
         }
-        write!(f, "{}, {} unaccounted", Dropped(&self.drops), self.unaccounted)
+        let dropped = Dropped { drops: &self.drops, in_frames: false };
+        write!(f, "{dropped}, {} unaccounted", self.unaccounted)
     }
 }
 
@@ -200,31 +214,42 @@ impl fmt::Display for SourceStats {
         if self.queued > 0 {
             write!(f, "queued {}, ", self.queued)?;
         }
-        write!(f, "{}, {} unaccounted", Dropped(&self.drops), self.unaccounted)
+        let dropped = Dropped { drops: &self.drops, in_frames: false };
+        write!(f, "{dropped}, {} unaccounted", self.unaccounted)
     }
 }
 
 /// "dropped 12 (kernel_ring ≥ 10 frames, oversize 2)".
-struct Dropped<'a>(&'a Drops);
+struct Dropped<'a> {
+    drops: &'a Drops,
+    /// Whether what the ring lost is known in frames only.
+    in_frames: bool,
+}
 
 impl fmt::Display for Dropped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "dropped {}", self.0.total())?;
+        write!(f, "dropped {}", self.drops.total())?;
         let mut separator = " (";
-        for (reason, packets) in self.0.iter() {
+        for (reason, packets) in self.drops.iter() {
             match reason {
-                // The ring counts frames, and a frame may hold many wire packets.
-                DropReason::KernelRing => write!(f, "{separator}{reason} ≥ {packets} frames")?,
+                // A frame may hold many wire packets.
+                DropReason::KernelRing if self.in_frames => {
+                    write!(f, "{separator}{reason} ≥ {packets} frames")?
+                }
                 _ => write!(f, "{separator}{reason} {packets}")?,
             }
             separator = ", ";
         }
-        f.write_str(if self.0.total() > 0 { ")" } else { "" })
+        f.write_str(if self.drops.total() > 0 { ")" } else { "" })
     }
 }
 
 fn is_zero(n: &u64) -> bool {
     *n == 0
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 #[cfg(test)]
@@ -239,7 +264,8 @@ mod tests {
 
     #[test]
     fn lines_balance_and_end_alike() {
-        let tap = TapStats::new("eth0".into(), 10, 3, 5, drops(DropReason::KernelRing, 2));
+        let mut tap = TapStats::new("eth0".into(), 10, 3, 5, drops(DropReason::KernelRing, 2));
+        tap.losses_in_frames = true;
         let target = TargetStats::new("null:".into(), 5, 4, 0, Drops::default());
         let source = SourceStats::new("eth0".into(), 7, 6, 0, drops(DropReason::DiskFull, 1));
         let stats = Stats::new(vec![tap], vec![source], vec![target]);

@@ -17,6 +17,30 @@ pub enum Arrival {
     End,
 }
 
+/// What a capture filter in the kernel did before a source. Units: wire packets.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Screening {
+    /// None runs there.
+    #[default]
+    Absent,
+    /// It counts for itself.
+    Counted(Screened),
+    /// One runs there that hides what it rejects: what was seen and what was filtered is unknown.
+    Hidden,
+}
+
+/// What a filter in the kernel has counted since the start. What it left undecided is delivered and
+/// dropped by the source like any other packet.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Screened {
+    /// Packets that it rejected.
+    pub filtered: u64,
+    /// Packets that it kept and that were lost on the way to the source.
+    pub lost: u64,
+    /// How often each rule decided, in the order of the rules; none for an expression.
+    pub rule_hits: Vec<u64>,
+}
+
 /// Where packets come from.
 pub trait Source: Send {
     /// Adds the packets that are ready, up to the batch's room. Never blocks if the source is live.
@@ -50,6 +74,11 @@ pub trait Source: Send {
     /// read after [`Arrival::End`]. Anything but 0 is a fault that the ledger shows.
     fn missing(&self) -> u64 {
         0
+    }
+
+    /// What a capture filter in the kernel did before this source. Reads the kernel's counters.
+    fn screening(&mut self) -> Screening {
+        Screening::Absent
     }
 
     /// Whether packets come at their own pace. A source that is not live waits for slow targets.

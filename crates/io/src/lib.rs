@@ -22,7 +22,7 @@ pub mod tunnel;
 
 pub use batch::{BATCH_PACKETS, Batch, Selection};
 pub use clock::now_ns;
-pub use device::{Arrival, Sink, SinkCounters, Source, Upstream, wait};
+pub use device::{Arrival, Screened, Screening, Sink, SinkCounters, Source, Upstream, wait};
 pub use error::Error;
 pub use fault::{Faults, Faulty};
 pub use interface::{Interface, Interfaces};

@@ -56,6 +56,8 @@ pub struct Meta {
     pub outer: Option<Outer>,
     /// Set if it is a super-packet that could not be cut into the wire's packets.
     pub gso: Option<Gso>,
+    /// Whether the capture filter in the kernel has kept it, so that none here needs to look.
+    pub decided: bool,
     /// [`wire::flow::flow_hash`] of the frame, once a stage needed it.
     pub flow_hash: Option<u32>,
 }

@@ -44,6 +44,13 @@ impl GroupTable {
         GroupTable { slots: (0..SLOTS).map(owner).collect() }
     }
 
+    /// How many slots each of so many members has.
+    pub fn shares(&self, members: usize) -> Vec<usize> {
+        let mut shares = vec![0; members];
+        self.slots.iter().for_each(|&member| shares[usize::from(member)] += 1);
+        shares
+    }
+
     /// The position of the member that a flow goes to.
     #[inline]
     pub fn member(&self, flow_hash: u32) -> usize {

@@ -1,6 +1,7 @@
 //! What a worker counted, at the boundary between two batches.
 
-use api::{Drops, SourceStats, TapStats, TargetStats};
+use api::{DropReason, Drops, RuleStats, SourceStats, TapStats, TargetStats};
+use io::{Screened, Screening};
 
 /// The ledger of one tap. Taken between batches, so that it balances also while the tap runs.
 #[derive(Debug, Clone, Default)]
@@ -9,10 +10,12 @@ pub struct Report {
     pub name: String,
     /// What came in, by input.
     pub inputs: Vec<InputReport>,
-    /// Packets that the filter rejected.
+    /// Packets that the filter rejected, in the kernel or here.
     pub filtered: u64,
-    /// Packets that the filter kept.
+    /// Packets that the filter kept, those lost after the kernel kept them included.
     pub matched: u64,
+    /// How often each rule decided, in the order of the rules; none for an expression.
+    pub rule_hits: Vec<u64>,
     /// Packets that the tap itself dropped before the match.
     pub drops: Drops,
     /// One line per target.
@@ -32,12 +35,30 @@ pub struct InputReport {
     pub drops: Drops,
     /// Packets that the kernel counted and that never came.
     pub missing: u64,
+    /// What a filter in the kernel did before it.
+    pub screening: Screening,
+}
+
+impl InputReport {
+    /// Packets that a filter in the kernel rejected or kept, and that were not delivered.
+    pub(crate) fn screened(&self) -> Screened {
+        match &self.screening {
+            Screening::Counted(screened) => screened.clone(),
+            Screening::Absent | Screening::Hidden => Screened::default(),
+        }
+    }
+
+    /// Packets that passed this input's tap.
+    fn seen(&self) -> u64 {
+        let Screened { filtered, lost, .. } = self.screened();
+        filtered + lost + self.delivered + self.drops.total() + self.missing
+    }
 }
 
 impl Report {
     /// Packets that passed the tap, those lost before the filter included.
     pub fn seen(&self) -> u64 {
-        self.inputs.iter().map(|i| i.delivered + i.drops.total() + i.missing).sum()
+        self.inputs.iter().map(InputReport::seen).sum()
     }
 
     /// Packets dropped before the match, by reason.
@@ -50,6 +71,18 @@ impl Report {
     /// The tap's line of the ledger.
     pub fn tap(&self) -> TapStats {
         let drops = self.drops_before_match();
-        TapStats::new(self.name.clone(), self.seen(), self.filtered, self.matched, drops)
+        let mut stats =
+            TapStats::new(self.name.clone(), self.seen(), self.filtered, self.matched, drops);
+        let screening = |wanted: fn(&Screening) -> bool| {
+            self.inputs.iter().any(|input| wanted(&input.screening))
+        };
+        stats.losses_in_frames = drops.get(DropReason::KernelRing) > 0
+            && screening(|s| !matches!(s, Screening::Counted(_)));
+        if screening(|s| *s == Screening::Hidden) {
+            (stats.seen, stats.filtered) = (None, None);
+        }
+        let rules = (1..).zip(&self.rule_hits);
+        stats.rules = rules.map(|(index, &hits)| RuleStats { index, hits }).collect();
+        stats
     }
 }

@@ -180,10 +180,10 @@ impl Running {
         for (position, packet) in packets.iter_mut().enumerate() {
             if self.matched_positions.len() as u64 == left {
                 beyond += 1;
+            } else if !packet.meta.decided && !tap.filter.keeps(packet) {
+                self.filtered += 1;
             } else if tap.own.contains(packet) {
                 self.drops.add(DropReason::OwnTunnel);
-            } else if !tap.filter.keeps(packet) {
-                self.filtered += 1;
             } else {
                 if tap.needs_flow_hash {
                     // Before the slice, which may cut the ports off.
@@ -304,17 +304,31 @@ impl Running {
             drops: lane.input.source.drops(),
             // While packets come, some stand in the ring, counted but not yet taken.
             missing: if lane.ended { lane.input.source.missing() } else { 0 },
+            screening: lane.input.source.screening(),
         };
-        let inputs = self.lanes.iter_mut().map(input).collect();
-        let targets = || self.tap.groups.iter().flat_map(TargetGroup::targets);
+        let inputs: Vec<InputReport> = self.lanes.iter_mut().map(input).collect();
+        let (mut filtered, mut lost, mut rule_hits) = (self.filtered, 0, Vec::new());
+        for screened in inputs.iter().map(InputReport::screened) {
+            filtered += screened.filtered;
+            lost += screened.lost;
+            add_each(&mut rule_hits, &screened.rule_hits);
+        }
+        let targets = self.tap.groups.iter().flat_map(TargetGroup::targets);
         Report {
             name: self.tap.name.clone(),
             inputs,
-            filtered: self.filtered,
-            matched: self.matched,
+            filtered,
+            matched: self.matched + lost,
+            rule_hits,
             drops: self.drops,
-            targets: targets().map(Target::stats).collect(),
-            sources: targets().flat_map(|target| target.sink().sources()).collect(),
+            targets: self.tap.groups.iter().flat_map(|group| group.stats(lost)).collect(),
+            sources: targets.flat_map(|target| target.sink().sources()).collect(),
         }
     }
+}
+
+/// Adds counters that stand at the same places; the sum is as long as the longer list.
+fn add_each(sum: &mut Vec<u64>, more: &[u64]) {
+    sum.resize(sum.len().max(more.len()), 0);
+    sum.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
 }

@@ -4,6 +4,7 @@ use crate::group::{GroupTable, Member};
 use api::{DropReason, Drops, TargetStats};
 use io::{Packet, Pool, Selection, Sink, SinkCounters, Upstream};
 use std::collections::VecDeque;
+use wire::flow::SLOTS;
 
 /// Packets that may wait for one target.
 pub const QUEUE_PACKETS: usize = 8192;
@@ -101,12 +102,14 @@ impl Target {
         &*self.sink
     }
 
-    /// The target's line of the ledger.
-    pub fn stats(&self) -> TargetStats {
+    /// The target's line of the ledger; `lost` packets that matched in the kernel, and were meant
+    /// for it, never left the kernel's ring.
+    fn stats(&self, lost: u64) -> TargetStats {
         let SinkCounters { sent, held, mut drops } = self.sink.counters();
         drops.merge(&self.drops);
+        drops.add_many(DropReason::KernelRing, lost);
         let queued = held + self.queue.len() as u64;
-        TargetStats::new(self.endpoint.clone(), self.matched, sent, queued, drops)
+        TargetStats::new(self.endpoint.clone(), self.matched + lost, sent, queued, drops)
     }
 }
 
@@ -153,6 +156,19 @@ impl TargetGroup {
         for (target, chosen) in self.targets.iter_mut().zip(&self.chosen) {
             target.offer(Selection::new(packets, chosen));
         }
+    }
+
+    /// The lines of the ledger of the group's targets. Of `lost` packets nobody knows the flow:
+    /// each target bears them by its share of the table, and the sum is exact.
+    pub(crate) fn stats(&self, lost: u64) -> impl Iterator<Item = TargetStats> {
+        let shares = self.table.shares(self.targets.len());
+        let (mut slots_before, mut lost_before) = (0, 0);
+        self.targets.iter().zip(shares).map(move |(target, slots)| {
+            slots_before += slots;
+            let lost_so_far = (u128::from(lost) * slots_before as u128 / SLOTS as u128) as u64;
+            let of_target = lost_so_far - std::mem::replace(&mut lost_before, lost_so_far);
+            target.stats(of_target)
+        })
     }
 
     /// The group's targets.

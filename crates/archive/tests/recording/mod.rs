@@ -75,6 +75,7 @@ impl Rig {
             direction: Direction::Unknown,
             outer,
             gso: None,
+            decided: false,
             flow_hash: None,
         };
         let packets = [Packet { data: Data::copy_of(&vec![7; len]), meta }];

@@ -164,6 +164,7 @@ impl Source for FileSource {
                 direction,
                 outer: None,
                 gso: None,
+                decided: false,
                 flow_hash: None,
             };
             batch.push(Packet { data, meta });

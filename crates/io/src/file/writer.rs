@@ -390,6 +390,7 @@ mod tests {
                 direction: Direction::Out,
                 outer,
                 gso: None,
+                decided: false,
                 flow_hash: None,
             },
         }

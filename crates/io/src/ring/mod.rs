@@ -196,6 +196,7 @@ impl RingSource {
             },
             outer: None,
             gso: None,
+            decided: false,
             flow_hash: None,
         };
         let csum_start = usize::from(frame.vnet.csum_start) + tag_len;

@@ -145,6 +145,7 @@ fn decapsulate(
         direction: Direction::Unknown,
         outer: Some(Outer { tunnel: Tunnel::Vxlan(vni), source: datagram.source }),
         gso: None,
+        decided: false,
         flow_hash: None,
     };
     Ok(Packet { data, meta })

@@ -28,6 +28,7 @@ pub fn packet(number: u64, frame: &[u8]) -> Packet {
             direction: Direction::Unknown,
             outer: None,
             gso: None,
+            decided: false,
             flow_hash: None,
         },
     }
