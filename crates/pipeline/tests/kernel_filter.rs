@@ -58,7 +58,8 @@ fn counted() -> Screening {
 /// Rejects everything; so what the kernel has decided must not be asked again.
 fn nothing() -> CaptureFilter {
     let none = Box::new(|_| Ok(filter::Program::constant(0)));
-    CaptureFilter::expression(api::DirectionChoice::Both, &[], none).unwrap()
+    CaptureFilter::expression(api::DirectionChoice::Both, &[], none)
+        .expect("a constant program for every link type")
 }
 
 #[test]
