@@ -12,7 +12,7 @@ use toml::{Table, Value};
 /// Each crate and the crates of this workspace that it may use.
 const MAY_USE: [(&str, &[&str]); 8] = [
     ("wire", &[]),
-    ("capfile", &[]),
+    ("capfile", &["wire"]),
     ("filter", &["wire"]),
     ("api", &["filter", "wire"]),
     ("io", &["wire", "capfile", "filter", "api"]),

@@ -54,8 +54,9 @@ pub use option::{Options, RawOption};
 pub use pcap_writer::{PcapResolution, PcapWriter};
 pub use pcapng_writer::PcapngWriter;
 pub use reader::{Format, Reader};
-pub use record::{Direction, Record};
+pub use record::Record;
 pub use section::{SectionInfo, Statistics};
+pub use wire::Direction;
 
 /// LINKTYPE_ETHERNET.
 pub const LINKTYPE_ETHERNET: u16 = 1;

@@ -1,8 +1,8 @@
 //! Reads pcap records out of memory; [`crate::Reader`] puts the bytes there.
 
+use crate::Direction;
 use crate::pcap_layout::*;
 use crate::reader::Found;
-use crate::record::Direction;
 use crate::{BLOCK_LEN_MAX, Endian, Error, Interface, TsResolution};
 
 /// A pcap file behind its header.

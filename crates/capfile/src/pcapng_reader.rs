@@ -8,10 +8,10 @@
 use crate::option::text;
 use crate::pcapng_layout::*;
 use crate::reader::Found;
-use crate::record::Direction;
+use crate::record::direction_from_flags;
 use crate::{
-    BLOCK_LEN_MAX, Endian, Error, INTERFACES_MAX, Interface, KEPT_OPTIONS_MAX, Options, RawOption,
-    SectionInfo, Statistics, TsResolution,
+    BLOCK_LEN_MAX, Direction, Endian, Error, INTERFACES_MAX, Interface, KEPT_OPTIONS_MAX, Options,
+    RawOption, SectionInfo, Statistics, TsResolution,
 };
 
 /// What an option costs beside its value, for [`KEPT_OPTIONS_MAX`].
@@ -132,7 +132,7 @@ impl Pcapng {
                     let flags = options
                         .get(option_code::PACKET_FLAGS)
                         .and_then(|v| number32(v, self.endian));
-                    direction = flags.map_or(Direction::Unknown, Direction::from_flags);
+                    direction = flags.map_or(Direction::Unknown, direction_from_flags);
                 }
                 Err(_) => options.end = options.start,
             }

@@ -2,6 +2,7 @@
 
 use crate::option::{push, push_text};
 use crate::pcapng_layout::*;
+use crate::record::direction_flags;
 use crate::{BLOCK_LEN_MAX, Direction, Error, Interface, SectionInfo, Statistics, TsResolution};
 use std::io::Write;
 
@@ -70,7 +71,8 @@ impl PacketFrame {
         if direction != Direction::Unknown {
             tail[tail_len..tail_len + 2].copy_from_slice(&option_code::PACKET_FLAGS.to_le_bytes());
             tail[tail_len + 2] = 4;
-            tail[tail_len + 4..tail_len + 8].copy_from_slice(&direction.flags().to_le_bytes());
+            tail[tail_len + 4..tail_len + 8]
+                .copy_from_slice(&direction_flags(direction).to_le_bytes());
             tail_len += 8;
         }
         if tail_len > padding || comment_len > 0 {

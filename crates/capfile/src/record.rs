@@ -2,36 +2,23 @@
 
 use crate::Options;
 use crate::pcapng_layout::option_code;
+use wire::Direction;
 
-/// Which way a packet went, seen from the interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub enum Direction {
-    /// Not recorded.
-    #[default]
-    Unknown,
-    /// Received by the interface.
-    In,
-    /// Sent by the interface.
-    Out,
+/// Reads bits 0 and 1 of `epb_flags`; 3 is not assigned and counts as unknown.
+pub(crate) fn direction_from_flags(flags: u32) -> Direction {
+    match flags & 3 {
+        1 => Direction::In,
+        2 => Direction::Out,
+        _ => Direction::Unknown,
+    }
 }
 
-impl Direction {
-    /// Reads bits 0 and 1 of `epb_flags`; 3 is not assigned and counts as unknown.
-    pub(crate) fn from_flags(flags: u32) -> Self {
-        match flags & 3 {
-            1 => Direction::In,
-            2 => Direction::Out,
-            _ => Direction::Unknown,
-        }
-    }
-
-    /// Bits 0 and 1 of `epb_flags`.
-    pub(crate) fn flags(self) -> u32 {
-        match self {
-            Direction::Unknown => 0,
-            Direction::In => 1,
-            Direction::Out => 2,
-        }
+/// Bits 0 and 1 of `epb_flags`.
+pub(crate) fn direction_flags(direction: Direction) -> u32 {
+    match direction {
+        Direction::Unknown => 0,
+        Direction::In => 1,
+        Direction::Out => 2,
     }
 }
 

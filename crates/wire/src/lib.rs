@@ -12,6 +12,7 @@
 //! | [`vxlan`], [`udp`] | how is a tunnel header read and written? |
 
 pub mod checksum;
+mod direction;
 mod error;
 pub mod flow;
 mod link;
@@ -21,6 +22,7 @@ mod vni;
 pub mod vxlan;
 pub mod walk;
 
+pub use direction::Direction;
 pub use error::{Error, Layer};
 pub use link::LinkType;
 pub use vni::{ParseVniError, Vni};
