@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::Command;
 use wire::LinkType;
 
-const EXPRESSIONS: usize = 200;
+const EXPRESSIONS: usize = 1000;
 
 /// SplitMix64 (Steele, Lea, Flood, 2014): the same expressions on every run.
 struct Random(u64);
