@@ -5,7 +5,8 @@
 //!           DIR/.spool/<source>-<ulid>.pcapng.open                          while it is written
 //! -C        FILE, FILE1, FILE2 …;  with -W N a ring FILE0 … FILE<N-1>, the oldest replaced
 //! -G        FILE with strftime's % fields filled in (UTC), else FILE, FILE1 …; -W N ends after N;
-//!           a name that would come twice in a row gets a number too
+//!           a name that would come twice in a row gets a number too, and so does each one after
+//!           the clock was set back, until it is where it was
 //! ```
 //! `<first>` and `<last>` are the times of the earliest and the latest packet,
 //! `20261127T131415.123456789Z`. Hours are those of the packets, in UTC.
@@ -50,39 +51,64 @@ impl Layout {
     }
 }
 
-/// The name of the `number`th file of a series (from 0) that is begun at `now_ns`; `previous` is the
-/// name of the one before, which is not used twice in a row.
+/// What came before the next file of a series.
+#[derive(Debug, Default)]
+pub(crate) struct Previous {
+    /// Files begun so far.
+    pub files: u64,
+    /// The name of the last one, which is not used twice in a row.
+    pub path: Option<PathBuf>,
+    /// The latest time at which one was begun, nanoseconds since 1970: what the clock shows before
+    /// that was in a name already.
+    pub latest_ns: u64,
+}
+
+impl Previous {
+    /// Notes a file that was begun.
+    pub fn add(&mut self, path: Option<&Path>, utc_ns: u64) {
+        self.files += 1;
+        self.path = path.map(Path::to_path_buf);
+        self.latest_ns = self.latest_ns.max(utc_ns);
+    }
+
+    /// Whether the last file has this name, or this name and a number.
+    fn is_of_the_same_time(&self, base: &str) -> bool {
+        self.path
+            .as_deref()
+            .and_then(|path| path.to_str()?.strip_prefix(base))
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
+    }
+}
+
+/// The name of the next file of a series, begun at `utc_ns`.
 pub(crate) fn numbered(
     path: &Path,
     rotation: &Rotation,
-    number: u64,
-    now_ns: u64,
-    previous: Option<&Path>,
+    previous: &Previous,
+    utc_ns: u64,
 ) -> PathBuf {
+    let number = previous.files;
     let name = path.to_string_lossy();
     let timed = rotation.time.is_some() && name.contains('%');
-    let base = if timed { filled_in(&name, now_ns) } else { name.into_owned() };
+    let base = if timed { filled_in(&name, utc_ns) } else { name.into_owned() };
     match (rotation.bytes, rotation.files) {
         (Some(_), Some(files)) if rotation.time.is_none() => {
             let width = files.to_string().len();
             format!("{base}{:0width$}", number % u64::from(files)).into()
         }
         _ if number == 0 => base.into(),
-        (None, _) if timed && !of_the_same_time(previous, &base) => base.into(),
+        (None, _)
+            if timed && utc_ns >= previous.latest_ns && !previous.is_of_the_same_time(&base) =>
+        {
+            base.into()
+        }
         _ => format!("{base}{number}").into(),
     }
 }
 
-/// Whether the file before has this name, or this name and a number.
-fn of_the_same_time(previous: Option<&Path>, base: &str) -> bool {
-    previous
-        .and_then(|previous| previous.to_str()?.strip_prefix(base))
-        .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit()))
-}
-
 /// Fills in strftime's fields. A name that they make no sense in stays as it is.
-fn filled_in(name: &str, now_ns: u64) -> String {
-    let time = timestamp(now_ns).to_zoned(TimeZone::UTC);
+fn filled_in(name: &str, utc_ns: u64) -> String {
+    let time = timestamp(utc_ns).to_zoned(TimeZone::UTC);
     strtime::format(name.as_bytes(), &time).unwrap_or_else(|_| name.into())
 }
 
@@ -122,12 +148,17 @@ mod tests {
     const T: u64 = 1_795_785_255_123_456_789; // 2026-11-27 13:14:15.123456789 UTC
 
     fn names(name: &str, rotation: Rotation) -> Vec<String> {
-        let mut names: Vec<PathBuf> = Vec::new();
-        for number in 0..3 {
-            let previous = names.last().cloned();
-            names.push(numbered(Path::new(name), &rotation, number, T, previous.as_deref()));
-        }
-        names.iter().map(|name| name.display().to_string()).collect()
+        names_at(name, rotation, &[T, T, T])
+    }
+
+    fn names_at(name: &str, rotation: Rotation, times: &[u64]) -> Vec<String> {
+        let mut previous = Previous::default();
+        let next = |&utc_ns: &u64| {
+            let path = numbered(Path::new(name), &rotation, &previous, utc_ns);
+            previous.add(Some(&path), utc_ns);
+            path.display().to_string()
+        };
+        times.iter().map(next).collect()
     }
 
     #[test]
@@ -146,9 +177,19 @@ mod tests {
         assert_eq!(names("a-%Y%m%d-%H%M%S", by_time), in_one_second);
         let both = Rotation { bytes, time, files: None };
         assert_eq!(names("a-%Y%m%d-%H%M%S", both), in_one_second);
-        let before = Some(Path::new("a-20261127-131414"));
-        let name = numbered(Path::new("a-%Y%m%d-%H%M%S"), &by_time, 7, T, before);
-        assert_eq!(name.display().to_string(), at);
+        let (second, before) = (1_000_000_000, "a-20261127-131414");
+        assert_eq!(names_at("a-%Y%m%d-%H%M%S", by_time, &[T - second, T]), [before, at]);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_name_twice() {
+        let by_time = Rotation { time: Some(Duration::from_secs(1)), ..Rotation::default() };
+        let minute = 60_000_000_000;
+        let times = [T, T + minute, T, T + minute - 1, T + minute, T + 2 * minute];
+        assert_eq!(
+            names_at("a-%H%M", by_time, &times),
+            ["a-1314", "a-1315", "a-13142", "a-13153", "a-13154", "a-1316"]
+        );
     }
 
     #[test]

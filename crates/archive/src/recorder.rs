@@ -1,12 +1,12 @@
 //! The recorder: a sink that writes each series into files of its own.
 
-use crate::layout::{Layout, Rotation};
+use crate::layout::{Layout, Previous, Rotation};
 use crate::segment::{Plan, Segment};
 use api::{DropReason, SourceStats};
 use io::file::{FileFormat, Origin, OriginCounters, reason};
-use io::{Error, InterfaceId, Interfaces, Packet, Selection, Sink, SinkCounters, Upstream, now_ns};
+use io::{Error, InterfaceId, Interfaces, Now, Packet, Selection, Sink, SinkCounters, Upstream};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// Files open at once. When one more is needed, the one unused for longest is closed.
 const OPEN_MAX: usize = 512;
@@ -48,10 +48,10 @@ pub struct Recorder {
     /// The sources kept apart so far, and what came from others.
     known: HashSet<Origin>,
     others: OriginCounters,
-    files_begun: u64,
+    /// The moment of the last tick.
+    now: Now,
+    previous: Previous,
     files: FileBudget,
-    /// The name of the file begun last.
-    previous: Option<PathBuf>,
     /// Until then no file is opened, for this reason.
     retry: (u64, DropReason),
     complete: bool,
@@ -59,11 +59,16 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the folders and, for a single series, the first file: a mistake shows at the start.
+    /// Makes the folders and, for a single series, the first file: a mistake shows at the start,
+    /// which is `now`.
     ///
     /// # Errors
     /// [`Error::System`] if the place cannot be written to.
-    pub fn new(options: RecorderOptions, interfaces: &Interfaces) -> Result<Recorder, Error> {
+    pub fn new(
+        options: RecorderOptions,
+        interfaces: &Interfaces,
+        now: Now,
+    ) -> Result<Recorder, Error> {
         let RecorderOptions { layout, rotation, unbuffered, first } = options;
         let format = match &layout {
             Layout::File(path) => FileFormat::of_path(path),
@@ -79,9 +84,9 @@ impl Recorder {
             past: BTreeMap::new(),
             known: HashSet::new(),
             others: OriginCounters::default(),
-            files_begun: 0,
-            files: FileBudget { files: FILES_BURST, since_ns: 0 },
-            previous: None,
+            now,
+            previous: Previous::default(),
+            files: FileBudget { files: FILES_BURST, since_ns: now.monotonic_ns },
             retry: (0, DropReason::WriteError),
             complete: false,
             failure: None,
@@ -89,20 +94,16 @@ impl Recorder {
         match &recorder.plan.layout {
             Layout::Archive(archive) => make_spool(archive)?,
             Layout::File(_) => {
-                let now = now_ns();
-                let segment = recorder.begin(String::new(), now, now)?;
+                let segment = recorder.begin(String::new(), now.utc_ns)?;
                 recorder.open.push((None, segment));
             }
         }
         Ok(recorder)
     }
 
-    fn begin(&mut self, source: String, ts_ns: u64, now_ns: u64) -> Result<Segment, Error> {
-        let previous = self.previous.as_deref();
-        let segment =
-            Segment::open(&self.plan, source, (self.files_begun, previous), ts_ns, now_ns)?;
-        self.files_begun += 1;
-        self.previous = segment.path().map(Path::to_path_buf);
+    fn begin(&mut self, source: String, ts_ns: u64) -> Result<Segment, Error> {
+        let segment = Segment::open(&self.plan, source, &self.previous, ts_ns, self.now)?;
+        self.previous.add(segment.path(), self.now.utc_ns);
         Ok(segment)
     }
 
@@ -170,14 +171,14 @@ impl Recorder {
     /// Opens a file for the series of an origin; gives its place.
     #[cold]
     fn open_series(&mut self, origin: Origin, ts_ns: u64) -> Result<usize, DropReason> {
-        let now = now_ns();
+        let now_ns = self.now.monotonic_ns;
         if self.complete {
             return Err(DropReason::Stopped);
         }
-        if now < self.retry.0 {
+        if now_ns < self.retry.0 {
             return Err(self.retry.1);
         }
-        if !self.files.take(now) {
+        if !self.files.take(now_ns) {
             return Err(DropReason::TooManySources);
         }
         if self.open.len() >= OPEN_MAX {
@@ -186,7 +187,7 @@ impl Recorder {
                 self.close(place, None);
             }
         }
-        match self.begin(self.name_of(origin), ts_ns, now) {
+        match self.begin(self.name_of(origin), ts_ns) {
             Ok(segment) => {
                 self.open.push((self.series_of(origin), segment));
                 Ok(self.open.len() - 1)
@@ -197,7 +198,7 @@ impl Recorder {
                     Error::System { source, .. } => reason(source),
                     _ => DropReason::WriteError,
                 };
-                self.retry = (now + RETRY_NS, reason);
+                self.retry = (now_ns + RETRY_NS, reason);
                 Err(reason)
             }
         }
@@ -230,7 +231,8 @@ impl Recorder {
             self.past.entry(origin).or_default().merge(counters);
         }
         let Rotation { time, files, .. } = self.plan.rotation;
-        self.complete |= time.is_some() && files.is_some_and(|n| self.files_begun >= u64::from(n));
+        self.complete |=
+            time.is_some() && files.is_some_and(|n| self.previous.files >= u64::from(n));
     }
 
     /// What became of each origin's packets.
@@ -287,7 +289,9 @@ impl Sink for Recorder {
         self.complete || self.open.iter().any(|(_, segment)| segment.is_closed())
     }
 
-    fn tick(&mut self, now_ns: u64) {
+    fn tick(&mut self, now: Now) {
+        self.now = now;
+        let now_ns = now.monotonic_ns;
         let mut place = 0;
         while let Some((_, segment)) = self.open.get_mut(place) {
             segment.flush(now_ns, if self.unbuffered { 0 } else { FLUSH_NS });

@@ -1,9 +1,9 @@
 //! One open file of a series, from its creation to the name that it keeps.
 
-use crate::layout::{Layout, Rotation, closed_segment, numbered, open_segment};
+use crate::layout::{Layout, Previous, Rotation, closed_segment, numbered, open_segment};
 use api::DropReason;
 use io::file::{FileFormat, FileWriter, Origin, OriginCounters};
-use io::{Error, InterfaceId, Interfaces, Packet, Upstream};
+use io::{Error, InterfaceId, Interfaces, Now, Packet, Upstream};
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
 
@@ -25,6 +25,7 @@ pub(crate) struct Segment {
     source: String,
     id: Ulid,
     hour: u64,
+    /// Times by the clock that never steps.
     opened_ns: u64,
     /// When a packet last came, as far as the clock's ticks tell.
     pub(crate) used_ns: u64,
@@ -33,19 +34,18 @@ pub(crate) struct Segment {
 }
 
 impl Segment {
-    /// Begins a file, whose first packet is of `ts_ns`: the `number`th of its series, behind the one
-    /// of the name `previous`.
+    /// Begins a file, whose first packet is of `ts_ns`.
     pub(crate) fn open(
         plan: &Plan,
         source: String,
-        (number, previous): (u64, Option<&Path>),
+        previous: &Previous,
         ts_ns: u64,
-        now_ns: u64,
+        now: Now,
     ) -> Result<Segment, Error> {
         let id = Ulid::new();
         let path = match &plan.layout {
             Layout::File(path) if path == Path::new("-") => None,
-            Layout::File(path) => Some(numbered(path, &plan.rotation, number, now_ns, previous)),
+            Layout::File(path) => Some(numbered(path, &plan.rotation, previous, now.utc_ns)),
             Layout::Archive(archive) => Some(open_segment(archive, &source, id)),
         };
         let writer = match &path {
@@ -62,7 +62,7 @@ impl Segment {
                 })?,
         };
         let hour = plan.layout.hour(ts_ns);
-        let (opened_ns, used_ns, flushed_ns) = (now_ns, now_ns, now_ns);
+        let [opened_ns, used_ns, flushed_ns] = [now.monotonic_ns; 3];
         let written_to = false;
         Ok(Segment { writer, path, source, id, hour, opened_ns, used_ns, written_to, flushed_ns })
     }
@@ -86,19 +86,19 @@ impl Segment {
     }
 
     /// Whether the file must be closed by the clock.
-    pub(crate) fn is_old(&self, plan: &Plan, now_ns: u64) -> bool {
-        let age = u128::from(now_ns.saturating_sub(self.opened_ns));
+    pub(crate) fn is_old(&self, plan: &Plan, monotonic_ns: u64) -> bool {
+        let age = u128::from(monotonic_ns.saturating_sub(self.opened_ns));
         plan.rotation.time.is_some_and(|time| age >= time.as_nanos())
     }
 
     /// Brings what is held into the file if it has waited for `after_ns`.
-    pub(crate) fn flush(&mut self, now_ns: u64, after_ns: u64) {
+    pub(crate) fn flush(&mut self, monotonic_ns: u64, after_ns: u64) {
         if std::mem::take(&mut self.written_to) {
-            self.used_ns = now_ns;
+            self.used_ns = monotonic_ns;
         }
-        if now_ns.saturating_sub(self.flushed_ns) >= after_ns {
+        if monotonic_ns.saturating_sub(self.flushed_ns) >= after_ns {
             self.writer.flush();
-            self.flushed_ns = now_ns;
+            self.flushed_ns = monotonic_ns;
         }
     }
 

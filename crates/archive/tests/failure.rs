@@ -4,7 +4,7 @@ mod recording;
 
 use api::DropReason;
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
-use io::{Interfaces, Sink, Upstream, now_ns};
+use io::{Interfaces, Now, Sink, Upstream};
 use recording::*;
 use std::fs::{self, File};
 use std::io::Write;
@@ -18,7 +18,7 @@ const SOURCE: &str = "10.71.2.2";
 fn refused(layout: Layout) -> String {
     let rotation = Rotation::default();
     let options = RecorderOptions { layout, rotation, unbuffered: false, first: None };
-    let refused = Recorder::new(options, &Interfaces::default()).err();
+    let refused = Recorder::new(options, &Interfaces::default(), Now::read()).err();
     refused.expect("the place cannot be written to").to_string()
 }
 
@@ -47,11 +47,11 @@ fn a_folder_that_is_removed_while_recording_costs_what_was_in_it_and_no_more() {
     fs::remove_dir_all(&archive).unwrap();
     rig.send(71, SOURCE, T + 1, 60);
     // The segment is closed and has no name any more.
-    rig.recorder.tick(now_ns() + 11 * SECOND);
+    rig.pass(11 * SECOND);
     rig.send(71, SOURCE, T + 2, 60);
     rig.send(71, SOURCE, T + 3, 60);
     // What cannot be opened is tried again after a second.
-    std::thread::sleep(Duration::from_millis(1100));
+    rig.pass(SECOND);
     fs::create_dir_all(archive.join(".spool")).unwrap();
     rig.send(71, SOURCE, T + 4, 60);
     let error = rig.recorder.finish(&Upstream::default()).expect_err("packets were lost on disk");
@@ -108,13 +108,11 @@ fn a_full_disk_is_counted_the_file_stays_whole_and_recording_resumes() {
     let root = disk.path();
     let archive = root.join("archive");
     let mut rig = Rig::archive(&archive, Rotation::default());
-    let mut clock = now_ns();
-    let mut record = |rig: &mut Rig, times: std::ops::Range<u64>| {
+    let record = |rig: &mut Rig, times: std::ops::Range<u64>| {
         for n in times {
             rig.send(71, SOURCE, T + n, 1000);
         }
-        clock += SECOND;
-        rig.recorder.tick(clock);
+        rig.pass(SECOND);
     };
     record(&mut rig, 0..10);
     fill(&root.join("filler"));
@@ -149,7 +147,7 @@ fn a_segment_that_finds_no_room_to_begin_is_counted_and_tried_again() {
     }
     assert_eq!(rig.recorder.counters().drops.get(DropReason::DiskFull), 100);
     fs::remove_file(root.join("filler")).unwrap();
-    std::thread::sleep(Duration::from_millis(1100));
+    rig.pass(SECOND);
     rig.send(71, SOURCE, T + 100, 1000);
     let lines = rig.finish();
     assert_eq!((lines[0].received, lines[0].written), (101, 1));

@@ -8,7 +8,7 @@ mod recording;
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use capfile::{Direction, Reader};
 use io::file::FileSource;
-use io::{Arrival, Batch, Interfaces, Selection, Sink, Source, Upstream};
+use io::{Arrival, Batch, Interfaces, Now, Selection, Sink, Source, Upstream};
 use proptest::prelude::*;
 use recording::Folder;
 use std::io::Cursor;
@@ -57,7 +57,7 @@ proptest! {
         let first = source.interface_ids().first().copied();
         let (layout, rotation) = (Layout::File(path.clone()), Rotation::default());
         let options = RecorderOptions { layout, rotation, unbuffered: false, first };
-        let mut recorder = Recorder::new(options, &interfaces).expect("the folder can be written to");
+        let mut recorder = Recorder::new(options, &interfaces, Now::read()).expect("the folder can be written to");
         let mut batch = Batch::new();
         while let Ok(arrival) = source.receive(&mut batch) {
             if arrival == Arrival::End {

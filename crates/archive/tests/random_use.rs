@@ -3,7 +3,6 @@
 mod recording;
 
 use archive::Rotation;
-use io::{Sink, now_ns};
 use proptest::prelude::*;
 use recording::*;
 use std::collections::BTreeSet;
@@ -37,7 +36,6 @@ proptest! {
         let folder = Folder::new();
         let time = seconds.map(Duration::from_secs);
         let mut rig = Rig::archive(&folder.0, Rotation { bytes, time, files: None });
-        let mut clock = now_ns();
         let mut sent = BTreeSet::new();
         for (number, step) in (0..).zip(steps) {
             match step {
@@ -48,8 +46,7 @@ proptest! {
                     sent.insert((sender, ts_ns, len as u32));
                 }
                 Step::Tick { seconds } => {
-                    clock += seconds * SECOND;
-                    rig.recorder.tick(clock);
+                    rig.pass(seconds * SECOND);
                 }
             }
         }

@@ -3,7 +3,7 @@
 mod recording;
 
 use archive::{Layout, Rotation};
-use io::{Sink, Upstream, now_ns};
+use io::{Sink, Upstream};
 use recording::*;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -49,11 +49,10 @@ fn a_segment_is_closed_when_it_is_old_also_on_a_quiet_link() {
     let folder = Folder::new();
     let mut rig = Rig::archive(&folder.0, by_time(10));
     rig.send(71, SOURCE, T, 100);
-    let opened = now_ns();
-    rig.recorder.tick(opened + 9 * SECOND);
+    rig.pass(9 * SECOND);
     assert_eq!(files(&folder.0, ".pcapng").len(), 0);
     assert_eq!(files(&folder.0, ".open").len(), 1);
-    rig.recorder.tick(opened + 10 * SECOND);
+    rig.pass(SECOND);
     assert_eq!(segments(&folder.0).len(), 1, "closed, though no other packet came");
     rig.send(71, SOURCE, T + 1, 100);
     rig.finish();
@@ -66,16 +65,15 @@ fn size_and_time_work_together() {
     let folder = Folder::new();
     let rotation = Rotation { bytes: Some(5000), ..by_time(10) };
     let mut rig = Rig::archive(&folder.0, rotation);
-    let start = now_ns();
     // A burst that size cuts, a trickle that time cuts, a burst again.
     for n in 0..20 {
         rig.send(71, SOURCE, T + n, 1000);
     }
-    rig.recorder.tick(start + 11 * SECOND);
+    rig.pass(11 * SECOND);
     let after_burst = segments(&folder.0).len();
     assert_eq!(after_burst, 4);
     rig.send(71, SOURCE, T + 20, 1000);
-    rig.recorder.tick(start + 30 * SECOND);
+    rig.pass(19 * SECOND);
     assert_eq!(segments(&folder.0).len(), after_burst + 1);
     for n in 21..40 {
         rig.send(71, SOURCE, T + n, 1000);
@@ -182,7 +180,7 @@ fn an_open_segment_can_be_read_after_each_flush() {
     for n in 0..10 {
         rig.send(71, SOURCE, T + n, 60);
     }
-    rig.recorder.tick(now_ns() + SECOND);
+    rig.pass(SECOND);
     let open = files(&folder.0, ".open");
     assert_eq!(open.len(), 1);
     assert!(open[0].parent().unwrap().ends_with(".spool"));
@@ -202,12 +200,10 @@ fn more_series_than_files_may_be_open_lose_nothing() {
         targets.filter(|target| target.starts_with(&folder.0)).count()
     };
     let mut most = 0;
-    let mut clock = now_ns();
     for round in 0..3 {
         for vni in 0..SERIES {
             rig.send(vni, SOURCE, T + round, 60);
-            clock += SECOND / 1000;
-            rig.recorder.tick(clock);
+            rig.pass(SECOND / 1000);
             if vni % 50 == 49 {
                 most = most.max(open_files());
             }

@@ -3,7 +3,7 @@
 mod recording;
 
 use archive::{Layout, Rotation};
-use io::{Sink, now_ns};
+use io::Sink;
 use recording::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -55,12 +55,11 @@ fn by_time_a_series_ends_after_so_many_files() {
     let folder = Folder::new();
     let time = Some(Duration::from_secs(60));
     let mut rig = rig(&folder, "x", Rotation { bytes: None, time, files: Some(2) });
-    let start = now_ns();
     rig.send(71, "10.0.0.1", T, 100);
-    rig.recorder.tick(start + 61 * SECOND);
+    rig.pass(61 * SECOND);
     assert!(!rig.recorder.is_closed());
     rig.send(71, "10.0.0.1", T + 1, 100);
-    rig.recorder.tick(start + 200 * SECOND);
+    rig.pass(139 * SECOND);
     assert!(rig.recorder.is_closed(), "two files were asked for");
     rig.send(71, "10.0.0.1", T + 2, 100);
     let lines = rig.finish();
@@ -80,6 +79,35 @@ fn a_time_in_the_name_is_filled_in() {
     let [name] = &names(&folder.0)[..] else { panic!("{:?}", names(&folder.0)) };
     let year = name.strip_prefix("x-").and_then(|rest| rest.strip_suffix(".pcapng"));
     assert!(year.is_some_and(|year| year.len() == 4 && year.parse::<u32>().is_ok()), "{name}");
+}
+
+#[test]
+fn a_clock_that_is_set_neither_stops_rotation_and_flushing_nor_costs_a_file() {
+    for step_ns in [HOUR as i64, -(HOUR as i64)] {
+        let folder = Folder::new();
+        let time = Some(Duration::from_secs(60));
+        let rotation = Rotation { bytes: None, time, files: None };
+        let mut rig = rig(&folder, "x-%H%M", rotation);
+        // A file a minute; the clock is set in the third and set right again in the sixth.
+        for minute in 0..9 {
+            match minute {
+                2 => rig.set_clock(step_ns),
+                5 => rig.set_clock(-step_ns),
+                _ => {}
+            }
+            rig.send(71, "10.0.0.1", T + minute, 100);
+            rig.pass(SECOND);
+            let counters = rig.recorder.counters();
+            assert_eq!((counters.sent, counters.held), (minute + 1, 0), "flushed within a second");
+            rig.pass(59 * SECOND);
+        }
+        rig.finish();
+        let mut found: Vec<u64> =
+            files(&folder.0, "").iter().flat_map(|path| read(path).packets).map(|p| p.0).collect();
+        found.sort_unstable();
+        assert_eq!(found, (T..T + 9).collect::<Vec<u64>>(), "{:?}", names(&folder.0));
+        assert_eq!(names(&folder.0).len(), 9, "{:?}", names(&folder.0));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What a source and a sink are.
 
 use crate::batch::{Batch, Selection};
+use crate::clock::Now;
 use crate::error::Error;
 use api::{Drops, SourceStats};
 use std::os::fd::BorrowedFd;
@@ -136,8 +137,9 @@ pub trait Sink: Send {
         false
     }
 
-    /// Does what is due by the clock: flush, rotate. Called after each batch and when idle.
-    fn tick(&mut self, _now_ns: u64) {}
+    /// Does what is due by the clock: flush, rotate. Called after each batch and when idle; spans of
+    /// time go by [`Now::monotonic_ns`].
+    fn tick(&mut self, _now: Now) {}
 
     /// Completes what was begun: files are closed and named. No packet comes after it.
     ///

@@ -2,6 +2,7 @@
 //! test can ask whether the ledger still balances.
 
 use crate::batch::{Batch, Selection};
+use crate::clock::Now;
 use crate::device::{Arrival, Sink, SinkCounters, Source, Upstream};
 use crate::error::Error;
 use api::{DropReason, Drops, SourceStats};
@@ -131,8 +132,8 @@ impl<T: Sink> Sink for Faulty<T> {
         self.inner.is_closed()
     }
 
-    fn tick(&mut self, now_ns: u64) {
-        self.inner.tick(now_ns);
+    fn tick(&mut self, now: Now) {
+        self.inner.tick(now);
     }
 
     fn finish(&mut self, upstream: &Upstream) -> Result<(), Error> {

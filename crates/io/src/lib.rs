@@ -21,7 +21,7 @@ mod sys;
 pub mod tunnel;
 
 pub use batch::{BATCH_PACKETS, Batch, Selection};
-pub use clock::now_ns;
+pub use clock::{Now, now_ns};
 pub use device::{Arrival, Screened, Screening, Sink, SinkCounters, Source, Upstream, wait};
 pub use error::Error;
 pub use fault::{Faults, Faulty};

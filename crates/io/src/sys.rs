@@ -33,6 +33,14 @@ pub(crate) fn poll_readable<'a>(
     }
 }
 
+/// Nanoseconds by the clock that never steps (`CLOCK_MONOTONIC`).
+pub(crate) fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec, which the call fills; this clock always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// Sets a socket option of a plain-data type.
 pub(crate) fn set_option<T: Copy>(
     socket: BorrowedFd<'_>,

@@ -5,7 +5,7 @@ use crate::own::OwnTunnels;
 use crate::report::{InputReport, Report};
 use crate::target::{Target, TargetGroup};
 use api::{DirectionChoice, DropReason, Drops};
-use io::{Arrival, Batch, Source, Upstream, now_ns, wait};
+use io::{Arrival, Batch, Now, Source, Upstream, wait};
 use std::time::{Duration, Instant};
 
 /// How long a tap sleeps at most when nothing comes: the clock's work is due at times.
@@ -113,7 +113,7 @@ impl Running {
         for place in 0..self.lanes.len() {
             idle &= !self.receive(place);
         }
-        let now = now_ns();
+        let now = Now::read();
         let mut backlog = false;
         for target in self.targets() {
             target.tick(now);
@@ -124,12 +124,12 @@ impl Running {
         {
             return false;
         }
-        if now.saturating_sub(self.counters_read_ns) >= COUNTERS_NS {
+        if now.monotonic_ns.saturating_sub(self.counters_read_ns) >= COUNTERS_NS {
             // The kernel's counters have 32 bits: read before they can come round.
             for lane in &mut self.lanes {
                 lane.input.source.drops();
             }
-            self.counters_read_ns = now;
+            self.counters_read_ns = now.monotonic_ns;
         }
         if idle {
             self.sleep(backlog);

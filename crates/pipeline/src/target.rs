@@ -2,7 +2,7 @@
 
 use crate::group::{GroupTable, Member};
 use api::{DropReason, Drops, TargetStats};
-use io::{Packet, Pool, Selection, Sink, SinkCounters, Upstream};
+use io::{Now, Packet, Pool, Selection, Sink, SinkCounters, Upstream};
 use std::collections::VecDeque;
 use wire::flow::SLOTS;
 
@@ -77,9 +77,9 @@ impl Target {
     }
 
     /// Does what is due by the clock.
-    pub fn tick(&mut self, now_ns: u64) {
+    pub fn tick(&mut self, now: Now) {
         self.drain();
-        self.sink.tick(now_ns);
+        self.sink.tick(now);
     }
 
     /// Gives up what still waits, and completes the sink.

@@ -5,7 +5,7 @@ mod taps;
 
 use api::DropReason;
 use io::memory::MemorySink;
-use io::{Error, Faults, Faulty, Selection, Sink, SinkCounters, Upstream};
+use io::{Error, Faults, Faulty, Now, Selection, Sink, SinkCounters, Upstream};
 use pipeline::{QUEUE_BYTES, QUEUE_PACKETS, Worker};
 use std::time::{Duration, Instant};
 use taps::*;
@@ -38,7 +38,7 @@ impl Sink for Narrow {
         self.closes && self.counters.sent == self.room
     }
 
-    fn tick(&mut self, _now_ns: u64) {}
+    fn tick(&mut self, _now: Now) {}
 
     fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
         Ok(())

@@ -8,7 +8,7 @@ use crate::session;
 use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
 use io::ring::{Handover, RingOptions};
-use io::{Interfaces, Sink};
+use io::{Interfaces, Now, Sink};
 use pipeline::{Report, Tap, Target, TargetGroup};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
@@ -41,7 +41,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                 unbuffered: options.packet_buffered,
                 first: opened.first,
             };
-            let recorder = Recorder::new(recorder, &interfaces)?;
+            let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
             (format!("pcap:{}", path.display()), Box::new(recorder))
         }
         None => ("text:-".into(), Box::new(Printer::new(options.format, &interfaces))),

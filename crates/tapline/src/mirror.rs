@@ -155,5 +155,5 @@ fn file(
         unbuffered: false,
         first,
     };
-    Ok(Recorder::new(options, interfaces)?)
+    Ok(Recorder::new(options, interfaces, io::Now::read())?)
 }

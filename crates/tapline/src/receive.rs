@@ -5,8 +5,8 @@ use crate::failure::Failure;
 use crate::session;
 use api::{Endpoint, SourceStats, Stats};
 use archive::{Layout, Recorder, RecorderOptions};
-use io::Interfaces;
 use io::tunnel::{ListenOptions, TunnelSource};
+use io::{Interfaces, Now};
 use pipeline::{Input, Report, Tap, Target, TargetGroup};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,7 +25,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         inputs.push(Input { name: endpoint.canonical(), source: Box::new(source) });
     }
     // Only now: a receiver that cannot listen must not replace the file of one that does.
-    let recorder = Recorder::new(recorder, &interfaces)?;
+    let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
     let target = Target::new("recorder".into(), Box::new(recorder));
     let tap = Tap::new("receive".into(), inputs, vec![TargetGroup::new(vec![target], &[1])]);
     session::run(vec![tap], &begun, ledger, &options.report, verbosity)

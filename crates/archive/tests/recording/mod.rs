@@ -5,11 +5,12 @@
 use api::{Drops, SourceStats};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use capfile::{Reader, Statistics};
-use io::{Data, Direction, Interface, InterfaceId, Interfaces, Meta, Outer, Packet, Selection};
-use io::{Sink, Tunnel, Upstream};
+use io::{Data, Direction, Interface, InterfaceId, Interfaces, Meta, Now, Outer, Packet};
+use io::{Selection, Sink, Tunnel, Upstream};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 use wire::{LinkType, Vni};
 
 /// 2026-11-27 13:14:15.123456789 UTC.
@@ -38,8 +39,9 @@ impl Drop for Folder {
     }
 }
 
-/// A recorder with the interfaces that its packets name.
+/// A recorder with the interfaces that its packets name, and a made-up clock.
 pub struct Rig {
+    pub now: Now,
     pub recorder: Recorder,
     pub listener: InterfaceId,
 }
@@ -50,12 +52,25 @@ impl Rig {
         let listener =
             interfaces.add(Interface { name: Some("vxlan".into()), ..Interface::new(1) });
         let options = RecorderOptions { layout, rotation, unbuffered: false, first: None };
-        let recorder = Recorder::new(options, &interfaces).expect("the folder can be written to");
-        Rig { recorder, listener }
+        let now = Now { monotonic_ns: 7 * HOUR, utc_ns: T };
+        let recorder =
+            Recorder::new(options, &interfaces, now).expect("the folder can be written to");
+        Rig { now, recorder, listener }
     }
 
     pub fn archive(folder: &Path, rotation: Rotation) -> Rig {
         Rig::new(Layout::Archive(folder.into()), rotation)
+    }
+
+    /// Lets time go by.
+    pub fn pass(&mut self, ns: u64) {
+        self.now = self.now.after(Duration::from_nanos(ns));
+        self.recorder.tick(self.now);
+    }
+
+    /// Sets the clock that people see, by so many nanoseconds.
+    pub fn set_clock(&mut self, step_ns: i64) {
+        self.now.utc_ns = self.now.utc_ns.saturating_add_signed(step_ns);
     }
 
     /// Records a packet of `len` bytes that came out of a tunnel.

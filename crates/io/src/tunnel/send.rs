@@ -5,6 +5,7 @@
 
 use super::sys::{HEADER_BYTES_MAX, LateError, MESSAGES, SendSocket, would_wait};
 use crate::batch::Selection;
+use crate::clock::Now;
 use crate::device::{Sink, SinkCounters, Upstream};
 use crate::error::Error;
 use crate::packet::Packet;
@@ -178,7 +179,7 @@ impl Sink for TunnelSink {
         self.counters
     }
 
-    fn tick(&mut self, _now_ns: u64) {
+    fn tick(&mut self, _now: Now) {
         self.read_late_errors();
     }
 
