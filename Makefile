@@ -9,7 +9,7 @@ DEMO_SECONDS ?= 15
 export DEMO_DIR DEMO_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build demo test check fmt clippy docs deny bench clean
+.PHONY: help prerequisites build install uninstall demo test check fmt clippy docs deny bench clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
@@ -21,6 +21,33 @@ prerequisites: ## Install the outside tools that the demo and the tests use (apt
 
 build: ## Build the release binary
 	@$(CARGO) build --release --package tapline
+
+# Where `make install` puts things. DESTDIR is put in front, as packagers want it.
+PREFIX ?= /usr/local
+PROGRAM := $(TARGET_DIR)/release/tapline
+BIN := $(DESTDIR)$(PREFIX)/bin
+SHARE := $(DESTDIR)$(PREFIX)/share
+UNITS := $(DESTDIR)$(PREFIX)/lib/systemd/system
+
+# Builds nothing: it is run as root, who may have no cargo.
+install: ## Install program, manual pages, completions, units (after build; PREFIX, DESTDIR)
+	@[ -x $(PROGRAM) ] || { echo "there is no $(PROGRAM): run make build first" >&2; exit 1; }
+	@install -D -m 755 $(PROGRAM) $(BIN)/tapline
+	@install -d $(SHARE)/man/man1 $(SHARE)/bash-completion/completions \
+		$(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	@$(PROGRAM) man $(SHARE)/man/man1
+	@$(PROGRAM) completions bash >$(SHARE)/bash-completion/completions/tapline
+	@$(PROGRAM) completions zsh >$(SHARE)/zsh/site-functions/_tapline
+	@$(PROGRAM) completions fish >$(SHARE)/fish/vendor_completions.d/tapline.fish
+	@for unit in packaging/systemd/*.service; do \
+		[ ! -e "$$unit" ] || { install -d $(UNITS) && \
+		sed 's|/usr/bin/tapline|$(PREFIX)/bin/tapline|' "$$unit" >$(UNITS)/$${unit##*/}; } || exit 1; \
+	done
+
+uninstall: ## Remove what install has installed
+	@rm -f $(BIN)/tapline $(SHARE)/man/man1/tapline.1 $(SHARE)/man/man1/tapline-*.1 \
+		$(SHARE)/bash-completion/completions/tapline $(SHARE)/zsh/site-functions/_tapline \
+		$(SHARE)/fish/vendor_completions.d/tapline.fish $(UNITS)/tapline-*.service
 
 demo: ## Run the whole scene in network namespaces (root; DEMO_SECONDS, DEMO_DIR)
 	@scripts/prerequisites demo

@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Folders that hold what was built or fetched, whatever their place in the tree.
+/// What was built or fetched, whatever its place in the tree. In a second working tree of one
+/// repository `.git` is a file.
 const NOT_SOURCE: [&str; 3] = [".git", "target", "node_modules"];
 
 /// Stands in every build folder that cargo made, whatever its name.
@@ -46,11 +47,14 @@ pub fn rust_files() -> Vec<TextFile> {
 fn collect(root: &Path, folder: &Path, files: &mut Vec<TextFile>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     for entry in entries.map(|entry| entry.expect("a folder that opens can be read")) {
+        if NOT_SOURCE.iter().any(|name| entry.file_name() == *name) {
+            continue;
+        }
         let path = entry.path();
         let kind = entry.file_type().expect("a folder that opens can be read");
         if kind.is_dir() {
             let is_built = path.join(BUILD_FOLDER_TAG).exists();
-            if !is_built && !NOT_SOURCE.iter().any(|name| entry.file_name() == *name) {
+            if !is_built {
                 collect(root, &path, files);
             }
         } else if kind.is_file() && entry.metadata().is_ok_and(|m| m.len() <= TEXT_BYTES_MAX) {

@@ -40,6 +40,32 @@ pub enum Command {
     /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
     /// recorded and checked. DEMO_SECONDS (15) and DEMO_DIR in the environment. Needs root
     Demo,
+    /// Write the manual pages, which are made from the same declaration as --help
+    Man(Man),
+    /// Print the completions of a shell on standard output
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Folder for tapline.1 and a page for each command; without it tapline.1 is printed
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell that they are for
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: CompletingShell,
+}
+
+/// The shells whose completions are tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompletingShell {
+    Bash,
+    Zsh,
+    Fish,
 }
 
 #[derive(Debug, Args)]

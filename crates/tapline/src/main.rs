@@ -5,8 +5,12 @@
 
 mod capture;
 mod cli;
+mod completions;
 mod demo;
+#[cfg(test)]
+mod documented;
 mod failure;
+mod man;
 mod mirror;
 mod opened;
 mod print;
@@ -25,6 +29,8 @@ fn main() -> ExitCode {
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
         Command::Demo => demo::run(),
+        Command::Man(options) => man::run(&options),
+        Command::Completions(options) => completions::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
