@@ -10,6 +10,9 @@ pub enum Unit {
     /// Nanoseconds a packet: less is better.
     #[serde(rename = "ns/packet")]
     NsPerPacket,
+    /// Thousands of packets a second: more is better.
+    #[serde(rename = "kpackets/s")]
+    KiloPackets,
     /// Millions of packets a second: more is better.
     #[serde(rename = "Mpackets/s")]
     MegaPackets,
@@ -22,6 +25,7 @@ impl Unit {
     fn text(self) -> &'static str {
         match self {
             Unit::NsPerPacket => "ns/packet",
+            Unit::KiloPackets => "kpackets/s",
             Unit::MegaPackets => "Mpackets/s",
             Unit::MegaBytes => "MB/s",
         }

@@ -2,7 +2,7 @@
 
 use super::contest::{Contest, Contestant, Counted};
 use super::generator::Load;
-use super::{Stage, tcpdump, to_nobody, why_no_tcpdump};
+use super::{Stage, tcpdump, to_nobody, why_not};
 use crate::row::{Row, Unit};
 use rig::Topology;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let net = Topology::line(["left", "right"]).build();
     let (left, right) = (net.host("left"), net.host("right"));
     let to = to_nobody(left, "right", "10.71.0.9", PORT)?;
-    let why_no_tcpdump = why_no_tcpdump();
+    let why_no_tcpdump = why_not("tcpdump");
     let filter = format!("udp port {PORT}");
 
     let contest = |size: usize, pps: Option<u64>, filter: &str, folder: &Path, more: &str| {
@@ -38,7 +38,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         let contest = Contest {
             bench: BENCH,
             case: case.clone(),
-            load: Load { frame_bytes: size, pps, count: stage.effort.packets, vni: None },
+            load: Load { frame_bytes: size, pps, count: stage.effort.packets, vni: None, ports: 1 },
             runs: stage.effort.runs,
             sender: (left, "right"),
             contestants: &contestants,
@@ -58,7 +58,13 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
             rows.extend(contest(size, pps, "", stage.folder, "")?);
         }
         let pace = Some(stage.effort.pace);
-        rows.extend(contest(size, pace, &filter, stage.folder, &format!(", `{filter}`"))?);
+        rows.extend(contest(
+            size,
+            pace,
+            &filter,
+            stage.folder,
+            &format!(", `{filter}` keeps all"),
+        )?);
         if let Some(memory) = &stage.memory {
             rows.extend(contest(size, None, "", memory, ", file in memory")?);
         }

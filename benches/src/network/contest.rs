@@ -39,6 +39,8 @@ pub struct Contestant<'a> {
     pub subject: &'a str,
     /// The program; `None`: there is none, the kernel does it.
     pub command: Option<Start<'a>>,
+    /// What it says on standard error when it is ready.
+    pub ready: &'a str,
     /// `ip` and `tc` commands on a host that set it up, and that remove it.
     pub set_up: Vec<(&'a Host, Vec<String>)>,
     pub take_down: Vec<(&'a Host, Vec<String>)>,
@@ -52,12 +54,18 @@ impl<'a> Contestant<'a> {
     /// One that needs no set-up and runs no program.
     pub fn new(subject: &'a str, to: SocketAddr, counted: Counted<'a>) -> Contestant<'a> {
         let (set_up, take_down) = (Vec::new(), Vec::new());
-        Contestant { subject, command: None, set_up, take_down, to, counted }
+        let ready = "listening on";
+        Contestant { subject, command: None, ready, set_up, take_down, to, counted }
     }
 
     /// Lets it run a program.
     pub fn running(self, start: impl Fn(&Path) -> Command + 'a) -> Contestant<'a> {
         Contestant { command: Some(Box::new(start)), ..self }
+    }
+
+    /// One that says something of its own when it is ready.
+    pub fn ready_when_it_says(self, ready: &'a str) -> Contestant<'a> {
+        Contestant { ready, ..self }
     }
 }
 
@@ -79,13 +87,16 @@ pub struct Contest<'a> {
 
 /// What one run gave.
 #[derive(Debug, Clone, Copy)]
-struct Run {
-    offered: u64,
-    captured: u64,
-    /// ns a packet: of the sender's system calls, and of the program.
+pub struct Run {
+    /// Packets offered that were to be captured.
+    pub offered: u64,
+    /// Those that were.
+    pub captured: u64,
+    /// ns a packet, of all that were sent: of the sender's system calls, and of the program.
     sender_ns: f64,
     program_ns: f64,
-    pps: u64,
+    /// Packets a second that the sender reached.
+    pub pps: u64,
 }
 
 impl Contest<'_> {
@@ -154,7 +165,11 @@ impl Contest<'_> {
         }
     }
 
-    fn run_one(&self, contestant: &Contestant<'_>) -> anyhow::Result<Run> {
+    /// Runs one of the contestants once.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn run_one(&self, contestant: &Contestant<'_>) -> anyhow::Result<Run> {
         run_all(&contestant.set_up)?;
         let run = self.measure(contestant);
         run_all(&contestant.take_down)?;
@@ -165,7 +180,7 @@ impl Contest<'_> {
         let file = self.folder.join("packets");
         let program = contestant.command.as_ref().map(|command| {
             let program = Running::start(&mut command(&file));
-            program.wait_for("listening on", BEGIN);
+            program.wait_for(contestant.ready, BEGIN);
             std::thread::sleep(SETTLE);
             program
         });
@@ -198,11 +213,12 @@ impl Contest<'_> {
             Counted::No => 0,
         };
         let each = |ns: u64, packets: u64| ns as f64 / packets.max(1) as f64;
+        let ports = u64::from(load.ports);
         Ok(Run {
-            offered: sent.accepted - lost,
+            offered: if ports == 1 { sent.accepted - lost } else { load.to_first_port() },
             captured,
             sender_ns: each(sent.send_ns, sent.accepted),
-            program_ns: each(cpu, captured),
+            program_ns: each(cpu, captured * ports),
             pps: (sent.accepted as f64 / sent.elapsed.as_secs_f64().max(1e-9)) as u64,
         })
     }
@@ -245,7 +261,7 @@ pub fn added_cpu(
         let contest = Contest {
             bench,
             case: case.clone(),
-            load: Load { frame_bytes, pps: Some(pace), count, vni },
+            load: Load { frame_bytes, pps: Some(pace), count, vni, ports: 1 },
             runs: stage.effort.runs,
             sender,
             contestants,

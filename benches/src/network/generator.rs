@@ -32,6 +32,8 @@ pub struct Load {
     pub count: u64,
     /// Put the frame into VXLAN with this id.
     pub vni: Option<u32>,
+    /// Destination ports, from the one that is sent to: each burst has the next one's.
+    pub ports: u16,
 }
 
 /// What was sent.
@@ -72,14 +74,25 @@ impl Load {
         Ok((payload, frame_at + HEADERS_BYTES + rig::MAGIC.len()))
     }
 
+    fn port(&self, first: u16, flow: usize) -> u16 {
+        first + (flow % usize::from(self.ports)) as u16
+    }
+
+    /// Of the packets sent, those that went to the first port.
+    pub fn to_first_port(self) -> u64 {
+        let (burst, round) = (BURST as u64, BURST as u64 * u64::from(self.ports));
+        self.count / round * burst + (self.count % round).min(burst)
+    }
+
     /// Sends from the calling thread's network namespace, each burst at its first packet's turn
     /// ([`rig::wait_for_turn`]).
     ///
     /// # Errors
     /// If the kernel refuses a packet for another reason than a full queue.
     pub fn send(&self, to: SocketAddr) -> anyhow::Result<Sent> {
-        let sockets: Vec<UdpSocket> =
-            (0..FLOWS).map(|_| connected(to)).collect::<Result<_, _>>()?;
+        let sockets: Vec<UdpSocket> = (0..FLOWS.next_multiple_of(self.ports.into()))
+            .map(|flow| connected(SocketAddr::new(to.ip(), self.port(to.port(), flow))))
+            .collect::<Result<_, _>>()?;
         let (payload, number_at) = self.payload()?;
         let mut packets = vec![payload; BURST];
         let (mut next, mut send_ns, mut flow) = (0u64, 0, 0);
@@ -95,7 +108,7 @@ impl Load {
                 .with_context(|| format!("packet {next} to {to}"))?;
             send_ns += thread_ns() - before;
             next += burst as u64;
-            flow = (flow + 1) % FLOWS;
+            flow = (flow + 1) % sockets.len();
         }
         Ok(Sent { accepted: next, elapsed: start.elapsed(), send_ns })
     }
@@ -143,7 +156,7 @@ mod tests {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
         for vni in [None, Some(7)] {
-            let load = Load { frame_bytes: 64, pps: Some(20_000), count: 70, vni };
+            let load = Load { frame_bytes: 64, pps: Some(20_000), count: 70, vni, ports: 1 };
             let sent = load.send(socket.local_addr().unwrap()).unwrap();
             assert_eq!(sent.accepted, 70);
             assert!(sent.elapsed >= Duration::from_millis(3), "{sent:?}");
@@ -160,8 +173,18 @@ mod tests {
     }
 
     #[test]
+    fn bursts_take_turns_at_the_ports() {
+        let load = |count| Load { frame_bytes: 64, pps: None, count, vni: None, ports: 10 };
+        for (count, first) in [(0, 0), (31, 31), (33, 32), (320, 32), (321, 33), (3200, 320)] {
+            assert_eq!(load(count).to_first_port(), first, "{count}");
+        }
+        let ports: Vec<u16> = (0..12).map(|flow| load(0).port(9, flow)).collect();
+        assert_eq!(ports, [9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 9, 10]);
+    }
+
+    #[test]
     fn a_frame_too_short_for_a_number_is_refused() {
-        let load = Load { frame_bytes: 57, pps: None, count: 1, vni: None };
+        let load = Load { frame_bytes: 57, pps: None, count: 1, vni: None, ports: 1 };
         let error = load.send("127.0.0.1:9".parse().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "a frame of 57 B holds no number");
     }

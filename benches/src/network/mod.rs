@@ -2,7 +2,9 @@
 
 mod capture;
 mod contest;
+mod filtered;
 mod generator;
+mod lossless;
 mod mirror;
 mod process;
 mod receive;
@@ -48,8 +50,13 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 3] =
-    [(capture::BENCH, capture::run), (mirror::BENCH, mirror::run), (receive::BENCH, receive::run)];
+pub const ALL: [(&str, Run); 5] = [
+    (capture::BENCH, capture::run),
+    (filtered::BENCH, filtered::run),
+    (lossless::BENCH, lossless::run),
+    (mirror::BENCH, mirror::run),
+    (receive::BENCH, receive::run),
+];
 
 /// Has packets to an address go to a neighbour that is not there. They cross the link, and the far
 /// host, whose MAC it is not, drops them without an answer.
@@ -72,8 +79,29 @@ fn tcpdump(host: &Host, interface: &str, file: &Path) -> Command {
     command
 }
 
-/// Why tcpdump cannot be a peer, if it cannot.
-fn why_no_tcpdump() -> Option<String> {
-    let is_there = process::is_installed("tcpdump", "--version");
-    (!is_there).then(|| "tcpdump is not installed".into())
+/// dumpcap as a peer, likewise.
+fn dumpcap(host: &Host, interface: &str, file: &Path, filter: &str) -> Command {
+    let mut command = host.netns.command("dumpcap");
+    command.args(["-q", "-i", interface, "-B", "64", "-f", filter, "-w"]).arg(file);
+    command
+}
+
+/// netsniff-ng as a peer, likewise. It talks on standard output.
+fn netsniff_ng(host: &Host, interface: &str, file: &Path, filter: &str) -> Command {
+    let mut command = host.netns.command("sh");
+    command.args([
+        "-c",
+        r#"exec netsniff-ng "$@" >&2"#,
+        "netsniff-ng",
+        "--silent",
+        "--no-hwtimestamp",
+    ]);
+    command.args(["--in", interface, "--ring-size", "64MiB", "-f", filter, "--out"]).arg(file);
+    command
+}
+
+/// Why a program cannot be a peer, if it cannot.
+fn why_not(program: &str) -> Option<String> {
+    let is_there = process::is_installed(program, "--version");
+    (!is_there).then(|| format!("{program} is not installed"))
 }

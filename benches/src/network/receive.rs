@@ -1,7 +1,7 @@
 //! `receive -w` beside the kernel's vxlan device with tcpdump on it.
 
 use super::contest::{Contestant, Counted, added_cpu};
-use super::{Stage, tcpdump, to_nobody, why_no_tcpdump, words};
+use super::{Stage, tcpdump, to_nobody, why_not, words};
 use crate::row::Row;
 use rig::Topology;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         command
     };
     let mut contestants = vec![Contestant::new("tapline", to, Counted::File).running(receive)];
-    let why_no_tcpdump = why_no_tcpdump();
+    let why_no_tcpdump = why_not("tcpdump");
     if why_no_tcpdump.is_none() {
         let add = format!("ip link add vx0 type vxlan id {VNI} dstport {PORT} local {}", to.ip());
         let peer = Contestant::new(PEER, to, Counted::File);
