@@ -138,7 +138,7 @@ impl Summary {
         let ports = tuple.as_ref().and_then(|tuple| tuple.ports);
         Summary {
             time: time(packet.meta.ts_ns),
-            interface: interface.map(str::to_string),
+            interface: interface.map(printable),
             direction: match packet.meta.direction {
                 Direction::In => Some("in"),
                 Direction::Out => Some("out"),
@@ -182,6 +182,12 @@ impl Summary {
             put(format_args!(" ({} captured)", self.caplen));
         }
     }
+}
+
+/// A name out of a file, which may hold anything: a line break would make two lines of one, and an
+/// escape would command the reader's terminal.
+fn printable(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 fn time(ts_ns: u64) -> String {

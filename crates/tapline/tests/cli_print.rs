@@ -125,6 +125,22 @@ fn a_json_line_has_the_fields_that_the_packet_has() {
 }
 
 #[test]
+fn a_name_that_would_break_the_line_or_command_the_terminal_is_made_harmless() {
+    let mut writer = PcapngWriter::new(Vec::new(), &SectionInfo::default()).unwrap();
+    let name = Some("\u{1b}[31mred\nline\u{9b}1m".into());
+    writer.add_interface(&Interface { name, ..Interface::new(1) }).unwrap();
+    writer.write(0, 0, 42, Direction::In, &arp(), None).unwrap();
+    let input = writer.into_inner();
+    for format in ["text", "json"] {
+        let output = tapline_reading(&input, &["capture", "-r", "-", "--format", format]);
+        assert_done(&output);
+        assert_eq!(stdout(&output).lines().count(), 1, "{}", stdout(&output));
+        assert!(stdout(&output).contains("\u{fffd}[31mred\u{fffd}line\u{fffd}1m"));
+        assert!(!stdout(&output).trim_end().contains(char::is_control), "{}", stdout(&output));
+    }
+}
+
+#[test]
 fn what_is_printed_is_what_the_expression_selects() {
     let input = pcap(1, frames().iter().map(|(frame, _)| frame));
     for (expression, count) in [("udp port 53", 1), ("ip6", 2), ("arp or vlan", 3), ("port 9", 0)] {
