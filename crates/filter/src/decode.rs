@@ -1,9 +1,10 @@
 //! The form of a program that runs: one operation an instruction, jump targets absolute.
 //!
 //! Decoding happens once, after verification, so running never looks at a code's bits. A load that
-//! stands before a comparison with a constant is joined with it, the pair that most of an
-//! expression's program is made of; the comparison also keeps its own place, since another jump
-//! may land on it. An operation is 16 bytes at most.
+//! stands before a comparison with a constant is joined with it, the pair that most of a program is
+//! made of; the comparison also keeps its own place, since another jump may land on it. A jump that
+//! lands on a plain jump, as those over more than 255 instructions do, goes to the end at once. An
+//! operation is 16 bytes at most.
 
 use crate::{Instruction, op};
 
@@ -48,86 +49,108 @@ pub(crate) enum Op {
     XorX,
     LshX,
     RshX,
-    Jump(u16),
-    JumpBack(u16),
+    Jump(u32),
+    JumpBack(u32),
     JeqK {
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JgtK {
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JgeK {
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JsetK {
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JeqX {
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JgtX {
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JgeX {
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     JsetX {
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     RetK(u32),
     RetA,
     /// `ldh [at]`, then `jeq #k`.
     HalfJeq {
-        at: u32,
+        at: u16,
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     /// `ldb [at]`, then `jeq #k`.
     ByteJeq {
-        at: u32,
+        at: u16,
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     /// `ld [at]`, then `jeq #k`.
     WordJeq {
-        at: u32,
+        at: u16,
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     /// `ldh [x + at]`, then `jeq #k`.
     HalfXJeq {
-        at: u32,
+        at: u16,
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
     },
     /// `ldh [at]`, then `jset #k`.
     HalfJset {
-        at: u32,
+        at: u16,
         k: u32,
-        t: u16,
-        f: u16,
+        t: u32,
+        f: u32,
+    },
+    /// `ld M[word]`, then `jeq #k`.
+    ScratchJeq {
+        word: u8,
+        k: u32,
+        t: u32,
+        f: u32,
+    },
+    /// `ld M[word]`, then `jgt #k`.
+    ScratchJgt {
+        word: u8,
+        k: u32,
+        t: u32,
+        f: u32,
+    },
+    /// `ld M[word]`, then `jge #k`.
+    ScratchJge {
+        word: u8,
+        k: u32,
+        t: u32,
+        f: u32,
     },
 }
 
 /// Decodes a verified program, position for position.
 pub(crate) fn decode(program: &[Instruction]) -> Box<[Op]> {
     let mut ops: Box<[Op]> = program.iter().enumerate().map(|(at, i)| operation(at, i)).collect();
+    shorten(&mut ops);
     for at in 1..ops.len() {
         if let Some(joined) = join(ops[at - 1], ops[at]) {
             ops[at - 1] = joined;
@@ -136,13 +159,42 @@ pub(crate) fn decode(program: &[Instruction]) -> Box<[Op]> {
     ops
 }
 
+/// Leads jumps that land on a plain jump ahead to where that one leads.
+fn shorten(ops: &mut [Op]) {
+    for at in (0..ops.len()).rev() {
+        // What stands behind is shortened already, so one step is enough.
+        let end = |target: u32| match ops[target as usize] {
+            Op::Jump(on) => on,
+            _ => target,
+        };
+        let mut op = ops[at];
+        match &mut op {
+            Op::Jump(t) => *t = end(*t),
+            Op::JeqK { t, f, .. }
+            | Op::JgtK { t, f, .. }
+            | Op::JgeK { t, f, .. }
+            | Op::JsetK { t, f, .. }
+            | Op::JeqX { t, f }
+            | Op::JgtX { t, f }
+            | Op::JgeX { t, f }
+            | Op::JsetX { t, f } => (*t, *f) = (end(*t), end(*f)),
+            _ => continue,
+        }
+        ops[at] = op;
+    }
+}
+
 fn join(first: Op, second: Op) -> Option<Op> {
+    let near = |at: u32| u16::try_from(at).ok();
     Some(match (first, second) {
-        (Op::LoadHalf(at), Op::JeqK { k, t, f }) => Op::HalfJeq { at, k, t, f },
-        (Op::LoadByte(at), Op::JeqK { k, t, f }) => Op::ByteJeq { at, k, t, f },
-        (Op::LoadWord(at), Op::JeqK { k, t, f }) => Op::WordJeq { at, k, t, f },
-        (Op::LoadHalfX(at), Op::JeqK { k, t, f }) => Op::HalfXJeq { at, k, t, f },
-        (Op::LoadHalf(at), Op::JsetK { k, t, f }) => Op::HalfJset { at, k, t, f },
+        (Op::LoadHalf(at), Op::JeqK { k, t, f }) => Op::HalfJeq { at: near(at)?, k, t, f },
+        (Op::LoadByte(at), Op::JeqK { k, t, f }) => Op::ByteJeq { at: near(at)?, k, t, f },
+        (Op::LoadWord(at), Op::JeqK { k, t, f }) => Op::WordJeq { at: near(at)?, k, t, f },
+        (Op::LoadHalfX(at), Op::JeqK { k, t, f }) => Op::HalfXJeq { at: near(at)?, k, t, f },
+        (Op::LoadHalf(at), Op::JsetK { k, t, f }) => Op::HalfJset { at: near(at)?, k, t, f },
+        (Op::LoadScratch(word), Op::JeqK { k, t, f }) => Op::ScratchJeq { word, k, t, f },
+        (Op::LoadScratch(word), Op::JgtK { k, t, f }) => Op::ScratchJgt { word, k, t, f },
+        (Op::LoadScratch(word), Op::JgeK { k, t, f }) => Op::ScratchJge { word, k, t, f },
         _ => return None,
     })
 }
@@ -228,9 +280,9 @@ fn jump(at: usize, i: &Instruction) -> Op {
     }
 }
 
-fn target(at: usize, skip: i32) -> u16 {
-    u16::try_from(at as i64 + 1 + i64::from(skip))
-        .expect("verified: a target is inside the program, which is shorter than 2^16")
+fn target(at: usize, skip: i32) -> u32 {
+    u32::try_from(at as i64 + 1 + i64::from(skip))
+        .expect("verified: a target is inside the program, which is shorter than 2^32")
 }
 
 fn scratch(k: u32) -> u8 {
@@ -244,6 +296,26 @@ mod tests {
     #[test]
     fn an_operation_is_sixteen_bytes() {
         assert_eq!(size_of::<Op>(), 16);
+    }
+
+    #[test]
+    fn jumps_pass_over_plain_jumps() {
+        let ja = |k| Instruction::new(0x05, 0, 0, k);
+        let ret = Instruction::new(0x06, 0, 0, 1);
+        let ops = decode(&[Instruction::new(0x15, 0, 1, 7), ja(2), ja(0), ja(1), ret, ret]);
+        assert!(matches!(ops[0], Op::JeqK { k: 7, t: 4, f: 5 }));
+        assert!(matches!(ops[1], Op::Jump(4)));
+        assert!(matches!(ops[2], Op::Jump(5)));
+    }
+
+    #[test]
+    fn a_far_offset_is_not_joined() {
+        let ops = decode(&[
+            Instruction::new(0x28, 0, 0, 65_536),
+            Instruction::new(0x15, 0, 0, 2048),
+            Instruction::new(0x06, 0, 0, 1),
+        ]);
+        assert!(matches!(ops[0], Op::LoadHalf(65_536)));
     }
 
     #[test]

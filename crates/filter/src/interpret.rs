@@ -66,10 +66,10 @@ fn steps(ops: &[Op], frame: &[u8], origlen: u32) -> Option<u32> {
             Op::XorX => a ^= x,
             Op::LshX => a = a.checked_shl(x).unwrap_or(0),
             Op::RshX => a = a.checked_shr(x).unwrap_or(0),
-            Op::Jump(t) => at = usize::from(t),
+            Op::Jump(t) => at = t as usize,
             Op::JumpBack(t) => {
                 turns = turns.checked_sub(1)?;
-                at = usize::from(t);
+                at = t as usize;
             }
             Op::JeqK { k, t, f } => at = choose(a == k, t, f),
             Op::JgtK { k, t, f } => at = choose(a > k, t, f),
@@ -82,23 +82,35 @@ fn steps(ops: &[Op], frame: &[u8], origlen: u32) -> Option<u32> {
             Op::RetK(k) => return Some(k),
             Op::RetA => return Some(a),
             Op::HalfJeq { at: offset, k, t, f } => {
-                a = half(frame, offset as usize)?;
+                a = half(frame, usize::from(offset))?;
                 at = choose(a == k, t, f);
             }
             Op::ByteJeq { at: offset, k, t, f } => {
-                a = byte(frame, offset as usize)?;
+                a = byte(frame, usize::from(offset))?;
                 at = choose(a == k, t, f);
             }
             Op::WordJeq { at: offset, k, t, f } => {
-                a = word(frame, offset as usize)?;
+                a = word(frame, usize::from(offset))?;
                 at = choose(a == k, t, f);
             }
             Op::HalfXJeq { at: offset, k, t, f } => {
-                a = half(frame, indexed(x, offset)?)?;
+                a = half(frame, indexed(x, offset.into())?)?;
                 at = choose(a == k, t, f);
             }
+            Op::ScratchJeq { word, k, t, f } => {
+                a = scratch[usize::from(word & 15)];
+                at = choose(a == k, t, f);
+            }
+            Op::ScratchJgt { word, k, t, f } => {
+                a = scratch[usize::from(word & 15)];
+                at = choose(a > k, t, f);
+            }
+            Op::ScratchJge { word, k, t, f } => {
+                a = scratch[usize::from(word & 15)];
+                at = choose(a >= k, t, f);
+            }
             Op::HalfJset { at: offset, k, t, f } => {
-                a = half(frame, offset as usize)?;
+                a = half(frame, usize::from(offset))?;
                 at = choose(a & k != 0, t, f);
             }
         }
@@ -106,8 +118,8 @@ fn steps(ops: &[Op], frame: &[u8], origlen: u32) -> Option<u32> {
 }
 
 #[inline(always)]
-fn choose(is_true: bool, t: u16, f: u16) -> usize {
-    usize::from(if is_true { t } else { f })
+fn choose(is_true: bool, t: u32, f: u32) -> usize {
+    (if is_true { t } else { f }) as usize
 }
 
 #[inline(always)]

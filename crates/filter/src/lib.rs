@@ -1,4 +1,4 @@
-//! Capture filters: the program form and its interpreter.
+//! Capture filters: rules, the program form and its interpreter.
 //!
 //! A filter, in whatever language it was written, becomes a [`Program`]: classic BPF that was
 //! verified, so that running it ends, and never panics or reads outside the frame. One program,
@@ -6,7 +6,7 @@
 //!
 //! **The verdict** of a program over a frame is a number: 0 means no match, any other value a
 //! match. A program compiled from an expression returns a snap length there, which says nothing
-//! but "match" to us; a program compiled from ordered rules returns the number of the rule.
+//! but "match" to us; a program compiled from ordered [`Rules`] returns the number of the rule.
 //!
 //! ```
 //! use filter::{Instruction, Program, op};
@@ -29,9 +29,15 @@ mod instruction;
 mod interpret;
 mod listing;
 mod program;
+mod rules;
 mod verify;
 
 pub use instruction::{Instruction, op};
 pub use listing::Decimal;
 pub use program::Program;
+pub use rules::{
+    Action, EXTENSION_HEADERS_MAX, LISTED_RULES, PortRange, Rule, RuleFault, Rules, RulesError,
+    SUPPORTED_LINK_TYPES, Side, TrafficDirection, Transport, VLAN_TAGS_MAX,
+};
 pub use verify::{Error, INSTRUCTIONS_MAX, KERNEL_INSTRUCTIONS_MAX, SCRATCH_WORDS};
+pub use wire::Direction;

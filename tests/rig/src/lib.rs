@@ -29,6 +29,7 @@ mod frames;
 mod generator;
 mod numbers;
 mod pace;
+pub mod rules;
 mod running;
 mod scratch;
 mod skip;

@@ -1,0 +1,236 @@
+//! Rules by example: what is refused, what wins, and how far lists go.
+
+use filter::{
+    Action, Direction, PortRange, Rule, RuleFault, Rules, RulesError, Side, TrafficDirection,
+    Transport,
+};
+use ipnet::IpNet;
+use rig::rules::{Random, verdict};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use wire::LinkType;
+
+const INCLUDE: Rule = Rule::new(Action::Include);
+
+fn net(text: &str) -> Option<IpNet> {
+    Some(text.parse().expect("a prefix"))
+}
+
+fn run(rules: &Rules, direction: Direction, frame: &[u8]) -> u32 {
+    let program = rules.compile(LinkType::ETHERNET, direction).expect("a program");
+    program.run(frame, frame.len() as u32)
+}
+
+/// A TCP SYN from 10.0.0.1:1024 to 10.0.0.2:80.
+fn syn() -> [u8; 60] {
+    let mut frame = [0; 60];
+    frame[12] = 0x08;
+    frame[14] = 0x45;
+    frame[23] = 6;
+    frame[26..34].copy_from_slice(&[10, 0, 0, 1, 10, 0, 0, 2]);
+    frame[34..38].copy_from_slice(&[4, 0, 0, 80]);
+    frame
+}
+
+#[test]
+fn the_first_match_wins_and_no_match_is_0() {
+    let web = Rule {
+        protocol: Some(6),
+        transport: Transport::Ports { source: None, destination: Some(PortRange::one(80)) },
+        ..INCLUDE
+    };
+    let from_net = Rule { action: Action::Exclude, source: net("10.0.0.0/8"), ..INCLUDE };
+    let rules = Rules::new(vec![from_net, web]).expect("sound");
+    assert_eq!(run(&rules, Direction::In, &syn()), 1);
+    assert_eq!(rules.action(1), Some(Action::Exclude));
+    let rules = Rules::new(vec![web, from_net]).expect("sound");
+    assert_eq!(run(&rules, Direction::In, &syn()), 1);
+    assert_eq!(rules.action(1), Some(Action::Include));
+    assert_eq!(run(&rules, Direction::In, &[0; 60]), 0);
+    assert_eq!((rules.action(0), rules.action(3)), (None, None));
+}
+
+#[test]
+fn a_rule_s_direction_is_seen_from_the_interface() {
+    let received = Rule { direction: Some(TrafficDirection::Ingress), ..INCLUDE };
+    let sent = Rule { direction: Some(TrafficDirection::Egress), ..INCLUDE };
+    let rules = Rules::new(vec![received, sent]).expect("sound");
+    assert_eq!(run(&rules, Direction::In, &syn()), 1);
+    assert_eq!(run(&rules, Direction::Out, &syn()), 2);
+    assert_eq!(run(&rules, Direction::Unknown, &syn()), 1);
+    let rules = Rules::new(vec![sent]).expect("sound");
+    assert_eq!(run(&rules, Direction::In, &syn()), 0);
+}
+
+#[test]
+fn a_prefix_of_length_0_still_asks_for_its_ip_version() {
+    for (prefix, expected) in [("0.0.0.0/0", 1), ("::/0", 0)] {
+        let rules = Rules::new(vec![Rule { source: net(prefix), ..INCLUDE }]).expect("sound");
+        assert_eq!(run(&rules, Direction::In, &syn()), expected, "{prefix}");
+    }
+}
+
+#[test]
+fn what_is_cut_away_does_not_match_but_what_needs_less_does() {
+    let ports = Transport::Ports { source: None, destination: Some(PortRange::one(80)) };
+    let rules = Rules::new(vec![
+        Rule { protocol: Some(6), transport: ports, ..INCLUDE },
+        Rule { source: net("10.0.0.1/32"), ..INCLUDE },
+        INCLUDE,
+    ])
+    .expect("sound");
+    let frame = syn();
+    for (caplen, expected) in
+        [(60, 1), (38, 1), (37, 2), (34, 2), (33, 3), (14, 3), (13, 3), (0, 3)]
+    {
+        assert_eq!(run(&rules, Direction::In, &frame[..caplen]), expected, "caplen {caplen}");
+    }
+}
+
+#[test]
+fn contradictions_are_named_with_their_rule() {
+    let tcp = |source, destination| Rule {
+        protocol: Some(6),
+        transport: Transport::Ports { source, destination },
+        ..INCLUDE
+    };
+    let icmp =
+        |protocol| Rule { protocol, transport: Transport::Icmp { kind: 8, code: None }, ..INCLUDE };
+    let upside_down = Some(PortRange { min: 90, max: 80 });
+    for (rule, message) in [
+        (
+            Rule { source: net("10.0.0.1/8"), ..INCLUDE },
+            "rule 2: source CIDR 10.0.0.1/8 has bits set behind its prefix; write 10.0.0.0/8",
+        ),
+        (
+            Rule { source: net("10.0.0.0/8"), destination: net("2001:db8::/32"), ..INCLUDE },
+            "rule 2: source CIDR 10.0.0.0/8 and destination CIDR 2001:db8::/32 are of two IP \
+             versions, which no packet is; split the rule",
+        ),
+        (
+            Rule { protocol: None, ..tcp(None, None) },
+            "rule 2: ports need protocol 6 (TCP) or 17 (UDP), this rule has no protocol",
+        ),
+        (
+            tcp(None, upside_down),
+            "rule 2: destination port range goes from 90 down to 80; exchange min and max",
+        ),
+        (
+            icmp(Some(6)),
+            "rule 2: an ICMP type needs protocol 1 (ICMP) or 58 (ICMPv6), this rule has protocol 6",
+        ),
+        (
+            Rule { source: net("2001:db8::/32"), ..icmp(Some(1)) },
+            "rule 2: ICMP (protocol 1) does not run between addresses such as 2001:db8::/32; write \
+             protocol 58 (ICMPv6)",
+        ),
+    ] {
+        let error = Rules::new(vec![INCLUDE, rule]).expect_err("a contradiction");
+        assert_eq!(error.to_string(), message);
+    }
+    let fault =
+        RuleFault::RangeUpsideDown { side: Side::Source, range: PortRange { min: 2, max: 1 } };
+    let range = Some(PortRange { min: 2, max: 1 });
+    assert_eq!(Rules::new(vec![tcp(range, None)]), Err(RulesError::Rule { number: 1, fault }));
+    assert_eq!(Rules::new(vec![]), Err(RulesError::Empty));
+}
+
+#[test]
+fn a_link_type_that_cannot_be_read_is_refused_with_those_that_can() {
+    let rules = Rules::new(vec![INCLUDE]).expect("sound");
+    let error = rules.compile(LinkType(127), Direction::In).expect_err("802.11 with radiotap");
+    assert_eq!(
+        error.to_string(),
+        "rules cannot read frames of link type LINKTYPE 127, only EN10MB, RAW, LINUX_SLL, \
+         LINUX_SLL2, NULL, LOOP, IPV4, IPV6; leave them out"
+    );
+}
+
+/// Host pairs, half of them IPv6, each with a port.
+fn pairs(count: u32) -> Rules {
+    let v4 = |n: u32| IpNet::from(IpAddr::from(Ipv4Addr::from(0x0a00_0000 + n)));
+    let v6 = |n: u32| {
+        let bits = 0x2001_0db8_u128 << 96 | u128::from(n % 97) << 48 | u128::from(n);
+        IpNet::from(IpAddr::from(Ipv6Addr::from(bits)))
+    };
+    let rule = |n: u32| Rule {
+        source: Some(if n.is_multiple_of(2) { v4(n * 7) } else { v6(n * 7) }),
+        destination: Some(if n.is_multiple_of(2) { v4(n * 13) } else { v6(n * 13) }),
+        protocol: Some(if n.is_multiple_of(3) { 6 } else { 17 }),
+        transport: Transport::Ports {
+            source: None,
+            destination: Some(PortRange::one((n % 60_000) as u16)),
+        },
+        ..INCLUDE
+    };
+    Rules::new((0..count).map(rule).collect()).expect("sound")
+}
+
+/// The frame that a rule of [`pairs`] matches.
+fn frame_of(rule: &Rule) -> Vec<u8> {
+    let (Some(source), Some(destination)) = (rule.source, rule.destination) else {
+        panic!("a pair has both");
+    };
+    let mut frame = vec![0; 12];
+    match (source.addr(), destination.addr()) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            frame.extend([8, 0, 0x45, 0, 0, 0, 0, 0, 0, 0, 64, rule.protocol.unwrap_or(0), 0, 0]);
+            frame.extend(source.octets().iter().chain(&destination.octets()));
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, rule.protocol.unwrap_or(0), 64]);
+            frame.extend(source.octets().iter().chain(&destination.octets()));
+        }
+        _ => panic!("a pair is of one version"),
+    }
+    if let Transport::Ports { destination: Some(range), .. } = rule.transport {
+        frame.extend([0, 0]);
+        frame.extend(range.min.to_be_bytes());
+    }
+    frame.resize(80, 0);
+    frame
+}
+
+#[test]
+fn ten_thousand_rules_have_a_program() {
+    let rules = pairs(10_000);
+    let program = rules.compile(LinkType::ETHERNET, Direction::In).expect("a program");
+    // A rule that names both hosts, a protocol and a port needs some ten instructions, twice that
+    // for IPv6; more would mean that splitting copies rules.
+    let instructions = program.instructions().len();
+    assert!(instructions < 300_000, "{instructions} instructions");
+    for (number, rule) in (1..).zip(rules.as_slice()).step_by(37) {
+        let frame = frame_of(rule);
+        assert_eq!(program.run(&frame, 80), number);
+        let mut random = Random::new(number.into());
+        let mut other = frame.clone();
+        other[26 + random.below(28)] ^= 1 << random.below(8);
+        let expected = verdict(&rules, LinkType::ETHERNET, Direction::In, &other);
+        assert_eq!(program.run(&other, 80), expected);
+    }
+}
+
+#[test]
+fn rules_that_all_overlap_are_not_copied_without_bound() {
+    // Each is a wide range of both ports, so any split leaves most rules on both sides.
+    let rule = |n: u16| Rule {
+        protocol: Some(17),
+        transport: Transport::Ports {
+            source: Some(PortRange { min: n, max: 60_000 + n }),
+            destination: Some(PortRange { min: 3000 - n, max: 65_000 - 2 * n }),
+        },
+        ..INCLUDE
+    };
+    let rules = Rules::new((0..2000).map(rule).collect()).expect("sound");
+    let program = rules.compile(LinkType::ETHERNET, Direction::In).expect("a program");
+    let instructions = program.instructions().len();
+    assert!(instructions < 200_000, "{instructions} instructions");
+    let mut frame = syn();
+    frame[23] = 17;
+    let mut random = Random::new(5);
+    for _ in 0..500 {
+        let ports = (random.bits() as u32).to_be_bytes();
+        frame[34..38].copy_from_slice(&ports);
+        let expected = verdict(&rules, LinkType::ETHERNET, Direction::In, &frame);
+        assert_eq!(program.run(&frame, 60), expected, "{ports:?}");
+    }
+}
