@@ -25,6 +25,7 @@
 //! ```
 
 mod decode;
+pub mod ebpf;
 mod instruction;
 mod interpret;
 mod listing;
