@@ -5,6 +5,7 @@
 //! calls the kernel, is here, in files named `sys.rs`.
 
 mod batch;
+pub mod bpf;
 mod clock;
 mod device;
 mod error;

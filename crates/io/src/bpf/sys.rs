@@ -1,0 +1,233 @@
+//! The bpf(2) system call, and the socket option that attaches a program.
+//!
+//! Source: bpf(2); Linux `include/uapi/linux/bpf.h`, `union bpf_attr`; socket(7).
+
+#![allow(unsafe_code)]
+
+use filter::ebpf::Encoded;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+const MAP_CREATE: i32 = 0;
+const MAP_LOOKUP_ELEM: i32 = 1;
+const PROG_LOAD: i32 = 5;
+const PROG_TEST_RUN: i32 = 10;
+
+const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
+const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+const NAME_BYTES: usize = 16;
+
+/// Makes a per-CPU array; all its values are 0.
+pub(super) fn create_per_cpu_array(
+    name: &str,
+    value_bytes: u32,
+    elements: u32,
+) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct MapCreate {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        map_flags: u32,
+        inner_map_fd: u32,
+        numa_node: u32,
+        map_name: [u8; NAME_BYTES],
+    }
+    let mut attributes = MapCreate {
+        map_type: MAP_TYPE_PERCPU_ARRAY,
+        key_size: size_of::<u32>() as u32,
+        value_size: value_bytes,
+        max_entries: elements,
+        map_flags: 0,
+        inner_map_fd: 0,
+        numa_node: 0,
+        map_name: object_name(name),
+    };
+    // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
+    descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+}
+
+/// Reads a per-CPU element: for each possible CPU as many words as the value has.
+///
+/// # Panics
+/// If `words` is shorter than `words_needed`, which the caller computes from the map's value and
+/// the number of possible CPUs.
+pub(super) fn look_up(
+    map: BorrowedFd<'_>,
+    element: u32,
+    words: &mut [u64],
+    words_needed: usize,
+) -> io::Result<()> {
+    #[repr(C)]
+    struct MapElement {
+        map_fd: u32,
+        padding: u32,
+        key: u64,
+        value: u64,
+        flags: u64,
+    }
+    assert!(words.len() >= words_needed, "{} words of {words_needed}", words.len());
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(&raw const element),
+        value: words.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: the key is the four bytes that the map's keys have, and the kernel writes the value
+    // once for each possible CPU, which is what `words` was seen to hold.
+    unsafe { bpf(MAP_LOOKUP_ELEM, &mut attributes) }.map(|_| ())
+}
+
+/// Loads a socket filter. A log buffer that is not empty gets the verifier's words.
+pub(super) fn load_socket_filter(
+    name: &str,
+    code: &[Encoded],
+    log: &mut [u8],
+) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct ProgramLoad {
+        prog_type: u32,
+        insn_cnt: u32,
+        insns: u64,
+        license: u64,
+        log_level: u32,
+        log_size: u32,
+        log_buf: u64,
+        kern_version: u32,
+        prog_flags: u32,
+        prog_name: [u8; NAME_BYTES],
+    }
+    let license = c"Apache-2.0";
+    let mut attributes = ProgramLoad {
+        prog_type: PROG_TYPE_SOCKET_FILTER,
+        insn_cnt: u32::try_from(code.len()).unwrap_or(u32::MAX),
+        insns: code.as_ptr() as u64,
+        license: license.as_ptr() as u64,
+        log_level: u32::from(!log.is_empty()),
+        log_size: log.len() as u32,
+        log_buf: if log.is_empty() { 0 } else { log.as_mut_ptr() as u64 },
+        kern_version: 0,
+        prog_flags: 0,
+        prog_name: object_name(name),
+    };
+    // SAFETY: `Encoded` is laid out as `struct bpf_insn`, and `insn_cnt` of them are read; the
+    // licence ends in a NUL; the kernel writes at most `log_size` bytes of the log. All outlive
+    // the call, which keeps none of them.
+    descriptor(unsafe { bpf(PROG_LOAD, &mut attributes) })
+}
+
+/// What a test run passes in the packet's `struct __sk_buff`; the other fields must be 0.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Context {
+    pub gso_segs: u32,
+    pub gso_size: u32,
+}
+
+/// A test run's outcome: the program's return value, and the mean time of a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ran {
+    pub value: u32,
+    pub mean_ns: u32,
+}
+
+/// Runs a program over a packet, several times.
+pub(super) fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    context: Context,
+    repeat: u32,
+) -> io::Result<Ran> {
+    /// `struct __sk_buff`, whose fields are mostly refused here.
+    #[repr(C)]
+    struct SkBuff {
+        before: [u32; 41],
+        gso_segs: u32,
+        socket: u64,
+        gso_size: u32,
+        padding: u32,
+        hwtstamp: u64,
+    }
+    const _: () = assert!(std::mem::offset_of!(SkBuff, gso_segs) == 164);
+    const _: () = assert!(std::mem::offset_of!(SkBuff, gso_size) == 176);
+    #[repr(C)]
+    struct TestRun {
+        prog_fd: u32,
+        retval: u32,
+        data_size_in: u32,
+        data_size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        ctx_size_in: u32,
+        ctx_size_out: u32,
+        ctx_in: u64,
+        ctx_out: u64,
+    }
+    let context = SkBuff {
+        before: [0; 41],
+        gso_segs: context.gso_segs,
+        socket: 0,
+        gso_size: context.gso_size,
+        padding: 0,
+        hwtstamp: 0,
+    };
+    let mut attributes = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        retval: 0,
+        data_size_in: packet.len() as u32,
+        data_size_out: 0,
+        data_in: packet.as_ptr() as u64,
+        data_out: 0,
+        repeat,
+        duration: 0,
+        ctx_size_in: size_of::<SkBuff>() as u32,
+        ctx_size_out: 0,
+        ctx_in: address(&raw const context),
+        ctx_out: 0,
+    };
+    // SAFETY: the packet and the context are read as far as their sizes say, and nothing but the
+    // attributes is written: both outputs are null.
+    unsafe { bpf(PROG_TEST_RUN, &mut attributes) }?;
+    Ok(Ran { value: attributes.retval, mean_ns: attributes.duration })
+}
+
+/// Attaches a program to a socket; it takes the place of one that was there.
+pub(super) fn attach(socket: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let descriptor = program.as_raw_fd();
+    crate::sys::set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_BPF, &descriptor)
+}
+
+fn address<T>(pointer: *const T) -> u64 {
+    pointer as u64
+}
+
+/// An object's name, for bpftool; cut to what fits.
+fn object_name(name: &str) -> [u8; NAME_BYTES] {
+    let mut out = [0; NAME_BYTES];
+    for (to, from) in out[..NAME_BYTES - 1].iter_mut().zip(name.bytes()) {
+        *to = from;
+    }
+    out
+}
+
+fn descriptor(result: io::Result<i32>) -> io::Result<OwnedFd> {
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
+    result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The system call; the kernel takes the bytes that are missing in `attributes` as 0.
+///
+/// # Safety
+/// `T` is laid out as the command's part of `union bpf_attr`, and the pointers in it are valid for
+/// what the command does with them.
+unsafe fn bpf<T>(command: i32, attributes: &mut T) -> io::Result<i32> {
+    let size = size_of::<T>();
+    // SAFETY: the caller's promise; `attributes` itself is read and written in its size.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command as libc::c_long, std::ptr::from_mut(attributes), size)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
+}
