@@ -201,7 +201,8 @@ fn headed(random: &mut Random) -> Vec<u8> {
             frame.extend([8, 0, 0x40 | ihl, 0, 0, 100, 0, 1]);
             frame.extend(random.one(&[[0x40, 0], [0, 0], [0x20, 0], [0, 9]]));
             frame.extend([random.one(&[64, 1]), protocol, 0, 0]);
-            frame.extend([10, 0, 0, random.one(&[1, 2]), 10, random.one(&[0, 9]), 0, 1]);
+            frame.extend([10, 0, 0, random.one(&[1, 2])]);
+            frame.extend(random.one(&[[10, 0, 0, 1], [10, 9, 0, 1], [255; 4]]));
             frame.extend(vec![1; (usize::from(ihl) * 4).saturating_sub(20)]);
         }
         4..6 => {
