@@ -9,6 +9,7 @@ mod endpoint;
 mod error;
 mod ledger;
 mod policy;
+mod rules;
 mod units;
 
 pub use drops::{DropReason, Drops};
@@ -16,4 +17,5 @@ pub use endpoint::{Endpoint, Group, VXLAN_PORT};
 pub use error::Error;
 pub use ledger::{RuleStats, SourceStats, Stats, TapStats, TargetStats};
 pub use policy::{DirectionChoice, Oversize};
+pub use rules::{RULE_FILE_BYTES_MAX, RuleFile, RuleFileError};
 pub use units::{parse_duration, parse_size, parse_size_tcpdump};

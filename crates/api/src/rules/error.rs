@@ -1,0 +1,66 @@
+//! A mistake in a file of rules, and where it stands.
+
+use std::fmt;
+
+/// Characters of a line that are shown, around the column.
+const SHOWN_MAX: usize = 100;
+
+/// Why a file holds no rules.
+///
+/// `Display` shows the line with a mark under the column:
+///
+/// ```text
+/// rules.toml:4:15: source_cidr `10.0.0.1/8` has bits set behind its prefix; write `10.0.0.0/8`
+///   source_cidr = "10.0.0.1/8"
+///                 ^
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleFileError {
+    /// The file.
+    pub file: String,
+    /// Line and column of the mistake, both from 1, in characters; none if it has no place.
+    pub place: Option<(usize, usize)>,
+    /// The line, without its end.
+    pub line: String,
+    /// What is wrong, with the value and the mend.
+    pub reason: String,
+}
+
+impl RuleFileError {
+    /// A mistake at a byte of the content.
+    pub(super) fn new(file: &str, content: &[u8], at: Option<usize>, reason: String) -> Self {
+        // A byte order mark is not a column that an editor shows.
+        let mark = if content.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
+        let content = content.get(mark..).unwrap_or_default();
+        let Some(at) = at else {
+            return RuleFileError { file: file.into(), place: None, line: String::new(), reason };
+        };
+        let before = content.get(..at).unwrap_or(content);
+        let line_at = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+        let column = String::from_utf8_lossy(&before[line_at..]).chars().count() + 1;
+        let rest = &content[line_at..];
+        let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+        let text = String::from_utf8_lossy(&rest[..end]).trim_end().to_owned();
+        RuleFileError { file: file.into(), place: Some((line, column)), line: text, reason }
+    }
+}
+
+impl fmt::Display for RuleFileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((line, column)) = self.place else {
+            return write!(f, "{}: {}", self.file, self.reason);
+        };
+        write!(f, "{}:{line}:{column}: {}", self.file, self.reason)?;
+        let skip = match self.line.chars().nth(SHOWN_MAX) {
+            Some(_) => column.saturating_sub(SHOWN_MAX / 2 + 1),
+            None => 0,
+        };
+        // One character a column, so that the mark stands below its own.
+        let shown = self.line.chars().skip(skip).take(SHOWN_MAX);
+        let shown: String = shown.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        write!(f, "\n  {shown}\n  {:>1$}", '^', column - skip)
+    }
+}
+
+impl std::error::Error for RuleFileError {}
