@@ -5,7 +5,7 @@ TARGET_DIR := $(or $(CARGO_TARGET_DIR),target)
 
 # Where the demo leaves its files, and how long it runs.
 DEMO_DIR ?= $(TARGET_DIR)/demo
-DEMO_SECONDS ?= 15
+DEMO_SECONDS ?= 20
 export DEMO_DIR DEMO_SECONDS
 
 .DEFAULT_GOAL := help

@@ -1,5 +1,5 @@
-//! The demo shows what it says: its ledger balances, its files open elsewhere, and nothing of it is
-//! left when it ends.
+//! The demo shows what it says: its ledgers balance, its files open elsewhere and hold both directions
+//! of each connection, a sink's outage is accounted for, and nothing of it is left when it ends.
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
@@ -10,51 +10,188 @@ use rig::{
     Finished, Running, Scratch, capture_files, root_or_skip, rows, tool_or_skip, wait_until,
 };
 use rustix::process::Signal;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-const SOON: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(20);
+const SERVER: &str = "10.71.1.10";
+/// Sinks, and the sources that each of them must have heard.
+const SINKS: [&str; 2] = ["sink-a", "sink-b"];
+const SOURCES: [(&str, &str); 3] = [
+    ("vxlan-71-10.71.2.1", "10.71.1.1"),
+    ("vxlan-72-10.71.2.2", "10.71.1.2"),
+    ("vxlan-73-10.71.2.3", "10.71.1.3"),
+];
 
 #[test]
-fn its_ledger_balances_and_its_files_open_elsewhere() {
+fn its_ledgers_balance_and_its_files_hold_whole_connections() {
     if !root_or_skip() || !tool_or_skip("tshark") || !tool_or_skip("capinfos") {
         return;
     }
     let _alone = alone();
     let scratch = Scratch::new("demo");
-    let demo = demo(&scratch, "3");
-    wait_until("demo, mirror and receive run", SOON, || processes_of(scratch.folder()).len() == 3);
+    let demo = demo(&scratch, "6");
+    let what = "demo, three taps and two sinks run";
+    wait_until(what, SOON, || processes_of(scratch.folder()).len() == 6);
     let Finished { status, stdout, stderr } = demo.finish(SOON);
     let said = String::from_utf8(stdout).unwrap();
     assert!(status.success(), "{said}{stderr}");
+    assert_eq!(processes_of(scratch.folder()), [0; 0]);
+    ledgers_balance(&said);
+    loss_is_named(&said);
 
-    let (_, ledger) = said.split_once("\nLedger\n").expect("the demo prints its ledger");
+    let folder = only_folder(scratch.folder());
+    let mut connections = BTreeMap::new();
+    for sink in SINKS {
+        let mut sources = BTreeSet::new();
+        for file in capture_files(folder.join(sink)).into_iter().chain(open_files(&folder, sink)) {
+            let left_open = file.to_string_lossy().contains(".spool");
+            assert!(!left_open || sink == "sink-b", "left open: {}", file.display());
+            sources.insert(judge(&file, sink, left_open, &mut connections));
+        }
+        assert_eq!(sources.into_iter().collect::<Vec<_>>(), SOURCES.map(|(name, _)| name));
+    }
+
+    // Tshark's count of whole connections is the demo's.
+    let mut whole = [0; 2];
+    for ((client, port), found) in &connections {
+        let Found { sinks, requests, answers, begun, ended, cut } = found;
+        assert_eq!(sinks.len(), 1, "{client}:{port} is on several sinks: {sinks:?}");
+        let complete = *begun == [true; 2] && *ended == [true; 2] && !cut;
+        if complete {
+            assert!(*requests > 0 && requests == answers, "{client}:{port}: {found:?}");
+        } else {
+            assert!(sinks.contains("sink-b"), "{client}:{port} is not whole: {found:?}");
+        }
+        whole[usize::from(sinks.contains("sink-b"))] += u64::from(complete);
+    }
+    for (sink, whole) in SINKS.iter().zip(whole) {
+        assert!(whole > 0, "no connection is whole on {sink}");
+        let wanted = format!(" {whole} whole on {sink}");
+        assert!(said.contains(&wanted), "tshark counts{wanted}: {connections:#?} {said}");
+    }
+}
+
+/// Each tap, target and source has a line, which says that it balances.
+fn ledgers_balance(said: &str) {
+    let (_, ledger) = said.split_once("\nLedger\n").expect("the demo prints its ledgers");
     let lines = ["tap ", "target ", "source "].map(|kind| {
         let of_kind = || ledger.lines().filter(move |line| line.starts_with(kind));
         assert!(of_kind().all(|line| line.ends_with(", 0 unaccounted")), "{ledger}");
         of_kind().count()
     });
-    assert_eq!(lines, [1, 1, 1], "{ledger}");
+    // The sink that was started again has heard some of the clients, or all.
+    let [taps, targets, sources] = lines;
+    assert!((taps, targets) == (3, 6) && (4..=6).contains(&sources), "{ledger}");
     // The word stands on these lines and nowhere else.
-    assert_eq!(said.matches("unaccounted").count(), 3, "{said}");
+    assert_eq!(said.matches("unaccounted").count(), taps + targets + sources, "{said}");
+}
 
-    let files = capture_files(scratch.folder());
-    assert!(!files.is_empty(), "{said}");
-    let mut requests = 0;
-    for file in &files {
-        assert!(!file.to_string_lossy().contains(".spool"), "left open: {files:?}");
-        assert_is_whole(file);
-        requests += rows(file, &["-Y", "http.request"], &["frame.number"]).len();
-        assert_eq!(rows(file, &["-Y", "tcp.analysis.lost_segment"], &["frame.number"]).len(), 0);
-        let tshark = Command::new("tshark").args(["-n", "-r"]).arg(file).output().unwrap();
-        let complaints = String::from_utf8_lossy(&tshark.stderr);
-        let complaints = complaints.lines().filter(|line| !line.contains("as user \"root\""));
-        assert_eq!(complaints.collect::<Vec<_>>(), [""; 0]);
+/// The parts of the killed sink's loss make up the whole.
+fn loss_is_named(said: &str) {
+    let number = |before: &str, after: &str| {
+        let line = said.lines().find(|line| line.contains(before) && line.contains(after));
+        let line = line.unwrap_or_else(|| panic!("no line `{before} N {after}`: {said}"));
+        let (_, rest) = line.split_once(before).unwrap();
+        let (number, _) = rest.split_once(after).unwrap();
+        number.replace(',', "").parse::<u64>().unwrap_or_else(|e| panic!("{e}: {line}"))
+    };
+    let sent = number("sink-b: sent ", ", left in files");
+    let found = number("killed process ", ", received by");
+    let received = number("received by the next one ", ": ");
+    let lost = number(&format!("{}: ", grouped(received)), " lost");
+    assert_eq!(sent, found + received + lost, "{said}");
+    let while_down = number(" s: ", " packets sent to it were lost");
+    let unflushed = number("    ", " packets had come");
+    assert_eq!(lost, while_down + unflushed, "{said}");
+    assert!(while_down > 0 && found > 0 && received > 0, "{said}");
+}
+
+fn grouped(number: u64) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        _ => format!("{},{:03}", grouped(number / 1000), number % 1000),
     }
-    let wanted = format!("All {requests} requests ");
-    assert!(requests > 0 && said.contains(&wanted), "tshark counts {requests}: {said}");
-    assert_eq!(processes_of(scratch.folder()), [0; 0]);
+}
+
+/// What tshark found of a connection.
+#[derive(Debug, Default)]
+struct Found {
+    sinks: BTreeSet<&'static str>,
+    requests: u64,
+    answers: u64,
+    /// A SYN from the client, and from the server.
+    begun: [bool; 2],
+    /// A FIN likewise.
+    ended: [bool; 2],
+    /// Something before a packet is missing.
+    cut: bool,
+}
+
+/// Has Wireshark read a segment: it is whole, holds nothing but its source's HTTP with the server,
+/// and each connection's packets are noted down. Gives its source.
+fn judge(
+    file: &Path,
+    sink: &'static str,
+    left_open: bool,
+    connections: &mut BTreeMap<(String, String), Found>,
+) -> &'static str {
+    let path = file.to_string_lossy();
+    let (source, client) = *SOURCES.iter().find(|(name, _)| path.contains(name)).unwrap();
+    let fields = [
+        "ip.src",
+        "ip.dst",
+        "tcp.srcport",
+        "tcp.dstport",
+        "tcp.flags.syn",
+        "tcp.flags.fin",
+        "http.request",
+        "http.response",
+        "tcp.analysis.lost_segment",
+        "tcp.analysis.ack_lost_segment",
+    ];
+    let packets = match left_open {
+        true => rows_of_what_is_left(file, &fields),
+        false => {
+            assert_is_whole(file);
+            rows(file, &[], &fields)
+        }
+    };
+    for row in packets {
+        let is = |field: usize, value: &str| row[field] == value;
+        let up = is(1, SERVER) && is(3, "80") && is(0, client);
+        let down = is(0, SERVER) && is(2, "80") && is(1, client);
+        assert!(up || down, "{path}: not HTTP between {client} and the server: {row:?}");
+        let port = row[if up { 2 } else { 3 }].clone();
+        let found = connections.entry((client.into(), port)).or_default();
+        found.sinks.insert(sink);
+        let set = |field: usize| is(field, "1") || is(field, "True");
+        found.begun[usize::from(down)] |= set(4);
+        found.ended[usize::from(down)] |= set(5);
+        found.requests += u64::from(!row[6].is_empty());
+        found.answers += u64::from(!row[7].is_empty());
+        found.cut |= !row[8].is_empty() || !row[9].is_empty();
+    }
+    source
+}
+
+/// What a killed process was writing.
+fn open_files(folder: &Path, sink: &str) -> Vec<PathBuf> {
+    let spool = std::fs::read_dir(folder.join(sink).join(".spool")).unwrap();
+    let paths = spool.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.to_string_lossy().ends_with(".pcapng.open")).collect()
+}
+
+/// As [`rows`], of a file whose end may be cut: tshark then says so, and exits with 2.
+fn rows_of_what_is_left(file: &Path, fields: &[&str]) -> Vec<Vec<String>> {
+    let mut tshark = Command::new("tshark");
+    tshark.args(["-n", "-T", "fields", "-E", "separator=/t", "-r"]).arg(file);
+    tshark.args(fields.iter().flat_map(|field| ["-e", field]));
+    let text = String::from_utf8(tshark.output().unwrap().stdout).unwrap();
+    assert!(!text.is_empty(), "nothing is left in {}", file.display());
+    text.lines().map(|line| line.split('\t').map(String::from).collect()).collect()
 }
 
 #[test]
@@ -63,10 +200,12 @@ fn interrupted_at_any_moment_it_leaves_no_process_and_no_namespace() {
         return;
     }
     let _alone = alone();
-    // Before it takes the signal, while it makes hosts, starts processes, and at work.
-    for (number, after_ms) in [0, 5, 20, 60, 120, 250, 500, 900].into_iter().enumerate() {
+    // Before it takes the signal, while it makes hosts, starts processes, at work, while a sink is
+    // down (after 2 to 3 of 5 seconds), and after that.
+    let moments_ms = [0, 5, 20, 60, 120, 250, 500, 900, 1500, 2900, 2900, 2900, 4000];
+    for (number, after_ms) in moments_ms.into_iter().enumerate() {
         let scratch = Scratch::new("demo-interrupted");
-        let demo = demo(&scratch, "60");
+        let demo = demo(&scratch, "5");
         std::thread::sleep(Duration::from_millis(after_ms));
         // The terminal sends SIGINT; a service manager SIGTERM; and the worst is SIGKILL.
         demo.signal([Signal::INT, Signal::TERM, Signal::KILL][number % 3]);
@@ -86,6 +225,14 @@ fn demo(scratch: &Scratch, seconds: &str) -> Running {
     Running::start(
         command.arg("demo").env("DEMO_SECONDS", seconds).env("DEMO_DIR", scratch.folder()),
     )
+}
+
+/// The folder of the one run.
+fn only_folder(base: &Path) -> PathBuf {
+    let folders: Vec<PathBuf> =
+        std::fs::read_dir(base).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert_eq!(folders.len(), 1, "{folders:?}");
+    folders[0].clone()
 }
 
 /// The processes whose environment names a folder: the demo and all that it started. A namespace

@@ -1,30 +1,43 @@
-//! `tapline demo`: the whole line in network namespaces of its own, on real traffic.
+//! `tapline demo`: the whole scene in network namespaces of its own, on real traffic.
 //!
-//! ```text
-//!   client ──────── 10.71.1.0/24 ──────── server     HTTP on port 80, other traffic beside it
-//!     │ mirror: tap on the client's NIC, filter "tcp port 80 and host …"
-//!     └──────────── 10.71.2.0/24 ──────── sink       receive: VXLAN in, archive
-//! ```
+//! Three clients download from an HTTP server while other traffic runs beside. A tap on each
+//! client's NIC mirrors the HTTP traffic to a group of two sinks, of which one is killed and started
+//! again. At the end the ledgers are compared with each other, with the files, and with what the
+//! clients got; what was lost has a name. `plan` holds the picture.
+//!
 //! The namespaces have no names: they are gone with this process and its children, however it ends.
 
+mod balance;
 mod check;
+mod files;
+mod http;
+mod plan;
+mod process;
+mod report;
 mod scene;
+mod stream;
 mod traffic;
 
 use crate::failure::Failure;
-use api::Stats;
+use balance::Balance;
+use check::Evidence;
+use files::Archive;
+use plan::{SINKS, VICTIM};
+use report::grouped;
 use scene::Scene;
 use signal_hook::consts::{SIGINT, SIGTERM};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use traffic::Traffic;
+use traffic::{Connection, Traffic};
 
 /// How often a line of the table is printed.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often the clock and Ctrl-C are looked at.
 const TICK: Duration = Duration::from_millis(20);
+/// How long the killed sink stays down, unless the demo is short.
+const DOWN: Duration = Duration::from_millis(2500);
 
 pub fn run() -> Result<(), Failure> {
     let seconds = seconds()?;
@@ -34,86 +47,108 @@ pub fn run() -> Result<(), Failure> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted))
             .map_err(|e| Failure::CouldNot(format!("take signal {signal}: {e}")))?;
     }
+    let interrupted = || interrupted.load(Ordering::Relaxed);
 
-    println!("{}", SCENE_TEXT.trim_matches('\n'));
+    println!("{}\n", plan::SCENE_TEXT.trim_matches('\n'));
     let mut scene = Scene::set_up(&folder)?;
     let traffic = Traffic::start(&scene)?;
-    println!("{}", TABLE_HEAD);
-    let (begun, wanted) = (Instant::now(), Duration::from_secs(seconds));
+    play(&mut scene, &traffic, Duration::from_secs(seconds), &interrupted)?;
+    let connections = traffic.stop()?;
+    conclude(&mut scene, &folder, &connections, interrupted())
+}
+
+/// Lets the traffic run, prints the table, kills a sink on the way and starts it again.
+fn play(
+    scene: &mut Scene,
+    traffic: &Traffic,
+    wanted: Duration,
+    interrupted: &impl Fn() -> bool,
+) -> Result<(), Failure> {
+    println!("{}", report::TABLE_HEAD);
+    let begun = Instant::now();
+    let kill_at = wanted * 2 / 5;
+    let restart_at = kill_at + DOWN.min(wanted / 5);
     let mut next_row = PERIOD.min(wanted);
-    while begun.elapsed() < wanted && !interrupted.load(Ordering::Relaxed) {
+    let name = SINKS[VICTIM].name;
+    let say = |what: String| println!("{:6.1} s │ {what}", begun.elapsed().as_secs_f64());
+    while begun.elapsed() < wanted && !interrupted() {
         std::thread::sleep(TICK);
+        if scene.outage().is_none() && begun.elapsed() >= kill_at {
+            scene.kill()?;
+            say(format!("{name} is killed (kill -9); it keeps its place in the group"));
+        }
+        let is_down = scene.outage().is_some_and(|outage| outage.restart.is_none());
+        if is_down && begun.elapsed() >= restart_at {
+            scene.restart()?;
+            say(format!("{name} is started again, on the same archive"));
+        }
         if begun.elapsed() >= next_row {
-            let (mirror, sink) = scene.ledgers()?;
-            print_row(begun.elapsed(), &traffic, &mirror, &sink);
+            let ledgers = scene.ledgers()?;
+            let before = scene.outage().map_or(0, |outage| outage.last.received);
+            report::print_row(begun.elapsed(), traffic, &ledgers, before);
             next_row += PERIOD;
         }
     }
-    let done = traffic.stop()?;
-    let (mirror, sink) = scene.stop()?;
-
-    println!("\nLedger");
-    print!("{mirror}{sink}");
-    let lost = mirror.sent.saturating_sub(sink.received);
-    println!("network between tap and sink: {lost} lost");
-    let archive = scene.archive();
-    let read = check::read_back(&archive)?;
-    println!("\nFiles, below {}", archive.display());
-    for file in &read.files {
-        let name = file.path.strip_prefix(&archive).unwrap_or(&file.path);
-        println!("  {} packets  {}", file.packets, name.display());
-    }
-    if let Some(file) = read.files.first() {
-        println!("\nOpen one:  tshark -r '{}' -Y http.request", file.path.display());
-    }
-    let faults = check::faults(&done, &mirror, &sink, &read);
-    if done.requests == 0 && interrupted.load(Ordering::Relaxed) {
-        println!("\nInterrupted before the first download.");
-        return Ok(());
-    }
-    if faults.is_empty() {
-        println!(
-            "\nAll {} requests and {:.1} MB of answers stand in the files; nothing is missing.",
-            done.requests,
-            done.bytes as f64 / 1e6
-        );
-        return Ok(());
-    }
-    Err(Failure::CouldNot(faults.join("\n         ")))
+    Ok(())
 }
 
-const SCENE_TEXT: &str = r#"
-  client ──────── 10.71.1.0/24 ──────── server      HTTP on port 80, and other traffic
-    │  tapline mirror -i eth0 --to vxlan://10.71.2.2?vni=71 'tcp port 80 and host 10.71.1.2'
-    └──────────── 10.71.2.0/24 ──────── sink        tapline receive --listen vxlan://0.0.0.0 --archive …
-"#;
+/// Stops everything, reads the files, prints the account and judges it.
+fn conclude(
+    scene: &mut Scene,
+    folder: &Path,
+    connections: &[Connection],
+    interrupted: bool,
+) -> Result<(), Failure> {
+    // The last packets of the last connection are still on their way through the taps.
+    std::thread::sleep(Duration::from_millis(100));
+    let ledgers = scene.stop()?;
+    let outage = scene.outage();
+    // Without a restart all that stands in the killed sink's files came before.
+    let before_ns = outage.map_or(0, |o| o.restart.map_or(u64::MAX, |restart| restart.begun_ns));
+    let read = |(sink, archive): (usize, PathBuf)| {
+        Archive::read(&archive, if sink == VICTIM { before_ns } else { 0 })
+    };
+    let archives =
+        scene.archives().into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+    let balance = |(sink, archive): (usize, &Archive)| {
+        Balance::of(sink, &ledgers, outage.filter(|_| sink == VICTIM), archive)
+    };
+    let balances: Vec<Balance> = archives.iter().enumerate().map(balance).collect();
+    let evidence = Evidence {
+        connections,
+        ledgers: &ledgers,
+        outage,
+        archives: &archives,
+        balances: &balances,
+    };
+    let verdict = evidence.judge();
 
-const TABLE_HEAD: &str = concat!(
-    "   time  requests     answers │   seen by tap   filtered    matched       sent ",
-    "│   received    written │  dropped",
-);
-
-fn print_row(elapsed: Duration, traffic: &Traffic, mirror: &Stats, sink: &Stats) {
-    let done = traffic.so_far();
+    report::print_ledgers(&ledgers, outage);
+    report::print_balances(&balances, outage);
+    report::print_files(folder, &archives);
+    report::print_verdict(&verdict, connections.len());
+    report::print_usages(scene.usages());
+    if connections.is_empty() && interrupted {
+        println!("\nInterrupted before the first download was done.");
+        return Ok(());
+    }
+    if !verdict.faults.is_empty() {
+        return Err(Failure::CouldNot(verdict.faults.join("\n         ")));
+    }
+    report::print_next(folder, &archives);
     println!(
-        "{:5.1} s {:9} {:7.1} MB │ {:13} {:10} {:10} {:10} │ {:10} {:10} │ {:8}",
-        elapsed.as_secs_f64(),
-        done.requests,
-        done.bytes as f64 / 1e6,
-        mirror.seen.unwrap_or(0),
-        mirror.filtered.unwrap_or(0),
-        mirror.matched,
-        mirror.sent,
-        sink.received,
-        sink.written,
-        mirror.drops.total() + sink.drops.total()
+        "\nAll is accounted for: {} requests and {:.1} MB of answers stand whole in the files, and \
+         what is missing has a name.",
+        grouped(verdict.requests),
+        verdict.bytes as f64 / 1e6
     );
+    Ok(())
 }
 
-/// `DEMO_SECONDS`, 15 unless set.
+/// `DEMO_SECONDS`, 20 unless set.
 fn seconds() -> Result<u64, Failure> {
     let Some(text) = std::env::var_os("DEMO_SECONDS").filter(|text| !text.is_empty()) else {
-        return Ok(15);
+        return Ok(20);
     };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     seconds.filter(|seconds| (1..=3600).contains(seconds)).ok_or_else(|| {

@@ -1,169 +1,259 @@
-//! The namespaces of the demo, and the two tapline processes in them.
+//! The namespaces of the demo, the tapline processes in them, and what is done to one of them.
 
+use super::plan::{
+    self, CLIENTS, MIRROR_MTU, SERVER, SINKS, STATUS, SinkPlan, VICTIM, client_address,
+    client_name, tap_address,
+};
+use super::process::{Tapline, Usage};
 use crate::failure::Failure;
 use api::Stats;
 use io::netns::Netns;
-use rustix::process::{Pid, Signal, kill_process};
-use std::os::unix::process::CommandExt;
+use io::now_ns;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-pub const SERVER: &str = "10.71.1.2";
-const SINK: &str = "10.71.2.2";
-
-/// How long a process may take to begin, to answer, and to end.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Three hosts, a tap and a sink.
+/// Clients with their taps, a server, and a group of sinks.
 pub struct Scene {
-    pub client: Netns,
     pub server: Netns,
-    /// Holds the sink's namespace open.
-    _sink: Netns,
-    mirror: Tapline,
-    receive: Tapline,
+    clients: Vec<Client>,
+    sinks: Vec<Sink>,
+    /// The network that is tapped, and the one that carries the tunnels: a bridge in each.
+    _networks: [Netns; 2],
+    folder: PathBuf,
+    outage: Option<Outage>,
+    usages: Vec<(String, Usage)>,
+}
+
+struct Client {
+    host: Netns,
+    tap: Option<Tapline>,
+}
+
+struct Sink {
+    host: Netns,
+    plan: &'static SinkPlan,
     archive: PathBuf,
+    process: Option<Tapline>,
+    /// Its last ledger.
+    ledger: Option<Stats>,
+}
+
+/// How one sink was killed, and what the ledgers said around it.
+#[derive(Debug, Clone)]
+pub struct Outage {
+    /// The killed process's last ledger, taken just before.
+    pub last: Stats,
+    /// What the taps had sent to it just before that.
+    pub sent_before: u64,
+    /// When it was killed, nanoseconds since 1970.
+    pub killed_ns: u64,
+    pub restart: Option<Restart>,
+}
+
+/// The new process in the killed one's place.
+#[derive(Debug, Clone, Copy)]
+pub struct Restart {
+    /// Just before it was started: it can have received nothing earlier.
+    pub begun_ns: u64,
+    /// When it was known to listen.
+    pub listening_ns: u64,
+    /// What the taps had sent to the sink just after that.
+    pub sent: u64,
+}
+
+impl Outage {
+    /// How long nobody listened, as far as the demo can tell.
+    pub fn duration(&self) -> Option<Duration> {
+        let restart = self.restart?;
+        Some(Duration::from_nanos(restart.listening_ns.saturating_sub(self.killed_ns)))
+    }
+}
+
+/// The ledgers at a moment: of each tap; and of each sink, where it runs, else its last one.
+pub struct Ledgers {
+    pub taps: Vec<Stats>,
+    pub sinks: Vec<Option<Stats>>,
+}
+
+impl Ledgers {
+    /// Packets that the taps have sent to a sink.
+    pub fn sent_to(&self, sink: usize) -> u64 {
+        let targets = self.taps.iter().flat_map(|tap| &tap.targets);
+        targets.filter(|t| SINKS[sink].is_target(&t.endpoint)).map(|t| t.sent).sum()
+    }
 }
 
 impl Scene {
-    /// Makes the hosts and starts sink and tap, in this order.
+    /// Makes the hosts and starts sinks and taps, in this order.
     pub fn set_up(folder: &Path) -> Result<Scene, Failure> {
-        let (client, server, sink) = (Netns::new()?, Netns::new()?, Netns::new()?);
-        client.join("eth0", &server, "eth0")?;
-        client.join("mir0", &sink, "eth0")?;
-        client.ip("address add 10.71.1.1/24 dev eth0")?;
-        server.ip(&format!("address add {SERVER}/24 dev eth0"))?;
-        client.ip("address add 10.71.2.1/24 dev mir0")?;
-        sink.ip(&format!("address add {SINK}/24 dev eth0"))?;
-
-        let archive = folder.join("archive");
-        let archive_text = archive.display().to_string();
-        let words = ["receive", "--listen", "vxlan://0.0.0.0", "--archive", &archive_text];
-        let receive = Tapline::start(&sink, &words, folder)?;
-        let to = format!("vxlan://{SINK}?vni=71");
-        let filter = format!("tcp port 80 and host {SERVER}");
-        let mirror =
-            Tapline::start(&client, &["mirror", "-i", "eth0", "--to", &to, &filter], folder)?;
-        Ok(Scene { client, server, _sink: sink, mirror, receive, archive })
+        let tapped = network("the tapped network's", None)?;
+        let mirror = network("the mirror network's", Some(MIRROR_MTU))?;
+        let server = Netns::new()?;
+        plug(&server, "eth0", &tapped, "server", None)?;
+        for address in [SERVER, STATUS] {
+            server.ip(&format!("address add {address}/24 dev eth0"))?;
+        }
+        let mut sinks = Vec::new();
+        for plan in &SINKS {
+            let host = Netns::new()?;
+            plug(&host, "eth0", &mirror, plan.name, Some(MIRROR_MTU))?;
+            host.ip(&format!("address add {}/24 dev eth0", plan.address))?;
+            let archive = folder.join(plan.name);
+            let process = receive(&host, plan.name, &archive, folder)?;
+            sinks.push(Sink { host, plan, archive, process: Some(process), ledger: None });
+        }
+        let mut clients = Vec::new();
+        for client in 0..CLIENTS {
+            let (host, name) = (Netns::new()?, client_name(client));
+            plug(&host, "eth0", &tapped, &name, None)?;
+            plug(&host, "mir0", &mirror, &name, Some(MIRROR_MTU))?;
+            host.ip(&format!("address add {}/24 dev eth0", client_address(client)))?;
+            host.ip(&format!("address add {}/24 dev mir0", tap_address(client)))?;
+            let words = ["mirror", "-i", "eth0", "--to", &plan::group(client), plan::EXPRESSION];
+            let tap = Some(Tapline::start(&host, &name, folder, &words)?);
+            clients.push(Client { host, tap });
+        }
+        Ok(Scene {
+            server,
+            clients,
+            sinks,
+            _networks: [tapped, mirror],
+            folder: folder.into(),
+            outage: None,
+            usages: Vec::new(),
+        })
     }
 
-    /// The folder that the sink writes its segments to.
-    pub fn archive(&self) -> PathBuf {
-        self.archive.clone()
+    /// The clients' hosts.
+    pub fn clients(&self) -> Vec<&Netns> {
+        self.clients.iter().map(|client| &client.host).collect()
     }
 
-    /// The ledgers of tap and sink while they run.
-    pub fn ledgers(&mut self) -> Result<(Stats, Stats), Failure> {
-        Ok((self.mirror.ledger()?, self.receive.ledger()?))
+    /// The folders that the sinks write their segments to.
+    pub fn archives(&self) -> Vec<PathBuf> {
+        self.sinks.iter().map(|sink| sink.archive.clone()).collect()
     }
 
-    /// Stops the tap, then the sink; gives their last ledgers.
-    pub fn stop(&mut self) -> Result<(Stats, Stats), Failure> {
-        let mirror = self.mirror.stop()?;
-        // What the tap has sent last is still on its way.
-        std::thread::sleep(Duration::from_millis(200));
-        Ok((mirror, self.receive.stop()?))
-    }
-}
-
-/// A tapline process. It ends with this one.
-struct Tapline {
-    name: String,
-    child: Child,
-    stats: PathBuf,
-    log: PathBuf,
-}
-
-impl Tapline {
-    fn start(host: &Netns, words: &[&str], folder: &Path) -> Result<Tapline, Failure> {
-        let name = words[0].to_string();
-        let failed = |what: &str, e: std::io::Error| {
-            Failure::CouldNot(format!("{what} tapline {name}: {e}"))
-        };
-        let stats = folder.join(format!("{name}.json"));
-        let log = folder.join(format!("{name}.log"));
-        let log_file = std::fs::File::create(&log).map_err(|e| failed("write the log of", e))?;
-        let program = std::env::current_exe().map_err(|e| failed("find", e))?;
-        let (command, rest) = words.split_at(1);
-        let child = host
-            .command(program)
-            .args(command)
-            .arg("--stats-json")
-            .arg(&stats)
-            .args(rest)
-            // Ctrl-C is for the demo, which stops the tap before the sink.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stderr(log_file)
-            .spawn()
-            .map_err(|e| failed("start", e))?;
-        let mut tapline = Tapline { name, child, stats, log };
-        tapline.wait_for("listen", |tapline| tapline.said("listening on"))?;
-        Ok(tapline)
-    }
-
-    fn said(&self, words: &str) -> bool {
-        std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
-    }
-
-    /// Asks for a ledger and waits for it.
-    fn ledger(&mut self) -> Result<Stats, Failure> {
-        let _ = std::fs::remove_file(&self.stats);
-        self.signal(Signal::USR1)?;
-        self.wait_for("write its ledger", |tapline| tapline.stats.exists())?;
-        self.read_ledger()
-    }
-
-    fn stop(&mut self) -> Result<Stats, Failure> {
-        self.signal(Signal::INT)?;
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
-            let ended = self.child.try_wait().map_err(|e| self.failed(&e.to_string()))?;
-            match ended {
-                Some(status) if status.success() => return self.read_ledger(),
-                Some(status) => return Err(self.failed(&format!("ended with {status}"))),
-                None => std::thread::sleep(Duration::from_millis(10)),
+    /// The ledgers of all that runs: the sinks' first, so that none has received more than was sent.
+    pub fn ledgers(&mut self) -> Result<Ledgers, Failure> {
+        self.sinks.iter().filter_map(|sink| sink.process.as_ref()).try_for_each(Tapline::ask)?;
+        for sink in &mut self.sinks {
+            if let Some(process) = &mut sink.process {
+                sink.ledger = Some(process.ledger()?);
             }
         }
-        Err(self.failed("did not stop"))
+        let sinks = self.sinks.iter().map(|sink| sink.ledger.clone()).collect();
+        Ok(Ledgers { taps: self.tap_ledgers()?, sinks })
     }
 
-    fn read_ledger(&self) -> Result<Stats, Failure> {
-        let text = std::fs::read(&self.stats).map_err(|e| self.failed(&e.to_string()))?;
-        serde_json::from_slice(&text).map_err(|e| self.failed(&e.to_string()))
+    fn tap_ledgers(&mut self) -> Result<Vec<Stats>, Failure> {
+        self.clients.iter().filter_map(|client| client.tap.as_ref()).try_for_each(Tapline::ask)?;
+        let taps = self.clients.iter_mut().filter_map(|client| client.tap.as_mut());
+        taps.map(Tapline::ledger).collect()
     }
 
-    fn signal(&self, signal: Signal) -> Result<(), Failure> {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| self.failed("has no process id"))?;
-        kill_process(pid, signal).map_err(|e| self.failed(&e.to_string()))
+    fn sent_to(&mut self, sink: usize) -> Result<u64, Failure> {
+        Ok(Ledgers { taps: self.tap_ledgers()?, sinks: Vec::new() }.sent_to(sink))
     }
 
-    fn wait_for(&mut self, what: &str, done: impl Fn(&Tapline) -> bool) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while !done(self) {
-            if let Ok(Some(status)) = self.child.try_wait() {
-                return Err(self.failed(&format!("ended with {status}")));
-            }
-            if begun.elapsed() > PATIENCE {
-                return Err(self.failed(&format!("did not {what}")));
-            }
-            std::thread::sleep(Duration::from_millis(5));
+    /// Kills a sink. Its place in the group stays.
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        let sent_before = self.sent_to(VICTIM)?;
+        let sink = &mut self.sinks[VICTIM];
+        let Some(mut process) = sink.process.take() else {
+            return Ok(());
+        };
+        process.ask()?;
+        let last = process.ledger()?;
+        let killed_ns = now_ns();
+        self.usages.push((format!("{}, until it was killed", sink.plan.name), process.kill()?));
+        sink.ledger = None;
+        self.outage = Some(Outage { last, sent_before, killed_ns, restart: None });
+        Ok(())
+    }
+
+    /// Starts the killed sink again, on the same archive.
+    pub fn restart(&mut self) -> Result<(), Failure> {
+        let sink = &mut self.sinks[VICTIM];
+        let begun_ns = now_ns();
+        let name = format!("{}-again", sink.plan.name);
+        sink.process = Some(receive(&sink.host, &name, &sink.archive, &self.folder)?);
+        let listening_ns = now_ns();
+        let sent = self.sent_to(VICTIM)?;
+        if let Some(outage) = &mut self.outage {
+            outage.restart = Some(Restart { begun_ns, listening_ns, sent });
         }
         Ok(())
     }
 
-    fn failed(&self, why: &str) -> Failure {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        Failure::CouldNot(format!("tapline {} {why}\n{}", self.name, log.trim_end()))
+    pub fn outage(&self) -> Option<&Outage> {
+        self.outage.as_ref()
+    }
+
+    /// Stops the taps, then the sinks; gives their last ledgers.
+    pub fn stop(&mut self) -> Result<Ledgers, Failure> {
+        let mut taps = Vec::new();
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            if let Some(tap) = client.tap.take() {
+                let (ledger, usage) = tap.stop()?;
+                self.usages.push((format!("tap on {}", client_name(number)), usage));
+                taps.push(ledger);
+            }
+        }
+        // What the taps have sent last is still on its way.
+        std::thread::sleep(Duration::from_millis(200));
+        for sink in &mut self.sinks {
+            sink.ledger = None;
+            if let Some(process) = sink.process.take() {
+                let (ledger, usage) = process.stop()?;
+                self.usages.push((sink.plan.name.into(), usage));
+                sink.ledger = Some(ledger);
+            }
+        }
+        Ok(Ledgers { taps, sinks: self.sinks.iter().map(|sink| sink.ledger.clone()).collect() })
+    }
+
+    /// What each process that has ended had used.
+    pub fn usages(&self) -> &[(String, Usage)] {
+        &self.usages
     }
 }
 
-impl Drop for Tapline {
-    fn drop(&mut self) {
-        // Harmless if it has ended.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+fn receive(host: &Netns, name: &str, archive: &Path, folder: &Path) -> Result<Tapline, Failure> {
+    let archive = archive.display().to_string();
+    let words = ["receive", "--listen", "vxlan://0.0.0.0", "--archive", &archive];
+    Tapline::start(host, name, folder, &words)
+}
+
+/// A bridge in a namespace of its own.
+fn network(whose: &str, mtu: Option<u16>) -> Result<Netns, Failure> {
+    let network = Netns::new()?;
+    network.ip("link add name bridge type bridge").map_err(|e| {
+        Failure::CouldNot(format!("make {whose} bridge: {e}; try `modprobe bridge`"))
+    })?;
+    set_mtu(&network, "bridge", mtu)?;
+    network.ip("link set bridge up")?;
+    Ok(network)
+}
+
+/// Joins an interface of a host to a network.
+fn plug(
+    host: &Netns,
+    interface: &str,
+    network: &Netns,
+    port: &str,
+    mtu: Option<u16>,
+) -> Result<(), Failure> {
+    host.join(interface, network, port)?;
+    set_mtu(host, interface, mtu)?;
+    set_mtu(network, port, mtu)?;
+    network.ip(&format!("link set {port} master bridge"))?;
+    Ok(())
+}
+
+fn set_mtu(host: &Netns, interface: &str, mtu: Option<u16>) -> Result<(), Failure> {
+    if let Some(mtu) = mtu {
+        host.ip(&format!("link set {interface} mtu {mtu}"))?;
     }
+    Ok(())
 }

@@ -1,0 +1,190 @@
+//! What the sinks left, read again with our own reader: packets, and the connections in them.
+
+use super::plan::{CLIENTS, SERVER, client_address, source_name};
+use super::stream::{Piece, Stream};
+use crate::failure::Failure;
+use capfile::Reader;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use wire::LinkType;
+use wire::walk::{TransportKind, Walk, protocol};
+
+/// The folder of an archive in which segments stand while they are written.
+const SPOOL: &str = ".spool";
+
+/// All segments of an archive.
+#[derive(Default)]
+pub struct Archive {
+    pub segments: Vec<Segment>,
+    /// Connections between clients and server, by client and its port.
+    pub connections: BTreeMap<(usize, u16), Conversation>,
+    /// Packets that the taps should not have mirrored, or that stand in another source's segment.
+    pub strangers: u64,
+    /// HTTP requests.
+    pub requests: u64,
+}
+
+/// One segment.
+pub struct Segment {
+    pub path: PathBuf,
+    /// Whose it is: `vxlan-71-10.71.2.1`.
+    pub source: String,
+    /// Its process was killed before it could close it, and no other has done so.
+    pub is_open: bool,
+    pub packets: u64,
+    /// Of them, those that came before the moment that was asked about.
+    pub packets_before: u64,
+    pub bytes: u64,
+    /// What the reader said of a file that is not whole.
+    pub fault: Option<String>,
+}
+
+/// Both directions of a connection.
+#[derive(Default)]
+pub struct Conversation {
+    pub up: Stream,
+    pub down: Stream,
+}
+
+impl Archive {
+    /// Packets in its files.
+    pub fn packets(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.packets).sum()
+    }
+
+    /// Packets that came before the moment that was asked about.
+    pub fn packets_before(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.packets_before).sum()
+    }
+
+    /// Reads every segment of an archive; counts apart what came before a moment.
+    pub fn read(archive: &Path, before_ns: u64) -> Result<Archive, Failure> {
+        let failed =
+            |e: std::io::Error| Failure::CouldNot(format!("read {}: {e}", archive.display()));
+        let mut paths = Vec::new();
+        find(archive, &mut paths).map_err(failed)?;
+        // By source, and by time: a connection may go on in the next segment.
+        paths.sort_by_cached_key(|path| (source_of(path), id_of(path)));
+        let mut read = Archive::default();
+        for path in paths {
+            let source = source_of(&path);
+            let is_open = path.parent().is_some_and(|folder| folder.ends_with(SPOOL));
+            let bytes = path.metadata().map_err(failed)?.len();
+            let (packets, packets_before, fault) = (0, 0, None);
+            let mut segment =
+                Segment { path, source, is_open, packets, packets_before, bytes, fault };
+            if let Err(error) = read.segment(&mut segment, before_ns) {
+                segment.fault = Some(error.to_string());
+            }
+            read.segments.push(segment);
+        }
+        Ok(read)
+    }
+
+    fn segment(
+        &mut self,
+        segment: &mut Segment,
+        before_ns: u64,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let client = (0..CLIENTS).find(|&client| source_name(client) == segment.source);
+        let file = std::fs::File::open(&segment.path)?;
+        let mut reader = Reader::new(file)?;
+        while let Some(record) = reader.next()? {
+            segment.packets += 1;
+            segment.packets_before += u64::from(record.ts_ns < before_ns);
+            self.packet(client, record.data);
+        }
+        segment.fault = reader.warning().map(ToString::to_string);
+        Ok(())
+    }
+
+    fn packet(&mut self, client: Option<usize>, frame: &[u8]) {
+        let walk = Walk::new(LinkType::ETHERNET, frame);
+        let Some((client, packet)) = client.zip(HttpPacket::of(&walk, frame)) else {
+            self.strangers += 1;
+            return;
+        };
+        if packet.client != IpAddr::V4(client_address(client)) {
+            self.strangers += 1;
+            return;
+        }
+        self.requests += u64::from(packet.piece.payload.starts_with(b"GET /"));
+        let both = self.connections.entry((client, packet.port)).or_default();
+        let one = if packet.up { &mut both.up } else { &mut both.down };
+        one.add(&packet.piece);
+    }
+}
+
+/// A packet between a client and the server's HTTP port.
+struct HttpPacket<'a> {
+    client: IpAddr,
+    port: u16,
+    /// From client to server.
+    up: bool,
+    piece: Piece<'a>,
+}
+
+impl<'a> HttpPacket<'a> {
+    fn of(walk: &Walk, frame: &'a [u8]) -> Option<HttpPacket<'a>> {
+        let tuple = walk.five_tuple(frame).filter(|tuple| tuple.protocol == protocol::TCP)?;
+        let transport = walk.transport.filter(|t| t.kind == TransportKind::Tcp)?;
+        let (from, to) = tuple.ports?;
+        let server = IpAddr::V4(SERVER);
+        let (client, port, up) = match () {
+            () if (tuple.dst, to) == (server, 80) => (tuple.src, from, true),
+            () if (tuple.src, from) == (server, 80) => (tuple.dst, to, false),
+            () => return None,
+        };
+        // RFC 9293 section 3.1: sequence number at 4, flags at 13.
+        let header = frame.get(transport.at as usize..)?.first_chunk::<14>()?;
+        let sequence = u32::from_be_bytes([header[4], header[5], header[6], header[7]]);
+        let (fin, syn) = (header[13] & 0x01 != 0, header[13] & 0x02 != 0);
+        let piece = Piece { sequence, syn, fin, payload: walk.payload(frame) };
+        Some(HttpPacket { client, port, up, piece })
+    }
+}
+
+/// Capture files below a folder.
+fn find(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            find(&path, found)?;
+        } else if path.to_string_lossy().contains(".pcapng") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The source that a segment's folder names; or, while it is open, its own name.
+fn source_of(path: &Path) -> String {
+    let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match (folder.strip_prefix("source="), name.rsplit_once('-')) {
+        (Some(source), _) => source.into(),
+        // <source>-<ulid>.pcapng.open
+        (None, Some((source, _))) => source.into(),
+        (None, None) => name.into_owned(),
+    }
+}
+
+/// The id that ends a segment's name, open or closed: a ULID, so in the order in which they were made.
+fn id_of(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.rsplit('-').next().unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_source_and_order() {
+        let closed = Path::new("d/hour=13/source=vxlan-71-10.71.2.1/2026Z-2026Z-01B.pcapng");
+        let open = Path::new("d/.spool/vxlan-71-10.71.2.1-01A.pcapng.open");
+        assert_eq!([closed, open].map(source_of), ["vxlan-71-10.71.2.1"; 2]);
+        assert!(id_of(open) < id_of(closed));
+    }
+}

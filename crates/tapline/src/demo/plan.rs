@@ -1,0 +1,78 @@
+//! Who is who in the demo: hosts, addresses, and the rules that the taps follow.
+
+use std::net::Ipv4Addr;
+
+/// How many clients there are, each with a tap of its own.
+pub const CLIENTS: usize = 3;
+/// Where the server answers what the taps are to mirror.
+pub const SERVER: Ipv4Addr = Ipv4Addr::new(10, 71, 1, 10);
+/// The server's second address, where it answers health checks.
+pub const STATUS: Ipv4Addr = Ipv4Addr::new(10, 71, 1, 11);
+/// The sinks of the group.
+pub const SINKS: [SinkPlan; 2] = [
+    SinkPlan { name: "sink-a", address: Ipv4Addr::new(10, 71, 2, 11) },
+    SinkPlan { name: "sink-b", address: Ipv4Addr::new(10, 71, 2, 12) },
+];
+/// The position in [`SINKS`] of the one that is killed.
+pub const VICTIM: usize = 1;
+/// Size of the mirror network's largest packet: an Ethernet frame of 1514 bytes and its tunnel
+/// headers fit, so that nothing is fragmented.
+pub const MIRROR_MTU: u16 = 1600;
+
+/// A member of the sink group.
+pub struct SinkPlan {
+    pub name: &'static str,
+    pub address: Ipv4Addr,
+}
+
+impl SinkPlan {
+    /// Whether a target of a tap's ledger is this sink.
+    pub fn is_target(&self, endpoint: &str) -> bool {
+        endpoint.starts_with(&format!("vxlan://{}:", self.address))
+    }
+}
+
+/// The name of a client, counted from 0.
+pub fn client_name(client: usize) -> String {
+    format!("client-{}", client + 1)
+}
+
+/// A client's address in the network that is tapped.
+pub fn client_address(client: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 71, 1, client as u8 + 1)
+}
+
+/// A client's address in the mirror network.
+pub fn tap_address(client: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, 71, 2, client as u8 + 1)
+}
+
+/// The tunnel id of a client's tap.
+pub fn vni(client: usize) -> u32 {
+    client as u32 + 71
+}
+
+/// The name of a client's series in an archive.
+pub fn source_name(client: usize) -> String {
+    format!("vxlan-{}-{}", vni(client), tap_address(client))
+}
+
+/// The targets of a client's tap: one group of all sinks.
+pub fn group(client: usize) -> String {
+    SINKS.map(|sink| format!("vxlan://{}?vni={}", sink.address, vni(client))).join(",")
+}
+
+/// The expression that keeps HTTP with the server, without health checks.
+pub const EXPRESSION: &str = "tcp port 80 and net 10.71.1.10/31 and not host 10.71.1.11";
+
+/// What the demo shows before it begins.
+pub const SCENE_TEXT: &str = r#"
+  client-1 ─┐
+  client-2 ─┼── 10.71.1.0/24 ── server      HTTP on port 80; beside it port 8080, health checks,
+  client-3 ─┘                               HTTP between clients, UDP and ICMP
+   │ a tap on each client's eth0:
+   │   tapline mirror -i eth0 --to 'vxlan://10.71.2.11?vni=7N,vxlan://10.71.2.12?vni=7N'
+   │          'tcp port 80 and net 10.71.1.10/31 and not host 10.71.1.11'
+   └────────── 10.71.2.0/24 ─┬─ sink-a      tapline receive --listen vxlan://0.0.0.0 --archive …
+                             └─ sink-b      the same; it will be killed, and started again
+"#;

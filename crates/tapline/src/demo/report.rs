@@ -1,0 +1,217 @@
+//! What the demo prints: the table while it runs, and the account at the end.
+
+use super::balance::Balance;
+use super::check::Verdict;
+use super::files::Archive;
+use super::plan::{CLIENTS, SINKS, VICTIM, client_name, source_name};
+use super::process::Usage;
+use super::scene::{Ledgers, Outage};
+use super::traffic::Traffic;
+use api::{Drops, Stats};
+use std::path::Path;
+use std::time::Duration;
+
+/// The head of the table.
+pub const TABLE_HEAD: &str = concat!(
+    "         │     clients      │     the three taps          │      sink-a       ",
+    "│      sink-b       │\n",
+    "    time │ requests answers │    seen  filtered   matched │    sent  received ",
+    "│    sent  received │ dropped",
+);
+
+/// One row of the table. `before` is what the killed sink had received.
+pub fn print_row(elapsed: Duration, traffic: &Traffic, ledgers: &Ledgers, before: u64) {
+    let (requests, bytes) = traffic.so_far();
+    let sum = |of: fn(&Stats) -> u64| ledgers.taps.iter().map(of).sum::<u64>();
+    let mut row = format!(
+        "{:6.1} s │ {:>7} {:5.1} MB │ {:>7} {:>9} {:>9} │",
+        elapsed.as_secs_f64(),
+        grouped(requests),
+        bytes as f64 / 1e6,
+        grouped(sum(|tap| tap.seen.unwrap_or(0))),
+        grouped(sum(|tap| tap.filtered.unwrap_or(0))),
+        grouped(sum(|tap| tap.matched)),
+    );
+    for (sink, ledger) in ledgers.sinks.iter().enumerate() {
+        let received = match ledger {
+            Some(ledger) if sink == VICTIM => grouped(before + ledger.received),
+            Some(ledger) => grouped(ledger.received),
+            None => "down".into(),
+        };
+        row += &format!(" {:>7} {received:>9} │", grouped(ledgers.sent_to(sink)));
+    }
+    let dropped_at_sinks: u64 = ledgers.sinks.iter().flatten().map(|l| l.drops.total()).sum();
+    println!("{row} {:>7}", grouped(sum(|tap| tap.drops.total()) + dropped_at_sinks));
+}
+
+/// The ledger of each tap and sink, each line with the name of its host.
+pub fn print_ledgers(ledgers: &Ledgers, outage: Option<&Outage>) {
+    println!("\nLedger");
+    for (client, ledger) in ledgers.taps.iter().enumerate() {
+        let mut ledger = ledger.clone();
+        ledger.taps.iter_mut().for_each(|tap| tap.name += &format!(" of {}", client_name(client)));
+        print!("{ledger}");
+    }
+    for (sink, ledger) in ledgers.sinks.iter().enumerate() {
+        let again = if sink == VICTIM && outage.is_some() { ", started again" } else { "" };
+        if let Some(mut ledger) = ledger.clone() {
+            let of = format!(" at {}{again}", SINKS[sink].name);
+            ledger.sources.iter_mut().for_each(|source| source.name += &of);
+            print!("{ledger}");
+        }
+    }
+}
+
+/// What became of what was sent to each sink, with the loss and its name.
+pub fn print_balances(balances: &[Balance], outage: Option<&Outage>) {
+    println!("\nNetwork between taps and sinks");
+    for (sink, balance) in balances.iter().enumerate() {
+        let name = SINKS[sink].name;
+        let Balance { sent, received, found, lost, .. } = balance;
+        let (sent, received) = (grouped(*sent), grouped(*received));
+        match outage.filter(|_| sink == VICTIM) {
+            None => println!("{name}: sent {sent}, received {received}: {lost} lost"),
+            Some(outage) => {
+                println!(
+                    "{name}: sent {sent}, left in files by the killed process {}, received by the \
+                     next one {received}: {} lost",
+                    grouped(*found),
+                    grouped(lost.unsigned_abs())
+                );
+                print_outage(name, balance, outage);
+            }
+        }
+        if balance.not_sent.total() > 0 {
+            println!("    counted at the taps and not sent: {}", reasons(&balance.not_sent));
+        }
+    }
+}
+
+fn print_outage(name: &str, balance: &Balance, outage: &Outage) {
+    let time = match outage.duration() {
+        Some(down) => format!("{:.1} s", down.as_secs_f64()),
+        None => "until the end".into(),
+    };
+    println!(
+        "    {name} was down {time}: {} packets sent to it were lost on the network, as nobody listened",
+        grouped(balance.while_down.unsigned_abs())
+    );
+    if let Some(restart) = &outage.restart {
+        let sent = grouped(restart.sent.saturating_sub(outage.sent_before));
+        println!(
+            "        (the taps sent {sent} to it from just before the kill to just after the restart)"
+        );
+    }
+    println!(
+        "    {} packets had come, and were not yet in a file: the last second of the killed process",
+        grouped(balance.unflushed)
+    );
+    if balance.after_restart > 0 {
+        println!(
+            "    {} packets were lost on the network after it was started again",
+            grouped(balance.after_restart)
+        );
+    }
+}
+
+fn reasons(drops: &Drops) -> String {
+    let each = drops.iter().map(|(reason, packets)| format!("{reason} {}", grouped(packets)));
+    each.collect::<Vec<_>>().join(", ")
+}
+
+/// A line for each series of segments.
+pub fn print_files(folder: &Path, archives: &[Archive]) {
+    println!("\nFiles, below {}", folder.display());
+    println!("  sink    source               segments  packets       MB");
+    for (sink, archive) in archives.iter().enumerate() {
+        for client in 0..CLIENTS {
+            let source = source_name(client);
+            let segments = archive.segments.iter().filter(|segment| segment.source == source);
+            let (mut files, mut packets, mut bytes, mut open) = (0, 0, 0, 0);
+            for segment in segments {
+                files += 1;
+                packets += segment.packets;
+                bytes += segment.bytes;
+                open += u64::from(segment.is_open);
+            }
+            let note = match open {
+                0 => String::new(),
+                n => format!("   {n} as the killed process left it"),
+            };
+            println!(
+                "  {}  {source:<20} {files:>8} {:>8} {:>8.1}{note}",
+                SINKS[sink].name,
+                grouped(packets),
+                bytes as f64 / 1e6
+            );
+        }
+    }
+}
+
+/// What the processes used.
+pub fn print_usages(usages: &[(String, Usage)]) {
+    println!("\nResources                       CPU time   peak memory");
+    for (name, Usage { cpu, memory_bytes_max }) in usages {
+        println!(
+            "  {name:<28} {:>7.2} s {:>10.1} MB",
+            cpu.as_secs_f64(),
+            *memory_bytes_max as f64 / 1e6
+        );
+    }
+}
+
+/// What the connections in the files show.
+pub fn print_verdict(verdict: &Verdict, connections: usize) {
+    println!("\nConnections between clients and server, put together again from the files");
+    for (sink, whole) in verdict.whole.iter().enumerate() {
+        println!("  {:>6} whole on {}, both directions", grouped(*whole), SINKS[sink].name);
+    }
+    if verdict.cut > 0 {
+        println!("  {:>6} cut by the outage of {}", grouped(verdict.cut), SINKS[VICTIM].name);
+    }
+    println!("  {:>6} in all, no packet of one on two sinks", grouped(connections as u64));
+}
+
+/// Commands to go on with.
+pub fn print_next(folder: &Path, archives: &[Archive]) {
+    let segments = archives.iter().flat_map(|archive| &archive.segments);
+    let Some(file) = segments.filter(|segment| !segment.is_open).max_by_key(|s| s.packets) else {
+        return;
+    };
+    let file = file.path.strip_prefix(folder).unwrap_or(&file.path).display();
+    println!("\nTry next");
+    println!("  cd {}", folder.display());
+    println!("  f={file}");
+    println!("  tshark -r $f -Y http.request          # or open it with Wireshark");
+    println!("  tapline capture -r $f -c 10 'tcp[tcpflags] & tcp-syn != 0'");
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.char_indices() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_stand_apart() {
+        let texts = [0, 999, 1000, 12_345, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "12,345", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_table_fits_a_terminal() {
+        let widths = TABLE_HEAD.lines().map(|line| line.chars().count());
+        assert!(widths.max() <= Some(110));
+    }
+}
