@@ -284,7 +284,7 @@ fn mistakes_in_the_file_s_form() {
         ("[[rule]\n", "f:1:"),
         ("[]", "f:1:1: no rule at all, so nothing would be mirrored; write one or more rules"),
         ("[3]", "f:1:2: the file has no `3`; it may have display_name, rule"),
-        ("[{\"ruleAction\": \"INCLUDE\"},]", "f:1:28: not JSON: trailing comma"),
+        ("[{\"ruleAction\": \"INCLUDE\"},]", "f:1:28: not JSON: expected value"),
         ("[{\"ruleAction\": \"INCLUDE\"}] x", "f:1:29: not JSON: trailing characters"),
         ("{\"filterType\": \"FLOWLOG\"}", "f:1:16: filterType is not \"VTAP\""),
         ("{\"displayName\": \"x\"}", "f:1:1: `vtapCaptureFilterRules` is missing"),
