@@ -35,6 +35,21 @@ pub struct Stats {
     pub sources: Vec<SourceStats>,
     /// One entry per target.
     pub targets: Vec<TargetStats>,
+    /// What a bounded archive gave up of what it held; `None` where nothing bounds it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
+}
+
+/// Closed segments that were removed so that an archive stays within its bound. They were written
+/// and are counted so, by the process that wrote them: they are no drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Removed {
+    /// Segments removed.
+    pub segments: u64,
+    /// Packets in them.
+    pub packets: u64,
+    /// Bytes of their files.
+    pub bytes: u64,
 }
 
 impl Stats {
@@ -59,12 +74,14 @@ impl Stats {
             taps,
             sources,
             targets,
+            removed: None,
         }
     }
 }
 
 impl fmt::Display for Stats {
-    /// One line per tap, target and source; each ends in ", N unaccounted".
+    /// One line per tap, target and source; each ends in ", N unaccounted". One more tells what was
+    /// removed from a bounded archive, if anything was.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for tap in &self.taps {
             writeln!(f, "{tap}")?;
@@ -75,7 +92,14 @@ impl fmt::Display for Stats {
         for source in &self.sources {
             writeln!(f, "{source}")?;
         }
-        Ok(())
+        match self.removed {
+            Some(Removed { segments, packets, bytes }) if segments > 0 => writeln!(
+                f,
+                "archive: removed the oldest {segments} segments ({packets} packets, {bytes} bytes) \
+                 to stay within its bound"
+            ),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -276,6 +300,19 @@ mod tests {
              target null:: matched 5, sent 4, dropped 0, 1 unaccounted\n\
              source eth0: received 7, written 6, dropped 1 (disk_full 1), 0 unaccounted\n"
         );
+    }
+
+    #[test]
+    fn what_a_bound_removed_is_said_and_is_no_drop() {
+        let source = SourceStats::new("eth0".into(), 7, 7, 0, Drops::default());
+        let mut stats = Stats::new(vec![], vec![source], vec![]);
+        stats.removed = Some(Removed { segments: 2, packets: 5, bytes: 700 });
+        assert_eq!((stats.drops.total(), stats.unaccounted), (0, 0));
+        let said = "archive: removed the oldest 2 segments (5 packets, 700 bytes) to stay within";
+        assert!(stats.to_string().contains(said), "{stats}");
+        let json = serde_json::to_string(&stats).unwrap();
+        assert!(json.contains(r#""removed":{"segments":2,"packets":5,"bytes":700}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
     }
 
     #[test]

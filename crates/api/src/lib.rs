@@ -15,7 +15,7 @@ mod units;
 pub use drops::{DropReason, Drops};
 pub use endpoint::{Endpoint, Group, VXLAN_PORT};
 pub use error::Error;
-pub use ledger::{RuleStats, SourceStats, Stats, TapStats, TargetStats};
+pub use ledger::{Removed, RuleStats, SourceStats, Stats, TapStats, TargetStats};
 pub use policy::{DirectionChoice, Oversize};
 pub use rules::{RULE_FILE_BYTES_MAX, RuleFile, RuleFileError};
 pub use units::{parse_duration, parse_size, parse_size_tcpdump};

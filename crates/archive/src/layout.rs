@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! archive   DIR/date=2026-11-27/hour=13/source=vxlan-71-10.71.2.2/<first>-<last>-<ulid>.pcapng
-//!           DIR/.spool/<source>-<ulid>.pcapng.open                          while it is written
+//!           DIR/.spool/<source>-<ulid>.pcapng.open       while it is written, locked (flock) by who
+//!                                                        writes it
+//!           DIR/.spool/damaged/…                         left behind open, and not readable
 //! -C        FILE, FILE1, FILE2 …;  with -W N a ring FILE0 … FILE<N-1>, the oldest replaced
 //! -G        FILE with strftime's % fields filled in (UTC), else FILE, FILE1 …; -W N ends after N;
 //!           a name that would come twice in a row gets a number too, and so does each one after
@@ -18,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use ulid::Ulid;
 
+/// How the name of an open segment ends.
+const OPEN: &str = ".pcapng.open";
 /// Nanoseconds of an hour.
 const HOUR_NS: u64 = 3_600_000_000_000;
 
@@ -112,9 +116,25 @@ fn filled_in(name: &str, utc_ns: u64) -> String {
     strtime::format(name.as_bytes(), &time).unwrap_or_else(|_| name.into())
 }
 
+/// The folder of an archive's open segments.
+pub(crate) fn spool(archive: &Path) -> PathBuf {
+    archive.join(".spool")
+}
+
+/// The folder of segments that were left behind open and cannot be read.
+pub(crate) fn damaged(archive: &Path) -> PathBuf {
+    spool(archive).join("damaged")
+}
+
 /// A segment while it is written.
 pub(crate) fn open_segment(archive: &Path, source: &str, id: Ulid) -> PathBuf {
-    archive.join(".spool").join(format!("{source}-{id}.pcapng.open"))
+    spool(archive).join(format!("{source}-{id}{OPEN}"))
+}
+
+/// The source and the id that the name of an open segment tells.
+pub(crate) fn parse_open_segment(name: &str) -> Option<(&str, Ulid)> {
+    let (source, id) = name.strip_suffix(OPEN)?.rsplit_once('-')?;
+    Some((source, Ulid::from_string(id).ok()?))
 }
 
 /// A closed segment; the span is that of its packets, nanoseconds since 1970.
@@ -130,6 +150,19 @@ pub(crate) fn closed_segment(
         .join(format!("hour={}", first.strftime("%H")))
         .join(format!("source={source}"))
         .join(format!("{}-{}-{id}.pcapng", compact(first_ns), compact(last_ns)))
+}
+
+/// The time of the latest packet and the id that the name of a closed segment tells.
+pub(crate) fn parse_closed_segment(name: &str) -> Option<(u64, Ulid)> {
+    let mut parts = name.strip_suffix(".pcapng")?.split('-');
+    let (first, last, id) = (parts.next()?, parts.next()?, parts.next()?);
+    parse_compact(first)?;
+    Some((parse_compact(last)?, Ulid::from_string(id).ok().filter(|_| parts.next().is_none())?))
+}
+
+fn parse_compact(text: &str) -> Option<u64> {
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S%.9fZ", text).ok()?;
+    time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond().try_into().ok()
 }
 
 fn compact(ts_ns: u64) -> String {
@@ -204,5 +237,24 @@ mod tests {
         );
         let last = closed_segment(Path::new("d"), source, id, (u64::MAX, u64::MAX));
         assert!(last.display().to_string().contains("date=2554-07-21"));
+    }
+
+    #[test]
+    fn the_names_of_segments_are_understood_and_no_others() {
+        let id = Ulid::new();
+        for last_ns in [T, 0, T - T % 1_000_000_000, u64::MAX] {
+            let path = closed_segment(Path::new("d"), "vxlan-71-fd00--2", id, (0, last_ns));
+            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+            assert_eq!(parse_closed_segment(name), Some((last_ns, id)), "{name}");
+            let longer = name.replace(".pcapng", "-x.pcapng");
+            assert_eq!(parse_closed_segment(&longer), None);
+            assert_eq!(parse_closed_segment(&name[1..]), None);
+        }
+        let path = open_segment(Path::new("d"), "vxlan-71-fd00--2", id);
+        let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
+        assert_eq!(parse_open_segment(name), Some(("vxlan-71-fd00--2", id)));
+        for name in ["x.pcapng.open", "x-y.pcapng.open", "x", "-.pcapng", "a-b-c.pcapng"] {
+            assert_eq!((parse_open_segment(name), parse_closed_segment(name)), (None, None));
+        }
     }
 }

@@ -1,12 +1,16 @@
 //! The recorder: a sink that writes each series into files of its own.
 
-use crate::layout::{Layout, Previous, Rotation};
+use crate::disk::{Disk, probe};
+use crate::layout::{Layout, Previous, Rotation, spool};
+use crate::retention::Retention;
 use crate::segment::{Plan, Segment};
+use crate::status::RecorderStatus;
 use api::{DropReason, SourceStats};
 use io::file::{FileFormat, Origin, OriginCounters, reason};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Selection, Sink, SinkCounters, Upstream};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Files open at once. When one more is needed, the one unused for longest is closed.
 const OPEN_MAX: usize = 512;
@@ -18,8 +22,15 @@ const FILES_BURST: u64 = 4096;
 const FILE_NS: u64 = 1_000_000;
 /// What a killed process may lose: what came since the last flush.
 const FLUSH_NS: u64 = 500_000_000;
-/// How long a file that could not be opened is left alone.
+/// How long what failed (a file to open, to remove, to move) is left alone.
 const RETRY_NS: u64 = 1_000_000_000;
+/// Complete segments that may wait for being moved. One more stays in the spool, to be adopted.
+const UNPLACED_MAX: usize = 64;
+/// More than a packet's block has beside its bytes.
+const BLOCK_BYTES: u64 = 64;
+/// More than a segment has beside its packets, and of that more than is written when it is closed.
+const SEGMENT_BYTES: u64 = 4096;
+const STATISTICS_BYTES: u64 = 1024;
 
 /// How packets are recorded.
 #[derive(Debug, Clone)]
@@ -32,6 +43,9 @@ pub struct RecorderOptions {
     pub unbuffered: bool,
     /// The interface that a file names before its first packet.
     pub first: Option<InterfaceId>,
+    /// Bytes that an archive's segments may take, open ones included: the oldest closed ones are
+    /// removed to make room.
+    pub bytes_max: Option<u64>,
 }
 
 /// Writes packets into capture files.
@@ -40,6 +54,8 @@ pub struct Recorder {
     unbuffered: bool,
     /// Open files, by series: of an archive one for each origin, else a single one.
     open: Vec<(Option<Origin>, Segment)>,
+    /// Complete segments that could not be moved to their place yet.
+    unplaced: Vec<Segment>,
     /// The origin of the last packet and the place of its file; none after a file was closed, as
     /// places move then.
     current: Option<(Origin, usize)>,
@@ -52,8 +68,9 @@ pub struct Recorder {
     now: Now,
     previous: Previous,
     files: FileBudget,
-    /// Until then no file is opened, for this reason.
-    retry: (u64, DropReason),
+    retention: Option<Retention>,
+    disk: Disk,
+    status: Arc<RecorderStatus>,
     complete: bool,
     failure: Option<Error>,
 }
@@ -63,13 +80,14 @@ impl Recorder {
     /// which is `now`.
     ///
     /// # Errors
-    /// [`Error::System`] if the place cannot be written to.
+    /// [`Error::System`] if the place cannot be written to, or the bound leaves no room for two
+    /// segments.
     pub fn new(
         options: RecorderOptions,
         interfaces: &Interfaces,
         now: Now,
     ) -> Result<Recorder, Error> {
-        let RecorderOptions { layout, rotation, unbuffered, first } = options;
+        let RecorderOptions { layout, rotation, unbuffered, first, bytes_max } = options;
         let format = match &layout {
             Layout::File(path) => FileFormat::of_path(path),
             Layout::Archive(_) => FileFormat::Pcapng,
@@ -80,6 +98,7 @@ impl Recorder {
             plan,
             unbuffered,
             open: Vec::new(),
+            unplaced: Vec::new(),
             current: None,
             past: BTreeMap::new(),
             known: HashSet::new(),
@@ -87,18 +106,32 @@ impl Recorder {
             now,
             previous: Previous::default(),
             files: FileBudget { files: FILES_BURST, since_ns: now.monotonic_ns },
-            retry: (0, DropReason::WriteError),
+            retention: None,
+            disk: Disk::default(),
+            status: Arc::default(),
             complete: false,
             failure: None,
         };
         match &recorder.plan.layout {
-            Layout::Archive(archive) => make_spool(archive)?,
+            Layout::Archive(archive) => {
+                make_spool(archive)?;
+                if let Some(bytes_max) = bytes_max {
+                    recorder.retention = Some(bounded(archive, bytes_max, rotation.bytes)?);
+                    // What is there may be more than the bound, if that was another.
+                    let _ = recorder.make_room(0);
+                }
+            }
             Layout::File(_) => {
                 let segment = recorder.begin(String::new(), now.utc_ns)?;
                 recorder.open.push((None, segment));
             }
         }
         Ok(recorder)
+    }
+
+    /// What other threads may look at.
+    pub fn status(&self) -> Arc<RecorderStatus> {
+        Arc::clone(&self.status)
     }
 
     fn begin(&mut self, source: String, ts_ns: u64) -> Result<Segment, Error> {
@@ -111,6 +144,9 @@ impl Recorder {
     #[inline]
     fn write(&mut self, packet: &Packet) {
         let origin = (packet.meta.interface, packet.meta.outer);
+        if let Err(reason) = self.take_room(BLOCK_BYTES + packet.data.len() as u64) {
+            return self.lose(origin, reason);
+        }
         if let Some((of, place)) = self.current
             && of == origin
             && !self.open[place].1.is_over(&self.plan, packet.meta.ts_ns)
@@ -139,6 +175,58 @@ impl Recorder {
                 self.open[place].1.write(packet);
             }
             Err(reason) => self.past.entry(origin).or_default().lost(reason),
+        }
+    }
+
+    /// Counts a packet that no file takes.
+    #[cold]
+    fn lose(&mut self, origin: Origin, reason: DropReason) {
+        match self.knows(origin) {
+            true => self.past.entry(origin).or_default().lost(reason),
+            false => self.others.lost(DropReason::TooManySources),
+        }
+    }
+
+    /// Takes room for so many bytes out of the archive's bound.
+    #[inline]
+    fn take_room(&mut self, bytes: u64) -> Result<(), DropReason> {
+        match self.retention.as_mut().is_none_or(|retention| retention.take(bytes)) {
+            true => Ok(()),
+            false => self.make_room(bytes),
+        }
+    }
+
+    /// Removes the oldest segments until so many bytes fit into the archive's bound. Where no closed
+    /// one is left, the open one that was unused for longest is closed.
+    #[cold]
+    fn make_room(&mut self, bytes: u64) -> Result<(), DropReason> {
+        let now_ns = self.now.monotonic_ns;
+        self.disk.may_remove(now_ns)?;
+        loop {
+            let segments = self.open.iter().map(|(_, segment)| segment).chain(&self.unplaced);
+            let open = segments.map(|segment| segment.bytes() + STATISTICS_BYTES).sum();
+            let Some(retention) = &mut self.retention else { return Ok(()) };
+            let result = retention.make_room(open, bytes);
+            self.status.set_removed(retention.removed);
+            match result {
+                Ok(true) => {
+                    self.disk.removed();
+                    return Ok(());
+                }
+                Ok(false) if !self.open.is_empty() => self.close_unused(),
+                refused => {
+                    let until_ns = now_ns + RETRY_NS;
+                    return Err(self.disk.cannot_remove(until_ns, bytes, refused.err()));
+                }
+            }
+        }
+    }
+
+    /// Closes the file that was unused for longest.
+    fn close_unused(&mut self) {
+        let unused = self.open.iter().enumerate().min_by_key(|(_, (_, s))| s.used_ns);
+        if let Some((place, _)) = unused {
+            self.close(place, None);
         }
     }
 
@@ -175,30 +263,26 @@ impl Recorder {
         if self.complete {
             return Err(DropReason::Stopped);
         }
-        if now_ns < self.retry.0 {
-            return Err(self.retry.1);
-        }
+        self.disk.may_open(now_ns)?;
         if !self.files.take(now_ns) {
             return Err(DropReason::TooManySources);
         }
         if self.open.len() >= OPEN_MAX {
-            let unused = self.open.iter().enumerate().min_by_key(|(_, (_, s))| s.used_ns);
-            if let Some((place, _)) = unused {
-                self.close(place, None);
-            }
+            self.close_unused();
         }
+        self.take_room(SEGMENT_BYTES)?;
         match self.begin(self.name_of(origin), ts_ns) {
             Ok(segment) => {
+                self.disk.opened();
                 self.open.push((self.series_of(origin), segment));
                 Ok(self.open.len() - 1)
             }
             Err(error) => {
-                tracing::error!("{error}; packets are dropped and counted until it can be written");
                 let reason = match &error {
                     Error::System { source, .. } => reason(source),
                     _ => DropReason::WriteError,
                 };
-                self.retry = (now_ns + RETRY_NS, reason);
+                self.disk.cannot_open(now_ns + RETRY_NS, reason, &error);
                 Err(reason)
             }
         }
@@ -216,29 +300,85 @@ impl Recorder {
         }
     }
 
-    /// Closes an open file; its counters go over to the past.
+    /// Closes an open file and brings it to its place.
     fn close(&mut self, place: usize, upstream: Option<&Upstream>) {
         self.current = None;
         let (_, mut segment) = self.open.swap_remove(place);
-        if let Err(error) = segment.close(&self.plan, upstream) {
-            match upstream {
-                Some(_) => {} // told at the end
-                None => tracing::error!("{error}"),
-            }
-            self.failure.get_or_insert(error);
+        let at_end = upstream.is_some();
+        if let Err(error) = segment.complete(upstream) {
+            self.fail(error, at_end);
         }
-        for (origin, counters) in segment.counters() {
-            self.past.entry(origin).or_default().merge(counters);
-        }
+        self.disk.closed(segment.trouble());
+        self.put_away(segment, at_end);
         let Rotation { time, files, .. } = self.plan.rotation;
         self.complete |=
             time.is_some() && files.is_some_and(|n| self.previous.files >= u64::from(n));
     }
 
+    /// Brings a complete file to its place; its counters go over to the past. What cannot be moved
+    /// now is tried again, and stays in the spool at the end.
+    fn put_away(&mut self, mut segment: Segment, at_end: bool) {
+        match segment.place(&self.plan) {
+            Ok(Some(closed)) => self.retention.iter_mut().for_each(|kept| kept.add(&closed)),
+            Ok(None) => {}
+            Err(error) => {
+                let is_there = segment.path().is_some();
+                if is_there && !at_end && self.unplaced.len() < UNPLACED_MAX {
+                    if self.unplaced.is_empty() {
+                        tracing::warn!("{error}; it is tried again");
+                    }
+                    return self.unplaced.push(segment);
+                }
+                if let Some(retention) = &mut self.retention
+                    && is_there
+                {
+                    retention.add_fixed(segment.bytes());
+                }
+                self.fail(error, at_end);
+            }
+        }
+        for (origin, counters) in segment.counters() {
+            self.past.entry(origin).or_default().merge(counters);
+        }
+    }
+
+    /// Notes an error, which is told at the end; before that it is logged.
+    fn fail(&mut self, error: Error, at_end: bool) {
+        if !at_end {
+            tracing::error!("{error}");
+        }
+        self.failure.get_or_insert(error);
+    }
+
+    /// Finds out, once a second while packets are being lost, whether they could be written again: it
+    /// may be that none come any more because they are.
+    fn look_for_room(&mut self) {
+        let now_ns = self.now.monotonic_ns;
+        let in_trouble = !self.unplaced.is_empty()
+            || self.open.iter().any(|(_, segment)| segment.trouble().is_some());
+        if self.disk.is_due(in_trouble, now_ns, RETRY_NS) {
+            let wanted_bytes = self.disk.wanted_bytes();
+            if wanted_bytes > 0 {
+                // Whether it worked is what the disk's state says.
+                let _ = self.make_room(wanted_bytes);
+            }
+            if probe(&self.plan.layout) {
+                self.disk.opened();
+                let segments = self.open.iter_mut().map(|(_, segment)| segment);
+                segments.for_each(|segment| segment.recovered(now_ns, RETRY_NS));
+            }
+            let unplaced = std::mem::take(&mut self.unplaced);
+            unplaced.into_iter().for_each(|segment| self.put_away(segment, false));
+        }
+        let trouble = self.open.iter().find_map(|(_, segment)| segment.trouble());
+        self.status.set_trouble(trouble.or_else(|| self.disk.trouble()));
+    }
+
     /// What became of each origin's packets.
     fn by_origin(&self) -> BTreeMap<Origin, OriginCounters> {
         let mut all = self.past.clone();
-        for (origin, counters) in self.open.iter().flat_map(|(_, segment)| segment.counters()) {
+        let segments = self.open.iter().map(|(_, segment)| segment).chain(&self.unplaced);
+        for (origin, counters) in segments.flat_map(Segment::counters) {
             all.entry(origin).or_default().merge(counters);
         }
         all
@@ -262,8 +402,26 @@ impl FileBudget {
     }
 }
 
+/// The bound on an archive, if it leaves room for two segments of the size at which they are closed.
+fn bounded(archive: &Path, bytes_max: u64, segment_bytes: Option<u64>) -> Result<Retention, Error> {
+    let retention = Retention::load(archive, bytes_max)?;
+    let needed = 2 * (segment_bytes.unwrap_or(0) + SEGMENT_BYTES) + retention.fixed_bytes();
+    if needed <= bytes_max {
+        return Ok(retention);
+    }
+    Err(Error::System {
+        what: format!("keep {} within {bytes_max} bytes", archive.display()),
+        source: std::io::Error::other(format!(
+            "two segments, the open one and one that is closed, need {needed}, of which {} are \
+             damaged segments and other recorders' open ones",
+            retention.fixed_bytes()
+        )),
+        mend: "; raise the bound, or lower the size of segments",
+    })
+}
+
 fn make_spool(archive: &Path) -> Result<(), Error> {
-    let spool = archive.join(".spool");
+    let spool = spool(archive);
     std::fs::create_dir_all(&spool).map_err(|source| Error::System {
         what: format!("make the folder {}", spool.display()),
         source,
@@ -301,12 +459,15 @@ impl Sink for Recorder {
                 place += 1;
             }
         }
+        self.look_for_room();
     }
 
     fn finish(&mut self, upstream: &Upstream) -> Result<(), Error> {
         while !self.open.is_empty() {
             self.close(0, Some(upstream));
         }
+        let unplaced = std::mem::take(&mut self.unplaced);
+        unplaced.into_iter().for_each(|segment| self.put_away(segment, true));
         self.failure.take().map_or(Ok(()), Err)
     }
 

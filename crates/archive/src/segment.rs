@@ -1,11 +1,17 @@
 //! One open file of a series, from its creation to the name that it keeps.
 
+use crate::adopt::put;
 use crate::layout::{Layout, Previous, Rotation, closed_segment, numbered, open_segment};
+use crate::lock;
 use api::DropReason;
 use io::file::{FileFormat, FileWriter, Origin, OriginCounters};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Upstream};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
+
+/// How often another process may take a new file for one left behind before it has its lock.
+const TRIES: u32 = 8;
 
 /// What all files of a recorder have in common.
 pub(crate) struct Plan {
@@ -31,6 +37,16 @@ pub(crate) struct Segment {
     pub(crate) used_ns: u64,
     written_to: bool,
     flushed_ns: u64,
+    is_complete: bool,
+}
+
+/// A segment that has its place in the archive.
+pub(crate) struct Closed {
+    pub path: PathBuf,
+    pub last_ns: u64,
+    pub id: Ulid,
+    pub bytes: u64,
+    pub packets: u64,
 }
 
 impl Segment {
@@ -42,29 +58,37 @@ impl Segment {
         ts_ns: u64,
         now: Now,
     ) -> Result<Segment, Error> {
-        let id = Ulid::new();
-        let path = match &plan.layout {
-            Layout::File(path) if path == Path::new("-") => None,
-            Layout::File(path) => Some(numbered(path, &plan.rotation, previous, now.utc_ns)),
-            Layout::Archive(archive) => Some(open_segment(archive, &source, id)),
-        };
-        let writer = match &path {
-            None => {
+        let Plan { format, interfaces, first, .. } = plan;
+        let mut id = Ulid::nil();
+        let (writer, path) = match &plan.layout {
+            Layout::File(path) if path == Path::new("-") => {
                 let stream = Box::new(std::io::stdout());
-                FileWriter::stream(stream, plan.format, &plan.interfaces, plan.first)?
+                (FileWriter::stream(stream, *format, interfaces, *first)?, None)
             }
-            Some(path) => FileWriter::create(path, plan.format, &plan.interfaces, plan.first)
-                .inspect_err(|_| {
-                    if let Layout::Archive(_) = plan.layout {
-                        // Without room for its header it is no capture, and nobody would close it.
-                        let _ = std::fs::remove_file(path);
-                    }
-                })?,
+            Layout::File(path) => {
+                let path = numbered(path, &plan.rotation, previous, now.utc_ns);
+                (FileWriter::create(&path, *format, interfaces, *first)?, Some(path))
+            }
+            Layout::Archive(archive) => {
+                let (file, path);
+                (id, path, file) = create_locked(archive, &source)?;
+                (FileWriter::over(file, &path, *format, interfaces, *first)?, Some(path))
+            }
         };
         let hour = plan.layout.hour(ts_ns);
         let [opened_ns, used_ns, flushed_ns] = [now.monotonic_ns; 3];
-        let written_to = false;
-        Ok(Segment { writer, path, source, id, hour, opened_ns, used_ns, written_to, flushed_ns })
+        Ok(Segment {
+            writer,
+            path,
+            source,
+            id,
+            hour,
+            opened_ns,
+            used_ns,
+            written_to: false,
+            flushed_ns,
+            is_complete: false,
+        })
     }
 
     /// Where it stands while it is written.
@@ -110,33 +134,89 @@ impl Segment {
         self.writer.counters()
     }
 
-    /// Completes the file; a segment of an archive gets its name and its place.
+    /// Bytes in the file and in the buffer.
+    #[inline]
+    pub(crate) fn bytes(&self) -> u64 {
+        self.writer.bytes()
+    }
+
+    /// Why packets are being lost, if the last write failed.
+    pub(crate) fn trouble(&self) -> Option<DropReason> {
+        self.writer.trouble()
+    }
+
+    /// Notes that there is room again, if nothing has come for so long that no write could show it.
+    pub(crate) fn recovered(&mut self, monotonic_ns: u64, after_ns: u64) {
+        if monotonic_ns.saturating_sub(self.used_ns) >= after_ns {
+            self.writer.recovered();
+        }
+    }
+
+    /// Completes the file, once.
     ///
-    /// Closing twice is harmless. The counters stay to be read whatever happens.
-    pub(crate) fn close(&mut self, plan: &Plan, upstream: Option<&Upstream>) -> Result<(), Error> {
-        let finished = self.writer.finish(upstream);
-        let (Layout::Archive(archive), Some(path)) = (&plan.layout, self.path.take()) else {
-            return finished;
+    /// # Errors
+    /// As [`FileWriter::finish`]. The counters stay to be read whatever happens.
+    pub(crate) fn complete(&mut self, upstream: Option<&Upstream>) -> Result<(), Error> {
+        match std::mem::replace(&mut self.is_complete, true) {
+            true => Ok(()),
+            false => self.writer.finish(upstream),
+        }
+    }
+
+    /// Moves a complete segment of an archive to its place; one without a packet is removed.
+    ///
+    /// # Errors
+    /// If it cannot be moved. It still has its path, and the call may be repeated, unless somebody
+    /// removed the file: then its packets are counted as dropped.
+    pub(crate) fn place(&mut self, plan: &Plan) -> Result<Option<Closed>, Error> {
+        let (Layout::Archive(archive), Some(path)) = (&plan.layout, &self.path) else {
+            return Ok(None);
         };
         let Some(span) = self.writer.span_ns() else {
             // Nothing was brought into it: its packets are counted as dropped.
-            return std::fs::remove_file(&path)
-                .map_err(|e| system(format!("remove the empty {}", path.display()), e))
-                .and(finished);
+            let removed = std::fs::remove_file(path)
+                .map_err(|e| system(format!("remove the empty {}", path.display()), e));
+            self.path = None;
+            return removed.map(|()| None);
         };
         let target = closed_segment(archive, &self.source, self.id, span);
-        let place = target.parent().unwrap_or(archive);
-        let moved = std::fs::create_dir_all(place)
-            .map_err(|e| system(format!("make the folder {}", place.display()), e))
-            .and_then(|()| {
-                std::fs::rename(&path, &target)
-                    .map_err(|e| system(format!("move a segment to {}", target.display()), e))
-            });
-        if moved.is_err() && !path.exists() {
-            self.writer.give_up(DropReason::WriteError);
+        if let Err(error) = put(path, &target) {
+            if !path.exists() {
+                self.writer.give_up(DropReason::WriteError);
+                self.path = None;
+            }
+            return Err(system(format!("move a segment to {}", target.display()), error));
         }
-        moved.and(finished)
+        self.path = None;
+        Ok(Some(Closed {
+            path: target,
+            last_ns: span.1,
+            id: self.id,
+            bytes: self.writer.bytes(),
+            packets: self.counters().map(|(_, of_origin)| of_origin.fate.sent).sum(),
+        }))
     }
+}
+
+/// Creates the file of a new segment, and locks it before anybody takes it for one left behind.
+fn create_locked(archive: &Path, source: &str) -> Result<(Ulid, PathBuf, File), Error> {
+    for _ in 0..TRIES {
+        let id = Ulid::new();
+        let path = open_segment(archive, source, id);
+        let failed = |error| system(format!("begin the segment {}", path.display()), error);
+        let file = File::options().write(true).create_new(true).open(&path).map_err(failed)?;
+        match lock::take(&file, &path) {
+            Ok(true) => return Ok((id, path, file)),
+            Ok(false) => {}
+            Err(error) => {
+                // A file system without locks: nobody can adopt from it while this one lives.
+                tracing::debug!("{} cannot be locked: {error}", path.display());
+                return Ok((id, path, file));
+            }
+        }
+    }
+    let error = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+    Err(system(format!("begin a segment in {}", archive.display()), error))
 }
 
 fn system(what: String, source: std::io::Error) -> Error {

@@ -3,21 +3,19 @@
 mod recording;
 
 use api::DropReason;
-use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use archive::{DiskState, Layout, Recorder, RecorderOptions, Rotation};
 use io::{Interfaces, Now, Sink, Upstream};
 use recording::*;
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use rig::Tmpfs;
+use std::fs;
 use std::time::Duration;
 
 const SOURCE: &str = "10.71.2.2";
 
 fn refused(layout: Layout) -> String {
     let rotation = Rotation::default();
-    let options = RecorderOptions { layout, rotation, unbuffered: false, first: None };
+    let options =
+        RecorderOptions { layout, rotation, unbuffered: false, first: None, bytes_max: None };
     let refused = Recorder::new(options, &Interfaces::default(), Now::read()).err();
     refused.expect("the place cannot be written to").to_string()
 }
@@ -67,44 +65,9 @@ fn a_folder_that_is_removed_while_recording_costs_what_was_in_it_and_no_more() {
     assert_eq!(drops.get(DropReason::WriteError), 4);
 }
 
-/// A small file system that no path leads to: gone with the descriptor, whatever becomes of the
-/// test.
-struct Tmpfs {
-    root: File,
-    _mounted_on: Folder,
-}
-
-impl Tmpfs {
-    /// `None`, and a line that says why, where none can be made.
-    fn new(kib: u32) -> Option<Tmpfs> {
-        let folder = Folder::new();
-        let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).arg(&folder.0).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        if !run("mount", &["-t", "tmpfs", "-o", &format!("size={kib}k"), "none"]) {
-            let _ = writeln!(std::io::stderr(), "skipped: a full disk: no tmpfs can be mounted");
-            return None;
-        }
-        let root = File::open(&folder.0);
-        assert!(run("umount", &["-l"]), "what was mounted is unmounted");
-        Some(Tmpfs { root: root.expect("a folder"), _mounted_on: folder })
-    }
-
-    fn path(&self) -> PathBuf {
-        format!("/proc/self/fd/{}", self.root.as_raw_fd()).into()
-    }
-}
-
-/// Takes all room, or as good as.
-fn fill(path: &Path) {
-    let mut filler = File::create(path).expect("room for a name");
-    while filler.write_all(&[0; 4096]).is_ok() {}
-}
-
 #[test]
 fn a_full_disk_is_counted_the_file_stays_whole_and_recording_resumes() {
-    let Some(disk) = Tmpfs::new(512) else { return };
+    let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
     let root = disk.path();
     let archive = root.join("archive");
     let mut rig = Rig::archive(&archive, Rotation::default());
@@ -115,7 +78,7 @@ fn a_full_disk_is_counted_the_file_stays_whole_and_recording_resumes() {
         rig.pass(SECOND);
     };
     record(&mut rig, 0..10);
-    fill(&root.join("filler"));
+    disk.fill("filler");
     record(&mut rig, 10..500);
     let full = rig.recorder.counters();
     assert!(full.drops.get(DropReason::DiskFull) > 400, "{full:?}");
@@ -137,11 +100,70 @@ fn a_full_disk_is_counted_the_file_stays_whole_and_recording_resumes() {
 }
 
 #[test]
+fn a_disk_that_was_full_is_found_free_though_no_packet_comes() {
+    let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
+    let root = disk.path();
+    for layout in [Layout::Archive(root.join("archive")), Layout::File(root.join("x.pcapng"))] {
+        let mut rig = Rig::new(layout, Rotation::default());
+        let status = rig.recorder.status();
+        (0..10).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+        rig.pass(SECOND);
+        disk.fill("filler");
+        (10..100).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+        assert_eq!(status.disk(), DiskState::Ok, "nothing was tried yet");
+        for _ in 0..5 {
+            rig.pass(SECOND);
+            assert_eq!(status.disk(), DiskState::Full);
+        }
+        fs::remove_file(root.join("filler")).unwrap();
+        rig.pass(SECOND);
+        rig.pass(SECOND);
+        assert_eq!(status.disk(), DiskState::Ok);
+        (100..110).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+        let lines = rig.finish();
+        assert_eq!(lines[0].drops.get(DropReason::DiskFull), 90);
+        assert_eq!((lines[0].received, lines[0].written), (110, 20));
+    }
+    assert_eq!(
+        files(&root, "").iter().filter(|path| path.to_string_lossy().contains("room")).count(),
+        0
+    );
+}
+
+#[test]
+fn a_segment_that_cannot_be_moved_is_tried_again_and_adopted_at_last() {
+    let folder = Folder::new();
+    let rotation = Rotation { time: Some(Duration::from_secs(10)), ..Rotation::default() };
+    let mut rig = Rig::archive(&folder.0, rotation);
+    let in_the_way = folder.0.join("date=2026-11-27");
+    fs::write(&in_the_way, "a file").unwrap();
+    rig.send(71, SOURCE, T, 60);
+    rig.pass(10 * SECOND);
+    assert_eq!(files(&folder.0, ".open").len(), 1, "it stays in the spool");
+    fs::remove_file(&in_the_way).unwrap();
+    rig.pass(SECOND);
+    rig.pass(SECOND);
+    assert_eq!(segments(&folder.0).len(), 1);
+
+    let mut rig = Rig::archive(&folder.0, Rotation::default());
+    fs::rename(&in_the_way, folder.0.join("aside")).unwrap();
+    fs::write(&in_the_way, "a file").unwrap();
+    rig.send(71, SOURCE, T + 1, 60);
+    let error = rig.recorder.finish(&Upstream::default()).expect_err("it has no place");
+    assert!(error.to_string().contains("move a segment to"), "{error}");
+    assert_eq!(sums(&rig.lines()).0, 1, "it is in the spool, whole");
+    drop(rig);
+    fs::remove_file(&in_the_way).unwrap();
+    let adopted = archive::adopt(&folder.0).unwrap();
+    assert_eq!((adopted.segments, adopted.packets), (1, 1));
+}
+
+#[test]
 fn a_segment_that_finds_no_room_to_begin_is_counted_and_tried_again() {
-    let Some(disk) = Tmpfs::new(256) else { return };
+    let Some(disk) = Tmpfs::new(256 << 10, "") else { return };
     let root = disk.path();
     let mut rig = Rig::archive(&root.join("archive"), Rotation::default());
-    fill(&root.join("filler"));
+    disk.fill("filler");
     for n in 0..100 {
         rig.send(71, SOURCE, T + n, 1000);
     }

@@ -40,6 +40,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                 rotation: options.rotation.to_archive(),
                 unbuffered: options.packet_buffered,
                 first: opened.first,
+                bytes_max: None,
             };
             let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
             (format!("pcap:{}", path.display()), Box::new(recorder))

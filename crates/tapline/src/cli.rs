@@ -7,6 +7,8 @@ use std::time::Duration;
 
 /// Default of `-B`: half a second of 64-byte packets at a million a second.
 const BUFFER_SIZE: &str = "64MiB";
+/// Lowest bound on an archive: a few packets of any size fit into each of its segments.
+const ARCHIVE_BYTES_MIN: u64 = 100_000;
 
 /// A virtual network TAP: copies traffic at a NIC, carries it over IP, records it, and never loses
 /// a packet without saying so.
@@ -165,6 +167,10 @@ pub struct Receive {
     /// 100 MB and after 60 s unless -C and -G say otherwise
     #[arg(long, value_name = "DIR")]
     pub archive: Option<PathBuf>,
+    /// Keep the archive within SIZE (10MB, 2GiB): the oldest closed segments are removed to make
+    /// room. At least two segments must fit; without -C they are closed at an eighth of it
+    #[arg(long, value_name = "SIZE", value_parser = archive_bound, conflicts_with = "write")]
+    pub max_bytes: Option<u64>,
     #[command(flatten)]
     pub rotation: Rotation,
     /// Write each packet at once rather than when a buffer is full
@@ -251,6 +257,18 @@ fn mirror_snapshot(text: &str) -> Result<u32, String> {
     }
 }
 
+/// A bound within which an archive is of use.
+fn archive_bound(text: &str) -> Result<u64, api::Error> {
+    match api::parse_size(text)? {
+        bytes if bytes >= ARCHIVE_BYTES_MIN => Ok(bytes),
+        _ => Err(api::Error::Unit {
+            what: "size",
+            text: text.into(),
+            reason: "an archive needs 100kB at least".into(),
+        }),
+    }
+}
+
 /// tcpdump's `-B`: KiB, or a size with a unit.
 fn kib(text: &str) -> Result<u64, api::Error> {
     let bytes = match text.parse::<u64>() {
@@ -295,6 +313,7 @@ mod tests {
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
             "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
             "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
+            "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB",
         ] {
             let words = std::iter::once("tapline").chain(arguments.split(' '));
             Cli::try_parse_from(words).unwrap();
@@ -310,6 +329,9 @@ mod tests {
         assert!(refused("mirror -i eth0 --to null: --oversize cut").contains("fragment or drop"));
         assert!(refused("receive --listen vxlan://0.0.0.0").contains("--archive"));
         assert!(refused("receive --listen null: -w x").contains("listen"));
+        let receive = "receive --listen vxlan://0.0.0.0";
+        assert!(refused(&format!("{receive} --archive d --max-bytes 10")).contains("100kB"));
+        assert!(refused(&format!("{receive} -w f --max-bytes 1GB")).contains("--write"));
         assert!(refused("capture -i e -B 1").contains("64KiB"));
         assert!(refused("capture -i e -c 0").contains("0"));
         assert!(refused("capture -i e -Q sideways").contains("both, in or out"));

@@ -154,6 +154,7 @@ fn file(
         rotation: Rotation::default(),
         unbuffered: false,
         first,
+        bytes_max: None,
     };
     Ok(Recorder::new(options, interfaces, io::Now::read())?)
 }

@@ -4,7 +4,7 @@ use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::session;
 use api::{Endpoint, SourceStats, Stats};
-use archive::{Layout, Recorder, RecorderOptions};
+use archive::{Adopted, Layout, Recorder, RecorderOptions};
 use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
 use pipeline::{Input, Report, Tap, Target, TargetGroup};
@@ -14,10 +14,16 @@ use std::time::Duration;
 /// When an archive's segments are closed unless the user says otherwise.
 const SEGMENT_BYTES: u64 = 100_000_000;
 const SEGMENT_TIME: Duration = Duration::from_secs(60);
+/// Into how many segments a bound on an archive is cut unless the user says how large they are.
+const SEGMENTS: u64 = 8;
 
 pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
     let recorder = recorder_options(&options)?;
+    if let Some(archive) = &options.archive {
+        // Before anything comes in: it may take a while.
+        tell(&archive::adopt(archive)?);
+    }
     let (mut inputs, mut begun) = (Vec::new(), Vec::new());
     for endpoint in &options.listen {
         let source = open(endpoint, options.buffer_size as usize, &interfaces)?;
@@ -26,6 +32,12 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
+    let status = recorder.status();
+    let ledger = |reports: &[Report]| {
+        let mut stats = ledger(reports);
+        stats.removed = options.max_bytes.map(|_| status.removed());
+        stats
+    };
     let target = Target::new("recorder".into(), Box::new(recorder));
     let tap = Tap::new("receive".into(), inputs, vec![TargetGroup::new(vec![target], &[1])]);
     session::run(vec![tap], &begun, ledger, &options.report, verbosity)
@@ -38,14 +50,32 @@ fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {
             if rotation.files.is_some() {
                 return Err(Failure::Usage("an archive keeps every segment: leave -W out".into()));
             }
-            rotation.bytes.get_or_insert(SEGMENT_BYTES);
+            let of_bound = options.max_bytes.map_or(u64::MAX, |bytes| bytes / SEGMENTS);
+            rotation.bytes.get_or_insert(SEGMENT_BYTES.min(of_bound));
             rotation.time.get_or_insert(SEGMENT_TIME);
             Layout::Archive(archive.clone())
         }
         (None, Some(path)) => Layout::File(path.clone()),
         (None, None) => Layout::File(PathBuf::from("-")),
     };
-    Ok(RecorderOptions { layout, rotation, unbuffered: options.packet_buffered, first: None })
+    Ok(RecorderOptions {
+        layout,
+        rotation,
+        unbuffered: options.packet_buffered,
+        first: None,
+        bytes_max: options.max_bytes,
+    })
+}
+
+/// Says what an earlier recording had left behind.
+fn tell(adopted: &Adopted) {
+    let Adopted { segments, packets, damaged } = adopted;
+    if *segments > 0 {
+        tracing::info!("adopted {segments} segments, {packets} packets, that were left open");
+    }
+    if !damaged.is_empty() {
+        tracing::warn!("{} segments that were left open are damaged", damaged.len());
+    }
 }
 
 fn open(

@@ -48,10 +48,15 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(layout: Layout, rotation: Rotation) -> Rig {
+        Rig::bounded(layout, rotation, None)
+    }
+
+    pub fn bounded(layout: Layout, rotation: Rotation, bytes_max: Option<u64>) -> Rig {
         let interfaces = Interfaces::default();
         let listener =
             interfaces.add(Interface { name: Some("vxlan".into()), ..Interface::new(1) });
-        let options = RecorderOptions { layout, rotation, unbuffered: false, first: None };
+        let options =
+            RecorderOptions { layout, rotation, unbuffered: false, first: None, bytes_max };
         let now = Now { monotonic_ns: 7 * HOUR, utc_ns: T };
         let recorder =
             Recorder::new(options, &interfaces, now).expect("the folder can be written to");

@@ -52,7 +52,10 @@ pub struct FileWriter {
     /// Bytes in the file.
     file_bytes: u64,
     closed: bool,
-    in_trouble: bool,
+    /// Why the last write of the file failed, until one succeeds.
+    trouble: Option<DropReason>,
+    /// Whether it was said that some packets do not fit the format.
+    refusal_told: bool,
 }
 
 enum Output {
@@ -79,12 +82,33 @@ impl FileWriter {
         first: Option<InterfaceId>,
     ) -> Result<FileWriter, Error> {
         let file = File::create(path).map_err(|e| unwritable(path, e))?;
+        FileWriter::over(file, path, format, interfaces, first)
+    }
+
+    /// Writes to an empty file that is open; `path` is where it stands. Without room for its header
+    /// it is no capture and is removed.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the header cannot be written.
+    pub fn over(
+        file: File,
+        path: &Path,
+        format: FileFormat,
+        interfaces: &Interfaces,
+        first: Option<InterfaceId>,
+    ) -> Result<FileWriter, Error> {
         // What cannot be cut back (a pipe, a device) is written like a stream.
-        let output = match file.metadata() {
-            Ok(metadata) if metadata.is_file() => Output::File(file),
-            _ => Output::Stream(Box::new(file)),
+        let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+        let output = match is_file {
+            true => Output::File(file),
+            false => Output::Stream(Box::new(file)),
         };
-        FileWriter::new(output, format, interfaces, first).map_err(|e| unwritable(path, e))
+        FileWriter::new(output, format, interfaces, first).map_err(|error| {
+            if is_file {
+                let _ = std::fs::remove_file(path);
+            }
+            unwritable(path, error)
+        })
     }
 
     /// Writes to standard output or another stream.
@@ -122,7 +146,8 @@ impl FileWriter {
             descriptions: Vec::new(),
             file_bytes: 0,
             closed: false,
-            in_trouble: false,
+            trouble: None,
+            refusal_told: false,
         };
         if let Some(first) = first {
             writer.describe((first, None));
@@ -143,7 +168,9 @@ impl FileWriter {
         match self.encode(place, packet) {
             Ok(()) => self.origins.held(place, packet.meta.ts_ns),
             Err(error) => {
-                self.report(&error);
+                if !std::mem::replace(&mut self.refusal_told, true) {
+                    tracing::error!("capture file: {error}; such packets are dropped and counted");
+                }
                 self.origins.dropped(place, DropReason::WriteError);
             }
         }
@@ -154,22 +181,38 @@ impl FileWriter {
 
     /// Brings what is held into the file.
     pub fn flush(&mut self) {
+        if self.buffer().is_empty() && !self.closed {
+            return; // that nothing can be written proves nothing
+        }
         let result = self.write_buffer();
-        self.origins.settle(result.as_ref().err().map(reason));
+        let lost = result.as_ref().err().map(reason);
+        self.origins.settle(lost);
         match result {
-            Ok(()) if self.in_trouble => {
-                tracing::info!("the capture file can be written again");
-                self.in_trouble = false;
+            Ok(()) => self.recovered(),
+            Err(error) => {
+                self.report(&error);
+                self.trouble = lost;
             }
-            Ok(()) => {}
-            Err(error) => self.report(&error),
         }
     }
 
-    /// Completes the file with its statistics.
+    /// Why packets are being lost, if the last write failed.
+    pub fn trouble(&self) -> Option<DropReason> {
+        self.trouble
+    }
+
+    /// Notes that the file can be written again, if it could not.
+    pub fn recovered(&mut self) {
+        if self.trouble.take().is_some() {
+            tracing::info!("the capture file can be written again");
+        }
+    }
+
+    /// Completes the file with its statistics. On a full disk it stays without them: it is whole
+    /// all the same, and what it lost is counted.
     ///
     /// # Errors
-    /// [`Error::System`] if the last bytes could not be written; their packets are counted.
+    /// [`Error::System`] if the statistics could not be written for another reason.
     pub fn finish(&mut self, upstream: Option<&Upstream>) -> Result<(), Error> {
         self.flush();
         if self.closed {
@@ -184,7 +227,13 @@ impl FileWriter {
                     .map_err(|e| Error::system("write the statistics", io::Error::other(e)))?;
             }
         }
-        self.write_buffer().map_err(|e| Error::system("complete the capture file", e))
+        match self.write_buffer() {
+            Err(error) if reason(&error) == DropReason::DiskFull => {
+                tracing::warn!("no room for the statistics at the end of a capture file");
+                Ok(())
+            }
+            result => result.map_err(|e| Error::system("complete the capture file", e)),
+        }
     }
 
     /// Counts what was brought into the file as dropped: somebody has removed the file since.
@@ -311,11 +360,10 @@ impl FileWriter {
     fn report(&mut self, error: &dyn std::fmt::Display) {
         if self.closed {
             tracing::debug!("nobody reads the capture any more: {error}");
-        } else if !self.in_trouble {
+        } else if self.trouble.is_none() {
             tracing::error!(
                 "capture file: {error}; packets are dropped and counted until it can be written"
             );
-            self.in_trouble = true;
         }
     }
 }

@@ -1,0 +1,133 @@
+//! What is known of the disk while it refuses something, and when to try again.
+
+use crate::layout::{Layout, spool};
+use api::DropReason;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// Room that must be there before a recording is said to go on, bytes: what a writer gathers before
+/// it writes.
+const ROOM_BYTES: usize = 256 << 10;
+
+/// What the disk refused, until it no longer does.
+#[derive(Debug, Default)]
+pub(crate) struct Disk {
+    /// No file is opened until then, for this reason.
+    open: Option<(u64, DropReason)>,
+    /// No segment is removed until then, as one could not be, although so many bytes had to fit.
+    remove: Option<(u64, u64)>,
+    /// When to look again whether there is room.
+    look_ns: u64,
+}
+
+impl Disk {
+    /// Whether it is worth to try to open a file; else why not.
+    pub(crate) fn may_open(&self, now_ns: u64) -> Result<(), DropReason> {
+        match self.open {
+            Some((until_ns, reason)) if now_ns < until_ns => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// A file was opened, or could be.
+    pub(crate) fn opened(&mut self) {
+        if self.open.take().is_some() {
+            tracing::info!("capture files can be written again");
+        }
+    }
+
+    /// A file could not be opened.
+    pub(crate) fn cannot_open(
+        &mut self,
+        until_ns: u64,
+        reason: DropReason,
+        error: &dyn std::fmt::Display,
+    ) {
+        if self.open.is_none() {
+            tracing::error!("{error}; packets are dropped and counted until it can be written");
+        }
+        self.open = Some((until_ns, reason));
+    }
+
+    /// A file was closed that could or could not be written to: the next one may be tried at once,
+    /// but until then this is what is known.
+    pub(crate) fn closed(&mut self, trouble: Option<DropReason>) {
+        if let (None, Some(reason)) = (self.open, trouble) {
+            self.open = Some((0, reason));
+        }
+    }
+
+    /// Whether it is worth to try to remove a segment; else why there is no room.
+    pub(crate) fn may_remove(&self, now_ns: u64) -> Result<(), DropReason> {
+        match self.remove {
+            Some((until_ns, _)) if now_ns < until_ns => Err(DropReason::DiskFull),
+            _ => Ok(()),
+        }
+    }
+
+    /// Bytes that had to fit within the bound and did not; 0 if there is room.
+    pub(crate) fn wanted_bytes(&self) -> u64 {
+        self.remove.map_or(0, |(_, bytes)| bytes)
+    }
+
+    /// There is room within the bound.
+    pub(crate) fn removed(&mut self) {
+        if self.remove.take().is_some() {
+            tracing::info!("the archive has room within its bound again");
+        }
+    }
+
+    /// No room for so many bytes can be made within the bound. Gives the reason for the packets that it costs.
+    pub(crate) fn cannot_remove(
+        &mut self,
+        until_ns: u64,
+        bytes: u64,
+        error: Option<std::io::Error>,
+    ) -> DropReason {
+        if self.remove.is_none() {
+            let why = error.map_or("no closed segment is left".into(), |error| error.to_string());
+            tracing::error!(
+                "the archive is at its bound and nothing can be removed: {why}; packets are \
+                 dropped and counted until it can"
+            );
+        }
+        self.remove = Some((until_ns, bytes));
+        DropReason::DiskFull
+    }
+
+    /// Why packets are being lost, if they are.
+    pub(crate) fn trouble(&self) -> Option<DropReason> {
+        self.open.map(|(_, reason)| reason).or(self.remove.map(|_| DropReason::DiskFull))
+    }
+
+    /// Whether it is time to look for room; `in_trouble` says that something else waits for it, too.
+    pub(crate) fn is_due(&mut self, in_trouble: bool, now_ns: u64, period_ns: u64) -> bool {
+        if !in_trouble && self.trouble().is_none() {
+            // From the first failure on it takes a period until it is looked at again.
+            self.look_ns = now_ns + period_ns;
+            return false;
+        }
+        let is_due = now_ns >= self.look_ns;
+        if is_due {
+            self.look_ns = now_ns + period_ns;
+        }
+        is_due
+    }
+}
+
+/// Finds out whether there is room where files are written, by taking some for a moment in a file
+/// that has no name.
+pub(crate) fn probe(layout: &Layout) -> bool {
+    let folder = match layout {
+        Layout::Archive(archive) => spool(archive),
+        Layout::File(path) => path.parent().unwrap_or(Path::new("")).join(""),
+    };
+    let path = folder.join(format!(".room-{}", std::process::id()));
+    let taken =
+        File::options().write(true).create(true).truncate(true).open(&path).and_then(|mut file| {
+            fs::remove_file(&path)?;
+            file.write_all(&vec![0; ROOM_BYTES])
+        });
+    taken.is_ok()
+}

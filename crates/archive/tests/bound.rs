@@ -1,0 +1,206 @@
+//! The bound on an archive: never exceeded, the oldest go first, what went is counted.
+
+#![expect(clippy::unwrap_used, reason = "a test's own functions")]
+
+mod recording;
+
+use api::{DropReason, Removed};
+use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use io::{Interfaces, Now, Sink};
+use proptest::prelude::*;
+use recording::*;
+use std::fs;
+use std::path::Path;
+
+const SOURCE: &str = "10.71.2.2";
+const BOUND: u64 = 100_000;
+
+fn bounded(folder: &Path, segment_bytes: u64) -> Rig {
+    let rotation = Rotation { bytes: Some(segment_bytes), ..Rotation::default() };
+    Rig::bounded(Layout::Archive(folder.into()), rotation, Some(BOUND))
+}
+
+/// Bytes of all files.
+fn bytes(folder: &Path) -> u64 {
+    files(folder, "").iter().map(|path| path.metadata().unwrap().len()).sum()
+}
+
+fn times(archive: &Path) -> Vec<u64> {
+    let mut times: Vec<u64> =
+        segments(archive).iter().flat_map(|s| s.packets.iter().map(|&(ts, _)| ts - T)).collect();
+    times.sort_unstable();
+    times
+}
+
+#[test]
+fn the_oldest_are_removed_and_counted() {
+    let folder = Folder::new();
+    let mut rig = bounded(&folder.0, 10_000);
+    let mut most = 0;
+    for n in 0..1000 {
+        rig.send(71, SOURCE, T + n, 1000);
+        most = most.max(bytes(&folder.0));
+    }
+    let status = rig.recorder.status();
+    let lines = rig.finish();
+    let most = most.max(bytes(&folder.0));
+    assert!((BOUND - 25_000..=BOUND).contains(&most), "{most} bytes at most");
+    assert_eq!((lines[0].received, lines[0].written), (1000, 1000), "what went was written");
+    let kept = times(&folder.0);
+    let removed = status.removed();
+    assert_eq!(kept, (removed.packets..1000).collect::<Vec<_>>(), "the newest, without a gap");
+    assert_eq!(removed.packets, 10 * removed.segments);
+    let one = files(&folder.0, ".pcapng")[0].metadata().unwrap().len();
+    assert_eq!(removed.bytes, removed.segments * one, "all are alike");
+}
+
+#[test]
+fn what_is_there_already_counts_too() {
+    let folder = Folder::new();
+    let mut removed = Removed::default();
+    for run in 0..4 {
+        let mut rig = bounded(&folder.0, 10_000);
+        for n in 0..50 {
+            rig.send(71, SOURCE, T + 50 * run + n, 1000);
+            assert!(bytes(&folder.0) <= BOUND);
+        }
+        let status = rig.recorder.status();
+        rig.finish();
+        removed.segments += status.removed().segments;
+        removed.packets += status.removed().packets;
+    }
+    assert_eq!(times(&folder.0), (removed.packets..200).collect::<Vec<_>>());
+    assert_eq!(removed.packets, 10 * removed.segments);
+}
+
+#[test]
+fn segments_without_statistics_are_counted_by_their_packets() {
+    let folder = Folder::new();
+    bounded(&folder.0, 10_000).finish();
+    let mut rig = bounded(&folder.0, 10_000);
+    (0..10).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    rig.finish();
+    let path = files(&folder.0, ".pcapng").remove(0);
+    let whole = fs::read(&path).unwrap();
+    let statistics = u32::from_le_bytes(*whole.last_chunk().unwrap()) as usize;
+    fs::write(&path, &whole[..whole.len() - statistics]).unwrap();
+    let mut rig = bounded(&folder.0, 10_000);
+    (10..200).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    let status = rig.recorder.status();
+    rig.finish();
+    assert_eq!(times(&folder.0), (status.removed().packets..200).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_lower_bound_holds_from_the_start_and_empty_folders_go() {
+    let folder = Folder::new();
+    let rotation = Rotation { bytes: Some(10_000), ..Rotation::default() };
+    let mut rig = Rig::archive(&folder.0, rotation);
+    for hour in 0..10 {
+        (0..30).for_each(|n| rig.send(71, SOURCE, T + hour * HOUR + n, 1000));
+    }
+    rig.finish();
+    assert!(bytes(&folder.0) > 3 * BOUND);
+    let other = folder.0.join("date=2026-11-27/hour=13/notes.txt");
+    fs::write(&other, "mine").unwrap();
+    let mut rig = bounded(&folder.0, 10_000);
+    let removed = rig.recorder.status().removed();
+    assert!(bytes(&folder.0) <= BOUND);
+    assert!(removed.segments > 20, "{removed:?}");
+    assert!(other.exists(), "what is no segment stays");
+    let hours = || fs::read_dir(folder.0.join("date=2026-11-27")).unwrap().count();
+    assert!(hours() < 5, "{} hours are left of ten", hours());
+    rig.send(71, SOURCE, T + HOUR, 1000);
+    rig.finish();
+}
+
+#[test]
+fn many_open_segments_stay_within_it_too() {
+    let folder = Folder::new();
+    let mut rig = bounded(&folder.0, 40_000);
+    for n in 0..300 {
+        rig.send(n as u32 % 30, SOURCE, T + n, 1000);
+        rig.pass(SECOND);
+        assert!(bytes(&folder.0) <= BOUND, "{} bytes after {n}", bytes(&folder.0));
+    }
+    let lines = rig.finish();
+    let (written, drops) = sums(&lines);
+    assert_eq!((written, drops.total()), (300, 0));
+}
+
+#[test]
+fn a_bound_below_two_segments_is_refused() {
+    let folder = Folder::new();
+    let refused = |bytes| {
+        let rotation = Rotation { bytes: Some(bytes), ..Rotation::default() };
+        let layout = Layout::Archive(folder.0.clone());
+        let options = RecorderOptions {
+            layout,
+            rotation,
+            unbuffered: false,
+            first: None,
+            bytes_max: Some(BOUND),
+        };
+        Recorder::new(options, &Interfaces::default(), Now::read()).err().map(|e| e.to_string())
+    };
+    assert_eq!(refused(45_000), None);
+    let message = refused(50_000).expect("the header does not fit");
+    assert!(message.contains("within 100000 bytes: two segments"), "{message}");
+    assert!(message.contains("; raise the bound"), "{message}");
+    fs::create_dir_all(folder.0.join(".spool/damaged")).unwrap();
+    fs::write(folder.0.join(".spool/damaged/x"), vec![0; 20_000]).unwrap();
+    assert!(refused(45_000).expect("damaged ones stay").contains("20000 are damaged"));
+}
+
+#[test]
+fn where_nothing_can_be_removed_packets_are_dropped_until_it_can() {
+    let folder = Folder::new();
+    let mut rig = bounded(&folder.0, 10_000);
+    (0..80).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    // A folder in the place of the oldest segment cannot be removed as a file.
+    let oldest = files(&folder.0, ".pcapng").remove(0);
+    let aside = folder.0.join("aside");
+    fs::rename(&oldest, &aside).unwrap();
+    fs::create_dir(&oldest).unwrap();
+    (80..200).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    rig.pass(SECOND);
+    let dropped = rig.recorder.counters().drops.get(DropReason::DiskFull);
+    assert!(dropped > 90, "{dropped}");
+    assert_eq!(rig.recorder.status().disk(), archive::DiskState::Full);
+    assert!(bytes(&folder.0) <= BOUND);
+    fs::remove_dir(&oldest).unwrap();
+    fs::rename(&aside, &oldest).unwrap();
+    // No packet has to come for it to be noticed.
+    rig.pass(SECOND);
+    rig.pass(SECOND);
+    assert_eq!(rig.recorder.status().disk(), archive::DiskState::Ok);
+    (200..210).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    let lines = rig.finish();
+    assert_eq!(lines[0].drops.total(), dropped);
+    let kept = times(&folder.0);
+    assert_eq!(kept[kept.len() - 10..], (200..210).collect::<Vec<_>>());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 24, ..ProptestConfig::default() })]
+
+    #[test]
+    fn it_is_never_exceeded(
+        steps in prop::collection::vec((0..6u32, 0..4000usize, 0..4u64, 0..7200u64), 0..300),
+        segment_bytes in 2_000..45_000u64,
+    ) {
+        let folder = Folder::new();
+        let mut rig = bounded(&folder.0, segment_bytes);
+        for (number, &(sender, len, seconds, late_s)) in (0..).zip(&steps) {
+            rig.send(sender, SOURCE, T - late_s * SECOND + number, len);
+            rig.pass(seconds * SECOND);
+            prop_assert!(bytes(&folder.0) <= BOUND);
+        }
+        let status = rig.recorder.status();
+        let (written, drops) = sums(&rig.finish());
+        prop_assert!(bytes(&folder.0) <= BOUND);
+        prop_assert_eq!((written, drops.total()), (steps.len() as u64, 0));
+        let kept: u64 = segments(&folder.0).iter().map(|s| s.packets.len() as u64).sum();
+        prop_assert_eq!(kept + status.removed().packets, written);
+    }
+}
