@@ -7,7 +7,9 @@
 mod drops;
 mod endpoint;
 mod error;
+mod file;
 mod ledger;
+mod mirror_file;
 mod policy;
 mod rules;
 mod units;
@@ -15,7 +17,12 @@ mod units;
 pub use drops::{DropReason, Drops};
 pub use endpoint::{Endpoint, Group, VXLAN_PORT};
 pub use error::Error;
+pub use file::FileError;
 pub use ledger::{Removed, RuleStats, SourceStats, Stats, TapStats, TargetStats};
+pub use mirror_file::{
+    FilterConfig, SNAPSHOT_LENGTH_MIN, TapConfig, TapSource, parse_mirror_file, read_mirror_file,
+    snapshot_length,
+};
 pub use policy::{DirectionChoice, Oversize};
-pub use rules::{RULE_FILE_BYTES_MAX, RuleFile, RuleFileError};
-pub use units::{parse_duration, parse_size, parse_size_tcpdump};
+pub use rules::{RULE_FILE_BYTES_MAX, RuleFile};
+pub use units::{parse_buffer_size, parse_duration, parse_size, parse_size_tcpdump};

@@ -1,6 +1,7 @@
 //! Sizes and times as people write them.
 
 use crate::Error;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Parses a size in bytes: `1500`, `10kB`, `10MB` (powers of 1000), `10MiB` (powers of 1024).
@@ -39,6 +40,21 @@ pub fn parse_size_tcpdump(text: &str) -> Result<u64, Error> {
     match bytes {
         0 => Err(size_error(text, "a file needs room: write 1 or more")),
         bytes => Ok(bytes),
+    }
+}
+
+/// Bytes that a ring or a socket's buffer may have.
+const BUFFER_BYTES: RangeInclusive<u64> = 64 << 10..=4 << 30;
+
+/// Parses the size of a ring or of a socket's buffer: as [`parse_size`], 64 KiB to 4 GiB.
+///
+/// # Errors
+/// As [`parse_size`]; and on a size outside the range.
+pub fn parse_buffer_size(text: &str) -> Result<u64, Error> {
+    let bytes = parse_size(text)?;
+    match BUFFER_BYTES.contains(&bytes) {
+        true => Ok(bytes),
+        false => Err(size_error(text, "a buffer has 64KiB to 4GiB")),
     }
 }
 

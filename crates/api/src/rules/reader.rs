@@ -1,7 +1,7 @@
 //! From the tree of a file to rules.
 
 use super::RuleFile;
-use super::node::{Fault, Node, Spelling, Value};
+use crate::file::{Fault, Node, Spelling, Table, Value, number, word};
 use filter::{Action, PortRange, Rule, RuleFault, Rules, Side, TrafficDirection, Transport};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -52,7 +52,7 @@ pub(super) fn read(root: &Node, spelling: Spelling) -> Result<RuleFile, Fault> {
             let file = Table::new(root, "the file", &TOML, spelling)?;
             let display_name = file.text("display_name")?;
             let rules = match file.get("rule") {
-                Some((_, rules)) => read_rules(rules, spelling)?,
+                Some((_, rules)) => read_list(rules, spelling)?,
                 None => {
                     return Err(Fault {
                         at: None,
@@ -63,7 +63,7 @@ pub(super) fn read(root: &Node, spelling: Spelling) -> Result<RuleFile, Fault> {
             Ok(RuleFile { display_name, rules })
         }
         (Value::Array(items), _) => {
-            let rules = read_rules(root, spelling_of(items, spelling))?;
+            let rules = read_list(root, spelling_of(items, spelling))?;
             Ok(RuleFile { display_name: None, rules })
         }
         (Value::Table(entries), _) if entries.iter().any(|(_, name, _)| name == "data") => {
@@ -113,11 +113,12 @@ fn resource(node: &Node, spelling: Spelling) -> Result<RuleFile, Fault> {
         let reason = format!("`{}` is missing: the list of rules", spelling.write(name));
         return Err(Fault::new(node.at, reason));
     };
-    let rules = read_rules(rules, spelling)?;
+    let rules = read_list(rules, spelling)?;
     Ok(RuleFile { display_name: filter.text("display_name")?, rules })
 }
 
-fn read_rules(list: &Node, spelling: Spelling) -> Result<Rules, Fault> {
+/// Reads a list of rules.
+pub(crate) fn read_list(list: &Node, spelling: Spelling) -> Result<Rules, Fault> {
     let Value::Array(items) = &list.value else {
         let mend =
             if spelling == Spelling::Snake { "write [[rule]]" } else { "write [ … ] around it" };
@@ -271,30 +272,6 @@ fn icmp_options(node: &Node, name: &str, spelling: Spelling) -> Result<Transport
     }
 }
 
-/// A whole number of at most `max`.
-fn number<T: TryFrom<i64> + Into<u64> + Copy>(node: &Node, name: &str, max: T) -> Result<T, Fault> {
-    let max: u64 = max.into();
-    match &node.value {
-        Value::Number(number) => T::try_from(*number)
-            .map_err(|_| Fault::new(node.at, format!("{name} {number} is not from 0 to {max}"))),
-        value => Err(Fault::new(
-            node.at,
-            format!("{name} is {}; write a number from 0 to {max}", value.kind()),
-        )),
-    }
-}
-
-/// One of some words, in any case.
-fn word<T: Copy>(node: &Node, name: &str, words: &[(&str, T)], mend: &str) -> Result<T, Fault> {
-    let Value::Text(text) = &node.value else {
-        return Err(Fault::new(node.at, format!("{name} is {}; {mend}", node.value.kind())));
-    };
-    match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
-        Some((_, value)) => Ok(*value),
-        None => Err(Fault::new(node.at, format!("{name} {text:?} is unknown; {mend}"))),
-    }
-}
-
 fn cidr(node: &Node, name: &str) -> Result<IpNet, Fault> {
     let fault = |reason: String| Fault::new(node.at, format!("{name} {reason}"));
     let Value::Text(text) = &node.value else {
@@ -349,80 +326,5 @@ fn protocol(node: &Node) -> Result<u8, Fault> {
                 .ok_or_else(|| Fault::new(node.at, format!("protocol {text:?} is unknown; {mend}")))
         }
         value => Err(Fault::new(node.at, format!("protocol is {}; {mend}", value.kind()))),
-    }
-}
-
-/// A table all of whose names are known.
-struct Table<'a> {
-    entries: &'a [(usize, String, Node)],
-    spelling: Spelling,
-}
-
-impl<'a> Table<'a> {
-    /// `known` are the names that it may have, in snake_case; `what` it is called.
-    fn new(
-        node: &'a Node,
-        what: &str,
-        known: &[&str],
-        spelling: Spelling,
-    ) -> Result<Table<'a>, Fault> {
-        let Value::Table(entries) = &node.value else {
-            let known: Vec<String> = known.iter().map(|name| spelling.write(name)).collect();
-            let kind = node.value.kind();
-            return Err(Fault::new(
-                node.at,
-                format!("{what} is {kind}, not a table of {}", known.join(", ")),
-            ));
-        };
-        for (index, (at, name, _)) in entries.iter().enumerate() {
-            let mut names = known.iter().map(|name| spelling.write(name));
-            if !names.any(|known| known == *name) {
-                return Err(Fault::new(
-                    *at,
-                    format!("{what} has no `{name}`; {}", nearest(name, known, spelling)),
-                ));
-            }
-            if entries[..index].iter().any(|(_, earlier, _)| earlier == name) {
-                return Err(Fault::new(
-                    *at,
-                    format!("`{name}` stands here a second time; leave one"),
-                ));
-            }
-        }
-        Ok(Table { entries, spelling })
-    }
-
-    /// The place of a name, and its value, unless that is null.
-    fn get(&self, name: &str) -> Option<(usize, &'a Node)> {
-        let name = self.spelling.write(name);
-        let entry = self.entries.iter().find(|(_, own, _)| *own == name);
-        entry
-            .filter(|(.., node)| !matches!(node.value, Value::Null))
-            .map(|(at, _, node)| (*at, node))
-    }
-
-    /// A value that is text.
-    fn text(&self, name: &str) -> Result<Option<String>, Fault> {
-        match self.get(name) {
-            None => Ok(None),
-            Some((_, Node { value: Value::Text(text), .. })) => Ok(Some(text.clone())),
-            Some((_, Node { at, value })) => {
-                let name = self.spelling.write(name);
-                Err(Fault::new(*at, format!("{name} is {}; write a string", value.kind())))
-            }
-        }
-    }
-}
-
-/// The mend for an unknown name: the nearest one that is known, or all of them.
-fn nearest(name: &str, known: &[&str], spelling: Spelling) -> String {
-    let bare = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
-    let distance = |known: &&&str| strsim::damerau_levenshtein(&bare(known), &bare(name));
-    match known.iter().min_by_key(distance).filter(|best| distance(best) <= bare(best).len() / 3) {
-        Some(best) => format!("did you mean `{}`?", spelling.write(best)),
-        None => {
-            let known: Vec<String> = known.iter().map(|name| spelling.write(name)).collect();
-            format!("it may have {}", known.join(", "))
-        }
     }
 }

@@ -1,11 +1,11 @@
-//! A mistake in a file of rules, and where it stands.
+//! A mistake in a file that a user wrote, and where it stands.
 
 use std::fmt;
 
 /// Characters of a line that are shown, around the column.
 const SHOWN_MAX: usize = 100;
 
-/// Why a file holds no rules.
+/// Why a file of rules or of taps cannot be used.
 ///
 /// `Display` shows the line with a mark under the column:
 ///
@@ -15,7 +15,7 @@ const SHOWN_MAX: usize = 100;
 ///                 ^
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RuleFileError {
+pub struct FileError {
     /// The file.
     pub file: String,
     /// Line and column of the mistake, both from 1, in characters; none if it has no place.
@@ -26,14 +26,14 @@ pub struct RuleFileError {
     pub reason: String,
 }
 
-impl RuleFileError {
+impl FileError {
     /// A mistake at a byte of the content.
-    pub(super) fn new(file: &str, content: &[u8], at: Option<usize>, reason: String) -> Self {
+    pub(crate) fn new(file: &str, content: &[u8], at: Option<usize>, reason: String) -> Self {
         // A byte order mark is not a column that an editor shows.
         let mark = if content.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         let content = content.get(mark..).unwrap_or_default();
         let Some(at) = at else {
-            return RuleFileError { file: file.into(), place: None, line: String::new(), reason };
+            return FileError { file: file.into(), place: None, line: String::new(), reason };
         };
         let before = content.get(..at).unwrap_or(content);
         let line_at = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -42,11 +42,11 @@ impl RuleFileError {
         let rest = &content[line_at..];
         let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
         let text = String::from_utf8_lossy(&rest[..end]).trim_end().to_owned();
-        RuleFileError { file: file.into(), place: Some((line, column)), line: text, reason }
+        FileError { file: file.into(), place: Some((line, column)), line: text, reason }
     }
 }
 
-impl fmt::Display for RuleFileError {
+impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((line, column)) = self.place else {
             return write!(f, "{}: {}", self.file, self.reason);
@@ -63,4 +63,4 @@ impl fmt::Display for RuleFileError {
     }
 }
 
-impl std::error::Error for RuleFileError {}
+impl std::error::Error for FileError {}

@@ -1,5 +1,6 @@
 //! TOML and JSON as one tree whose values know where they stand.
 
+use super::FileError;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::fmt;
@@ -10,20 +11,25 @@ const DEPTH_MAX: usize = 16;
 
 /// A mistake and the byte where it stands.
 #[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) at: Option<usize>,
-    pub(super) reason: String,
+pub(crate) struct Fault {
+    pub(crate) at: Option<usize>,
+    pub(crate) reason: String,
 }
 
 impl Fault {
-    pub(super) fn new(at: usize, reason: impl Into<String>) -> Fault {
+    pub(crate) fn new(at: usize, reason: impl Into<String>) -> Fault {
         Fault { at: Some(at), reason: reason.into() }
+    }
+
+    /// The mistake in the file `name`, whose content is this.
+    pub(crate) fn of(self, name: &str, content: &[u8]) -> FileError {
+        FileError::new(name, content, self.at, self.reason)
     }
 }
 
 /// How names of several words are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(crate) enum Spelling {
     /// `source_cidr`, in TOML.
     Snake,
     /// `sourceCidr`, in JSON.
@@ -34,7 +40,7 @@ pub(super) enum Spelling {
 
 impl Spelling {
     /// Writes a name that is given in snake_case.
-    pub(super) fn write(self, name: &str) -> String {
+    pub(crate) fn write(self, name: &str) -> String {
         match self {
             Spelling::Snake => name.to_owned(),
             Spelling::Kebab => name.replace('_', "-"),
@@ -53,30 +59,32 @@ impl Spelling {
 
 /// A value and the byte where it begins.
 #[derive(Debug)]
-pub(super) struct Node {
-    pub(super) at: usize,
-    pub(super) value: Value,
+pub(crate) struct Node {
+    pub(crate) at: usize,
+    pub(crate) value: Value,
 }
 
 #[derive(Debug)]
-pub(super) enum Value {
+pub(crate) enum Value {
     Null,
     Text(String),
     Number(i64),
+    Flag(bool),
     Array(Vec<Node>),
     /// Names with their places, in the order of the file.
     Table(Vec<(usize, String, Node)>),
-    /// What rules never hold, and what it is called.
+    /// What no file of ours holds, and what it is called.
     Other(&'static str),
 }
 
 impl Value {
     /// What to call it in an error.
-    pub(super) fn kind(&self) -> &'static str {
+    pub(crate) fn kind(&self) -> &'static str {
         match self {
             Value::Null => "null",
             Value::Text(_) => "a string",
             Value::Number(_) => "a number",
+            Value::Flag(_) => "true or false",
             Value::Array(_) => "an array",
             Value::Table(_) => "a table",
             Value::Other(kind) => kind,
@@ -85,7 +93,7 @@ impl Value {
 }
 
 /// Reads TOML.
-pub(super) fn from_toml(text: &str) -> Result<Node, Fault> {
+pub(crate) fn from_toml(text: &str) -> Result<Node, Fault> {
     let table = DeTable::parse(text).map_err(|error| Fault {
         at: Some(error.span().map_or(0, |span| span.start)),
         reason: format!("not TOML: {}", error.message().trim_end()),
@@ -115,7 +123,7 @@ fn toml_value(value: &DeValue<'_>) -> Value {
             digits.map_or(Value::Other("a number that is too large"), Value::Number)
         }
         DeValue::Float(_) => Value::Other("a fraction"),
-        DeValue::Boolean(_) => Value::Other("true or false"),
+        DeValue::Boolean(flag) => Value::Flag(*flag),
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(items) => {
             let node = |item: &toml::Spanned<DeValue<'_>>| Node {
@@ -129,7 +137,7 @@ fn toml_value(value: &DeValue<'_>) -> Value {
 }
 
 /// Reads JSON.
-pub(super) fn from_json(text: &str) -> Result<Node, Fault> {
+pub(crate) fn from_json(text: &str) -> Result<Node, Fault> {
     let raw: &RawValue = serde_json::from_str(text).map_err(|error| {
         let line_at: usize =
             text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
@@ -177,7 +185,7 @@ fn json(text: &str, raw: &RawValue, depth: usize) -> Result<Node, Fault> {
         }
         Some(b'"') => Value::Text(serde_json::from_str(part).map_err(fault)?),
         Some(b'n') => Value::Null,
-        Some(b't' | b'f') => Value::Other("true or false"),
+        Some(b't' | b'f') => Value::Flag(serde_json::from_str(part).map_err(fault)?),
         _ => match serde_json::from_str(part) {
             Ok(number) => Value::Number(number),
             Err(_) => Value::Other("no whole number"),

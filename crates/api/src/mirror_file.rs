@@ -1,0 +1,441 @@
+//! The file of `tapline mirror -c`: several taps, each with what the command line's options say of
+//! one.
+//!
+//! ```toml
+//! [[tap]]
+//! name = "web"                                # default: the interface or the file
+//! interface = "eth0"                          # or read = "in.pcapng"
+//! to = ["vxlan://10.0.0.2?vni=71,vxlan://10.0.0.3?vni=71", "pcap:copy.pcapng"]
+//! direction = "both"                          # in, out
+//! snapshot_length = 0                         # bytes kept of each packet; 0: all
+//! oversize = "fragment"                       # drop
+//! promiscuous = false
+//! buffer_size = "auto"                        # or 64MiB
+//! expression = "tcp port 80"                  # or rules = "web.toml", or [[tap.rule]] as there
+//! ```
+//!
+//! Only the source and `to` must be there. Paths are relative to the file's folder.
+
+use crate::file::{self, Fault, Node, Spelling, Table, Value, flag, number, word};
+use crate::rules::read_list;
+use crate::{DirectionChoice, Endpoint, FileError, Group, Oversize, RuleFile, parse_buffer_size};
+use filter::Rules;
+use std::path::{Path, PathBuf};
+
+/// Fewest bytes that a slice may leave of a packet that goes into a tunnel: the far end reads an
+/// Ethernet header.
+pub const SNAPSHOT_LENGTH_MIN: u32 = 14;
+
+/// Bytes that a file of taps may have.
+const BYTES_MAX: u64 = 64 << 20;
+
+const FILE: [&str; 1] = ["tap"];
+const TAP: [&str; 12] = [
+    "name",
+    "interface",
+    "read",
+    "to",
+    "direction",
+    "snapshot_length",
+    "oversize",
+    "promiscuous",
+    "buffer_size",
+    "expression",
+    "rules",
+    "rule",
+];
+/// What a file that is read has not.
+const OF_INTERFACES: [&str; 2] = ["promiscuous", "buffer_size"];
+
+/// One tap: what `mirror`'s options say, and what a `[[tap]]` of a file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TapConfig {
+    /// Its name in the ledger.
+    pub name: String,
+    /// Where its packets come from.
+    pub source: TapSource,
+    /// Where they go: each group gets every packet.
+    pub to: Vec<Group>,
+    /// Which of the source's packets: received, sent, or both.
+    pub direction: DirectionChoice,
+    /// Bytes kept of each packet; 0: all. Else at least [`SNAPSHOT_LENGTH_MIN`].
+    pub snapshot_length: u32,
+    /// What becomes of packets that are too large once they are encapsulated.
+    pub oversize: Oversize,
+    /// Whether the interface takes frames for other hosts too.
+    pub promiscuous: bool,
+    /// Bytes of the kernel's ring; `None`: as many as the link's speed asks for.
+    pub buffer_bytes: Option<u64>,
+    /// Which packets are kept.
+    pub filter: FilterConfig,
+}
+
+/// Where a tap's packets come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TapSource {
+    /// A network interface.
+    Interface(String),
+    /// A capture file; `-` is standard input.
+    File(PathBuf),
+}
+
+/// Which packets a tap keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FilterConfig {
+    /// A pcap-filter expression; an empty one keeps every packet.
+    Expression(String),
+    /// Ordered rules.
+    Rules(Rules),
+}
+
+/// Reads the taps of a file, and the files of rules that it names.
+///
+/// # Errors
+/// A file cannot be read, or the first mistake in one, with its place.
+pub fn read_mirror_file(path: &Path) -> Result<Vec<TapConfig>, FileError> {
+    let content =
+        file::read(path, BYTES_MAX, "write fewer taps, or rules into files of their own")?;
+    parse_mirror_file(path, &content)
+}
+
+/// Reads the taps of a file's content; `path` is what messages call it, and its folder what paths
+/// in it are relative to.
+///
+/// # Errors
+/// As [`read_mirror_file`].
+pub fn parse_mirror_file(path: &Path, content: &[u8]) -> Result<Vec<TapConfig>, FileError> {
+    let failed = |fault: Fault| fault.of(&path.display().to_string(), content);
+    let text = file::text(content, "taps are TOML").map_err(failed)?;
+    let root = file::from_toml(text).map_err(failed)?;
+    let tables = tables(&root).map_err(failed)?;
+    let mut taps: Vec<TapConfig> = Vec::new();
+    for table in tables {
+        let reader = Reader::new(table, path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
+        // A mistake in a file of rules has its place there.
+        let rules = reader.rule_file().map_err(failed)?.map(|path| RuleFile::open(&path));
+        let tap = reader.tap(rules.transpose()?.map(|file| file.rules)).map_err(failed)?;
+        if taps.iter().any(|other| other.name == tap.name) {
+            let reason =
+                format!("a tap before is called `{}` too: give each a `name` of its own", tap.name);
+            return Err(failed(Fault::new(reader.place_of("name"), reason)));
+        }
+        taps.push(tap);
+    }
+    Ok(taps)
+}
+
+/// The tables of the taps.
+fn tables(root: &Node) -> Result<&[Node], Fault> {
+    let file = Table::new(root, "the file", &FILE, Spelling::Snake)?;
+    match file.get("tap") {
+        None => Err(Fault { at: None, reason: "it has no tap; begin one with [[tap]]".into() }),
+        Some((_, Node { value: Value::Array(taps), .. })) if !taps.is_empty() => Ok(taps),
+        Some((at, node)) => {
+            let kind = node.value.kind();
+            Err(Fault::new(at, format!("tap is {kind}; write [[tap]], once for each")))
+        }
+    }
+}
+
+/// Reads one tap.
+struct Reader<'a> {
+    at: usize,
+    table: Table<'a>,
+    folder: &'a Path,
+}
+
+impl<'a> Reader<'a> {
+    fn new(node: &'a Node, folder: &'a Path) -> Result<Reader<'a>, Fault> {
+        let table = Table::new(node, "a tap", &TAP, Spelling::Snake)?;
+        Ok(Reader { at: node.at, table, folder })
+    }
+
+    /// Where a name stands; else where the tap does.
+    fn place_of(&self, name: &str) -> usize {
+        self.table.get(name).map_or(self.at, |(at, _)| at)
+    }
+
+    fn tap(&self, rules: Option<Rules>) -> Result<TapConfig, Fault> {
+        let source = self.source()?;
+        let get = |name| self.table.get(name).map(|(_, node)| node);
+        let directions = [
+            ("both", DirectionChoice::Both),
+            ("in", DirectionChoice::In),
+            ("out", DirectionChoice::Out),
+        ];
+        let direction = get("direction")
+            .map(|node| word(node, "direction", &directions, "write \"both\", \"in\" or \"out\""));
+        let policies = [("fragment", Oversize::Fragment), ("drop", Oversize::Drop)];
+        let oversize = get("oversize")
+            .map(|node| word(node, "oversize", &policies, "write \"fragment\" or \"drop\""));
+        let promiscuous = get("promiscuous").map(|node| flag(node, "promiscuous"));
+        Ok(TapConfig {
+            name: self.name(&source)?,
+            source,
+            to: self.targets()?,
+            direction: direction.transpose()?.unwrap_or_default(),
+            snapshot_length: get("snapshot_length").map_or(Ok(0), slice)?,
+            oversize: oversize.transpose()?.unwrap_or_default(),
+            promiscuous: promiscuous.transpose()?.unwrap_or_default(),
+            buffer_bytes: get("buffer_size").map_or(Ok(None), ring)?,
+            filter: self.filter(rules)?,
+        })
+    }
+
+    fn source(&self) -> Result<TapSource, Fault> {
+        let (interface, read) = (self.table.text("interface")?, self.table.text("read")?);
+        let source = match (interface, read) {
+            (Some(_), Some(_)) => {
+                let reason = "a tap has one source; leave `interface` or `read` out";
+                return Err(Fault::new(self.place_of("read"), reason));
+            }
+            (None, None) => {
+                let reason = "the tap has no source; add `interface = \"…\"` or `read = \"…\"`";
+                return Err(Fault::new(self.at, reason));
+            }
+            (Some(interface), None) => TapSource::Interface(interface),
+            (None, Some(path)) => TapSource::File(self.beside(path)),
+        };
+        let foreign = OF_INTERFACES.iter().find(|name| self.table.get(name).is_some());
+        match (&source, foreign) {
+            (TapSource::File(_), Some(name)) => {
+                let reason = format!("a file that is read has no {name}; leave it out");
+                Err(Fault::new(self.place_of(name), reason))
+            }
+            _ => Ok(source),
+        }
+    }
+
+    fn name(&self, source: &TapSource) -> Result<String, Fault> {
+        match (self.table.text("name")?, source) {
+            (Some(name), _) if name.trim().is_empty() => {
+                Err(Fault::new(self.place_of("name"), "the name is empty; leave it out"))
+            }
+            (Some(name), _) => Ok(name),
+            (None, TapSource::Interface(interface)) => Ok(interface.clone()),
+            (None, TapSource::File(path)) => Ok(path.display().to_string()),
+        }
+    }
+
+    fn targets(&self) -> Result<Vec<Group>, Fault> {
+        let mend = "write `to = [\"ENDPOINT\"]`";
+        let groups = match self.table.get("to") {
+            None => return Err(Fault::new(self.at, format!("the tap goes nowhere; {mend}"))),
+            Some((_, Node { value: Value::Array(groups), .. })) if !groups.is_empty() => groups,
+            Some((_, Node { at, .. })) => {
+                return Err(Fault::new(*at, format!("`to` is a list of endpoints; {mend}")));
+            }
+        };
+        groups.iter().map(|group| self.target(group)).collect()
+    }
+
+    fn target(&self, node: &Node) -> Result<Group, Fault> {
+        let Value::Text(text) = &node.value else {
+            let kind = node.value.kind();
+            return Err(Fault::new(node.at, format!("an endpoint is {kind}; write it in quotes")));
+        };
+        let Group(mut members) =
+            text.parse().map_err(|e: crate::Error| Fault::new(node.at, e.to_string()))?;
+        for member in &mut members {
+            if let Endpoint::Pcap { path } = member {
+                *path = self.beside(std::mem::take(path));
+            }
+        }
+        Ok(Group(members))
+    }
+
+    /// The file of rules that the tap names.
+    fn rule_file(&self) -> Result<Option<PathBuf>, Fault> {
+        let named = ["expression", "rules", "rule"];
+        let mut named = named.iter().filter(|name| self.table.get(name).is_some());
+        if let (Some(first), Some(second)) = (named.next(), named.next()) {
+            let reason = format!("a tap has one filter; leave `{first}` or `{second}` out");
+            return Err(Fault::new(self.place_of(second), reason));
+        }
+        Ok(self.table.text("rules")?.map(|path| self.beside(path)))
+    }
+
+    fn filter(&self, rules: Option<Rules>) -> Result<FilterConfig, Fault> {
+        match (rules, self.table.get("rule")) {
+            (Some(rules), _) => Ok(FilterConfig::Rules(rules)),
+            (None, Some((_, list))) => read_list(list, Spelling::Snake).map(FilterConfig::Rules),
+            (None, None) => {
+                Ok(FilterConfig::Expression(self.table.text("expression")?.unwrap_or_default()))
+            }
+        }
+    }
+
+    /// A path is relative to the file's folder; `-` stays what it is.
+    fn beside(&self, path: impl Into<PathBuf>) -> PathBuf {
+        let path = path.into();
+        if path == Path::new("-") { path } else { self.folder.join(path) }
+    }
+}
+
+fn slice(node: &Node) -> Result<u32, Fault> {
+    let bytes = number(node, "snapshot_length", u32::MAX)?;
+    snapshot_length(bytes)
+        .map_err(|mend| Fault::new(node.at, format!("snapshot_length {bytes}: {mend}")))
+}
+
+/// Checks how many bytes are to be kept of each packet that goes into a tunnel.
+///
+/// # Errors
+/// So few would be left that the far end cannot read the Ethernet header.
+pub fn snapshot_length(bytes: u32) -> Result<u32, &'static str> {
+    match bytes {
+        1..SNAPSHOT_LENGTH_MIN => {
+            Err("write 0 for all, or 14 or more: the Ethernet header must be left")
+        }
+        bytes => Ok(bytes),
+    }
+}
+
+/// A ring's size; none where the link's speed is to tell.
+fn ring(node: &Node) -> Result<Option<u64>, Fault> {
+    let mend = "write \"auto\", or a size in quotes such as \"64MiB\"";
+    match &node.value {
+        Value::Text(text) if text == "auto" => Ok(None),
+        Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(Fault::new(node.at, format!("buffer_size {text:?} has no unit; {mend}")))
+        }
+        Value::Text(text) => match parse_buffer_size(text) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) => Err(Fault::new(node.at, format!("buffer_size: {error}"))),
+        },
+        value => Err(Fault::new(node.at, format!("buffer_size is {}; {mend}", value.kind()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Vec<TapConfig>, FileError> {
+        parse_mirror_file(Path::new("etc/taps.toml"), text.as_bytes())
+    }
+
+    /// Asserts where a mistake is said to be, and that its reason has a part.
+    fn assert_told(text: &str, place: Option<(usize, usize)>, part: &str) {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.place, place, "{error}");
+        assert!(error.reason.contains(part), "{part} is not in\n{error}");
+        assert!(error.to_string().starts_with("etc/taps.toml:"), "{error}");
+    }
+
+    #[test]
+    fn every_key_is_read() {
+        let taps = parse(
+            r#"
+            [[tap]]
+            name = "web"
+            interface = "eth0"
+            to = ["vxlan://10.0.0.2?vni=71,vxlan://10.0.0.3?vni=71", "pcap:copy.pcapng"]
+            direction = "in"
+            snapshot_length = 128
+            oversize = "drop"
+            promiscuous = true
+            buffer_size = "16MiB"
+            expression = "tcp port 80"
+
+            [[tap]]
+            read = "in.pcapng"
+            to = ["null:"]
+            "#,
+        );
+        let [web, file] = &taps.unwrap()[..] else { panic!("two taps") };
+        let group = |text: &str| text.parse::<Group>().unwrap();
+        let wanted = TapConfig {
+            name: "web".into(),
+            source: TapSource::Interface("eth0".into()),
+            to: vec![
+                group("vxlan://10.0.0.2?vni=71,vxlan://10.0.0.3?vni=71"),
+                group("pcap:etc/copy.pcapng"),
+            ],
+            direction: DirectionChoice::In,
+            snapshot_length: 128,
+            oversize: Oversize::Drop,
+            promiscuous: true,
+            buffer_bytes: Some(16 << 20),
+            filter: FilterConfig::Expression("tcp port 80".into()),
+        };
+        assert_eq!(web, &wanted);
+        let wanted = TapConfig {
+            name: "etc/in.pcapng".into(),
+            source: TapSource::File("etc/in.pcapng".into()),
+            to: vec![group("null:")],
+            direction: DirectionChoice::Both,
+            snapshot_length: 0,
+            oversize: Oversize::Fragment,
+            promiscuous: false,
+            buffer_bytes: None,
+            filter: FilterConfig::Expression(String::new()),
+        };
+        assert_eq!(file, &wanted);
+    }
+
+    #[test]
+    fn absolute_paths_and_standard_streams_stay() {
+        let taps = parse("[[tap]]\nread = \"-\"\nto = [\"pcap:/x\"]\nname = \"x\"\n").unwrap();
+        assert_eq!(taps[0].source, TapSource::File("-".into()));
+        assert_eq!(taps[0].to[0].0[0].canonical(), "pcap:/x");
+    }
+
+    #[test]
+    fn rules_stand_in_a_file_of_their_own_or_with_the_tap() {
+        let rule = "rule_action = \"INCLUDE\"\nprotocol = \"tcp\"\n";
+        let inline = format!("{TAP}[[tap.rule]]\n{rule}[[tap.rule]]\n{rule}");
+        let FilterConfig::Rules(rules) = &parse(&inline).unwrap()[0].filter else {
+            panic!("rules")
+        };
+        assert_eq!(rules.as_slice().len(), 2);
+        let wrong = format!("{TAP}[[tap.rule]]\nrule_action = \"ALLOW\"\n");
+        assert_told(&wrong, Some((5, 15)), "rule 1: rule_action \"ALLOW\"");
+        let both = format!("{TAP}rules = \"x.toml\"\n[[tap.rule]]\n{rule}");
+        assert_told(&both, Some((5, 7)), "one filter; leave `rules` or `rule` out");
+        let error = parse(&format!("{TAP}rules = \"nonexistent.toml\"\n")).unwrap_err();
+        assert_eq!(error.file, "etc/nonexistent.toml");
+    }
+
+    const TAP: &str = "[[tap]]\ninterface = \"eth0\"\nto = [\"null:\"]\n";
+
+    #[test]
+    fn each_mistake_has_its_place_and_its_mend() {
+        for (line, column, part) in [
+            ("interfce = \"eth1\"", 1, "did you mean `interface`?"),
+            ("to = [\"null:\"]", 1, "duplicate key"),
+            ("direction = \"sideways\"", 13, "write \"both\", \"in\" or \"out\""),
+            ("oversize = \"cut\"", 12, "write \"fragment\" or \"drop\""),
+            ("snapshot_length = 13", 19, "14 or more"),
+            ("snapshot_length = -1", 19, "not from 0 to 4294967295"),
+            ("buffer_size = \"1kB\"", 15, "64KiB to 4GiB"),
+            ("buffer_size = \"4096\"", 15, "no unit"),
+            ("buffer_size = 64", 15, "in quotes"),
+            ("promiscuous = \"yes\"", 15, "without quotes"),
+            ("read = \"x\"", 1, "one source"),
+            ("name = \" \"", 1, "leave it out"),
+            ("name = 3", 8, "write a string"),
+            ("expression =", 13, "not TOML"),
+        ] {
+            assert_told(&format!("{TAP}{line}\n"), Some((4, column)), part);
+        }
+        assert_told(&format!("{TAP}\n{TAP}"), Some((5, 1)), "a tap before is called `eth0`");
+        assert_told("[[tap]]\nto = [\"null:\"]\n", Some((1, 1)), "no source");
+        assert_told("[[tap]]\ninterface = \"a\"\n", Some((1, 1)), "the tap goes nowhere");
+        assert_told("[[tap]]\ninterface = \"a\"\nto = []\n", Some((3, 6)), "list of endpoints");
+        let vni = "[[tap]]\ninterface = \"a\"\nto = [\"null:\", \"vxlan://h\"]\n";
+        assert_told(vni, Some((3, 16)), "?vni=N");
+        let ring = "[[tap]]\nread = \"a\"\nbuffer_size = \"1MiB\"\nto = [\"null:\"]\n";
+        assert_told(ring, Some((3, 1)), "no buffer_size");
+        assert_told("[[tip]]\n", Some((1, 3)), "did you mean `tap`?");
+        assert_told("[tap]\n", Some((1, 2)), "write [[tap]]");
+        assert_told("", None, "[[tap]]");
+        assert_told("x", Some((1, 2)), "not TOML");
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        let error = read_mirror_file(Path::new("/nonexistent/taps.toml")).unwrap_err();
+        assert!(error.to_string().contains("No such file"), "{error}");
+    }
+}
