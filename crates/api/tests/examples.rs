@@ -1,5 +1,7 @@
 //! Every file of `examples/` is understood, is listed in its README, and means what it says.
 
+#![expect(clippy::unwrap_used, reason = "a test's own functions")]
+
 use api::{FilterConfig, RuleFile, TapSource, read_mirror_file};
 use filter::{Action, Direction, Rules};
 use std::fs;
