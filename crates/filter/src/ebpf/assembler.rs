@@ -2,12 +2,17 @@
 //!
 //! A jump's offset has 16 bits. One that does not reach becomes, at [`Assembler::finish`], a far
 //! jump (`gotol`, 32 bits); a comparison becomes its inverse over a far jump. Widening moves what
-//! lies behind, so it is repeated until all reach; it ends, since no jump ever shrinks.
+//! lies behind, so it is repeated until all reach; it ends, since no jump ever shrinks. Near is a
+//! little less than what 16 bits hold: when the kernel loads a program it puts several instructions
+//! in the place of some calls and loads, and fails where a jump over them then does not reach.
 
 use super::{
     Alu, Bits, Condition, Encoded, Error, Helper, INSTRUCTIONS_MAX, Instruction, MapRef, Operand,
     Register, Width,
 };
+
+/// Slots that a near jump skips at most.
+const NEAR_MAX: i64 = 28_000;
 
 /// A place in a program that is jumped to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,7 +209,7 @@ impl Assembler {
             else {
                 continue;
             };
-            if i16::try_from(self.skip(to, starts[at] + 1, starts)).is_err() {
+            if self.skip(to, starts[at] + 1, starts).abs() > NEAR_MAX {
                 any = true;
                 let (Item::Jump { reach, .. } | Item::JumpIf { reach, .. }) = &mut self.items[at]
                 else {
@@ -307,6 +312,8 @@ mod tests {
     use super::Register::*;
     use super::*;
 
+    const NEAR: usize = NEAR_MAX as usize;
+
     fn nothing(asm: &mut Assembler, slots: usize) {
         for _ in 0..slots {
             asm.copy(R0, 0);
@@ -333,14 +340,14 @@ mod tests {
             right: 5.into(),
             skip,
         };
-        assert_eq!(over(32_767, Condition::Equal)[0], jump_if(Condition::Equal, 32_767));
-        let far = over(32_768, Condition::Equal);
+        assert_eq!(over(NEAR, Condition::Equal)[0], jump_if(Condition::Equal, NEAR as i16));
+        let far = over(NEAR + 1, Condition::Equal);
         assert_eq!(far[0], jump_if(Condition::NotEqual, 1));
-        assert_eq!(far[1], Instruction::FarJump { skip: 32_768 });
-        let far = over(32_768, Condition::SharesBit);
+        assert_eq!(far[1], Instruction::FarJump { skip: NEAR as i32 + 1 });
+        let far = over(NEAR + 1, Condition::SharesBit);
         assert_eq!(far[0], jump_if(Condition::SharesBit, 1));
         assert_eq!(far[1], Instruction::Jump { skip: 1 });
-        assert_eq!(far[2], Instruction::FarJump { skip: 32_768 });
+        assert_eq!(far[2], Instruction::FarJump { skip: NEAR as i32 + 1 });
     }
 
     #[test]
@@ -348,12 +355,12 @@ mod tests {
         let mut asm = Assembler::new();
         let start = asm.label();
         asm.bind(start);
-        nothing(&mut asm, 32_767);
+        nothing(&mut asm, NEAR - 1);
         asm.jump(start);
         asm.jump(start);
         let code = asm.finish().unwrap();
-        assert_eq!(code.instructions[32_767], Instruction::Jump { skip: -32_768 });
-        assert_eq!(code.instructions[32_768], Instruction::FarJump { skip: -32_769 });
+        assert_eq!(code.instructions[NEAR - 1], Instruction::Jump { skip: -(NEAR as i16) });
+        assert_eq!(code.instructions[NEAR], Instruction::FarJump { skip: -(NEAR as i32) - 1 });
     }
 
     #[test]
@@ -363,14 +370,14 @@ mod tests {
         // The first reaches `middle` only while the second is one slot.
         asm.jump_if(Bits::B64, Condition::Equal, R1, 5, middle);
         asm.jump_if(Bits::B64, Condition::Equal, R1, 6, end);
-        nothing(&mut asm, 32_766);
+        nothing(&mut asm, NEAR - 1);
         asm.bind(middle);
         nothing(&mut asm, 10);
         asm.bind(end);
         asm.exit();
         let code = asm.finish().unwrap();
-        assert_eq!(code.instructions[1], Instruction::FarJump { skip: 32_768 });
-        assert_eq!(code.instructions[3], Instruction::FarJump { skip: 32_776 });
+        assert_eq!(code.instructions[1], Instruction::FarJump { skip: NEAR as i32 + 1 });
+        assert_eq!(code.instructions[3], Instruction::FarJump { skip: NEAR as i32 + 9 });
     }
 
     #[test]

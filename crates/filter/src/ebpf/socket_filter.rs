@@ -12,22 +12,38 @@
 //! A program of one return decides every frame, tagged and super-packets too.
 //!
 //! **Counters** are u64 in one per-CPU array map whose elements hold [`COUNTERS_PER_ELEMENT`] each.
-//! The first eight of element 0 are [`Counter`]s, two of them free; behind them, and on through
-//! further elements, stands one for each rule: the wire packets that it decided, excluded ones too.
-//! So a packet costs one look-up of the map unless a rule beyond the 504th decides it. They are
-//! plain additions: a socket's filter runs with bottom halves off, so nothing gets in between.
+//!
+//! ```text
+//! element 0     0  the counters of `Counter`
+//!               6  the place of a rule, the frame's wire packets: only while the program runs
+//!               8  the scratch words of classic BPF: only while the program runs
+//!              16  rule 1, rule 2, …: the wire packets that it decided, excluded ones too
+//! element 1     0  rule 497, …
+//! ```
+//!
+//! So a packet costs one look-up of the map unless a rule beyond the 496th decides it. Counting is a
+//! plain addition: a socket's filter runs with bottom halves off, so nothing gets in between.
 
-use super::classic::{self, CALLER_AT, Exits, SKB_LEN, WORD_AT};
+use super::classic::{self, Exits, SCRATCH_AT, SCRATCH_BYTES, SKB_LEN, WORD_AT};
 use super::wire_packets::WirePackets;
 use super::{Alu, Assembler, Bits, Code, Condition, Error, Helper, Label, MapRef, Register, Width};
-use crate::Program;
+use crate::{Action, Program, Rules};
 use Register::{R0, R1, R2, R3, R6, R7, R9, R10};
 use std::collections::BTreeMap;
 use wire::LinkType;
 
 /// Counters in one element of the map: 4 kB.
 pub const COUNTERS_PER_ELEMENT: usize = 512;
-const FIRST_RULE: usize = 8;
+/// Where a rule beyond element 0 leaves its place in its element, from R9. Through memory the
+/// verifier loses sight of the number, and so looks at the code behind it once for all rules; with
+/// a look-up for each rule instead, it would copy the whole program for each, which takes minutes
+/// with ten thousand.
+const HANDOVER_AT: i16 = 6 * 8;
+/// Where the wire packets of the frame stand, from R9.
+const COUNT_AT: i16 = 7 * 8;
+/// The place of the first rule's counter.
+const FIRST_RULE: usize = 16;
+const _: () = assert!((SCRATCH_AT + SCRATCH_BYTES) as usize <= FIRST_RULE * 8);
 
 const SKB_PKT_TYPE: i16 = 4;
 const SKB_VLAN_PRESENT: i16 = 20;
@@ -45,22 +61,13 @@ pub enum Scope {
     WholeFrames,
 }
 
-/// What a matching rule does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Lets the packet through.
-    Accept,
-    /// Stops it.
-    Reject,
-}
-
 /// What a program's verdict means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdicts<'a> {
     /// 0 rejects, all else accepts.
     Expression,
     /// The number of a rule, from 1, in this list; 0 rejects.
-    Rules(&'a [Outcome]),
+    Rules(&'a Rules),
 }
 
 /// What a socket filter is made of.
@@ -141,12 +148,12 @@ pub fn socket_filter(options: &SocketFilterOptions<'_>) -> Result<SocketFilter, 
     };
     let rules = match options.verdicts {
         Verdicts::Expression => 0,
-        Verdicts::Rules(rules) => rules.len(),
+        Verdicts::Rules(rules) => rules.as_slice().len(),
     };
     let mut asm = Assembler::new();
     let mut ends = Ends::new(&mut asm, options.verdicts, CounterLayout { rules });
     find_counters(&mut asm, ends.uncounted);
-    let wire_packets = WirePackets::count(&mut asm);
+    let wire_packets = WirePackets::count(&mut asm, COUNT_AT);
 
     let (received, sent) = (options.received, options.sent);
     let judge = Judge { scope: options.scope, ethernet };
@@ -251,23 +258,36 @@ impl<'a> Ends<'a> {
         }
     }
 
-    /// Appends all ends that something leads to. R9 is element 0; the count is at [`CALLER_AT`].
+    /// Appends all ends that something leads to. R9 is element 0; the count is at [`COUNT_AT`].
     fn finish(self, asm: &mut Assembler) {
+        // Further elements, by what their rules do.
+        let mut further: BTreeMap<(usize, bool), Label> = BTreeMap::new();
         for (&rule, &label) in &self.rules {
             asm.bind(label);
             let (element, place) = self.counters.rule(rule as usize);
+            let includes = self.includes(rule);
             if element == 0 {
-                asm.load(Width::B8, R1, R10, CALLER_AT);
+                asm.load(Width::B8, R1, R9, COUNT_AT);
                 add(asm, R9, place, R1);
+                asm.jump(if includes { self.matched } else { self.filtered });
             } else {
-                look_up(asm, element as i32);
-                let to = self.end_of(rule);
-                asm.jump_if(Bits::B64, Condition::Equal, R0, 0, to);
-                asm.load(Width::B8, R1, R10, CALLER_AT);
-                add(asm, R0, place, R1);
+                asm.store(Width::B8, R9, HANDOVER_AT, place as i32);
+                let to = further.entry((element, includes)).or_insert_with(|| asm.label());
+                asm.jump(*to);
             }
-            let to = self.end_of(rule);
-            asm.jump(to);
+        }
+        for ((element, includes), label) in further {
+            asm.bind(label);
+            let end = if includes { self.matched } else { self.filtered };
+            look_up(asm, element as i32);
+            asm.jump_if(Bits::B64, Condition::Equal, R0, 0, end);
+            asm.load(Width::B8, R1, R9, HANDOVER_AT);
+            asm.jump_if(Bits::B64, Condition::AtLeast, R1, COUNTERS_PER_ELEMENT as i32, end);
+            asm.alu(Bits::B64, Alu::ShiftLeft, R1, 3);
+            asm.alu(Bits::B64, Alu::Add, R0, R1);
+            asm.load(Width::B8, R1, R9, COUNT_AT);
+            add(asm, R0, 0, R1);
+            asm.jump(end);
         }
         let ends = [
             (self.matched, Counter::Matched, ALL_BYTES),
@@ -279,7 +299,7 @@ impl<'a> Ends<'a> {
                 continue;
             }
             asm.bind(label);
-            asm.load(Width::B8, R1, R10, CALLER_AT);
+            asm.load(Width::B8, R1, R9, COUNT_AT);
             add(asm, R9, counter as usize, R1);
             add(asm, R9, counter as usize + Counter::FilteredFrames as usize, 1);
             asm.alu(Bits::B32, Alu::Move, R0, snap_len);
@@ -290,12 +310,12 @@ impl<'a> Ends<'a> {
         asm.exit();
     }
 
-    fn end_of(&self, rule: u32) -> Label {
-        let outcome = match self.verdicts {
+    fn includes(&self, rule: u32) -> bool {
+        let action = match self.verdicts {
             Verdicts::Expression => None,
-            Verdicts::Rules(rules) => rules.get((rule as usize).wrapping_sub(1)),
+            Verdicts::Rules(rules) => rules.action(rule),
         };
-        if outcome == Some(&Outcome::Accept) { self.matched } else { self.filtered }
+        action == Some(Action::Include)
     }
 }
 
@@ -304,7 +324,7 @@ impl Exits for Ends<'_> {
         let rules = match self.verdicts {
             _ if verdict == 0 => return Ok(self.filtered),
             Verdicts::Expression => return Ok(self.matched),
-            Verdicts::Rules(rules) => rules.len(),
+            Verdicts::Rules(rules) => rules.as_slice().len(),
         };
         if verdict as usize > rules {
             return Err(Error::NoSuchRule { rule: verdict, rules });

@@ -13,9 +13,9 @@
 //!
 //! Offsets are those of `struct __sk_buff` in Linux `include/uapi/linux/bpf.h`.
 
-use super::classic::{CALLER_AT, SKB_LEN, WORD_AT, load_bytes};
+use super::classic::{SKB_LEN, WORD_AT, load_bytes};
 use super::{Alu, Assembler, Bits, Condition, Label, Register, Width};
-use Register::{R0, R1, R2, R6, R7, R8, R10};
+use Register::{R0, R1, R2, R6, R7, R8, R9, R10};
 
 const SKB_GSO_SEGS: i16 = 164;
 pub(super) const SKB_GSO_SIZE: i16 = 176;
@@ -39,14 +39,14 @@ pub(super) struct WirePackets {
 }
 
 impl WirePackets {
-    /// Appends the count; it is kept at [`CALLER_AT`]. Leaves gso_size in R7.
-    pub(super) fn count(asm: &mut Assembler) -> WirePackets {
+    /// Appends the count; it is kept at `at` from R9. Leaves gso_size in R7.
+    pub(super) fn count(asm: &mut Assembler, at: i16) -> WirePackets {
         let labels = WirePackets { rare: asm.label(), counted: asm.label() };
         asm.load(Width::B4, R7, R6, SKB_GSO_SIZE);
         asm.alu(Bits::B32, Alu::Move, R1, 1);
         asm.jump_if(Bits::B32, Condition::NotEqual, R7, 0, labels.rare);
         asm.bind(labels.counted);
-        asm.store(Width::B8, R10, CALLER_AT, R1);
+        asm.store(Width::B8, R9, at, R1);
         labels
     }
 
