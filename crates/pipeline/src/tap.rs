@@ -307,7 +307,8 @@ impl Running {
             screening: lane.input.source.screening(),
         };
         let inputs: Vec<InputReport> = self.lanes.iter_mut().map(input).collect();
-        let (mut filtered, mut lost, mut rule_hits) = (self.filtered, 0, Vec::new());
+        let (mut filtered, mut lost) = (self.filtered, 0);
+        let mut rule_hits = self.tap.filter.rule_hits().to_vec();
         for screened in inputs.iter().map(InputReport::screened) {
             filtered += screened.filtered;
             lost += screened.lost;

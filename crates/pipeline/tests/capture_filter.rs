@@ -3,7 +3,9 @@
 mod taps;
 
 use api::DirectionChoice;
-use filter::{Instruction, Program, op};
+use filter::{
+    Action, Instruction, PortRange, Program, Rule, Rules, TrafficDirection, Transport, op,
+};
 use io::memory::MemorySink;
 use io::{Direction, Packet};
 use pipeline::CaptureFilter;
@@ -133,4 +135,78 @@ fn direction_and_expression_must_both_agree() {
     let mut arp = packet(0, &arp());
     arp.meta.direction = Direction::In;
     assert!(!filter.keeps(&arp));
+}
+
+/// EXCLUDE to port 53; INCLUDE received packets with UDP; INCLUDE sent packets.
+fn rules() -> Rules {
+    let to_dns = Transport::Ports { source: None, destination: Some(PortRange::one(53)) };
+    let udp = Rule { protocol: Some(17), ..Rule::new(Action::Include) };
+    Rules::new(vec![
+        Rule { action: Action::Exclude, transport: to_dns, ..udp },
+        Rule { direction: Some(TrafficDirection::Ingress), ..udp },
+        Rule { direction: Some(TrafficDirection::Egress), ..Rule::new(Action::Include) },
+    ])
+    .expect("sound rules")
+}
+
+#[test]
+fn rules_decide_by_direction_and_each_one_s_hits_are_counted() {
+    use Direction::{In, Out, Unknown};
+    let going = |number, direction, frame: &[u8]| {
+        let mut packet = packet(number, frame);
+        packet.meta.direction = direction;
+        packet
+    };
+    // Even flows go to port 53, odd ones come from there.
+    let (to_dns, from_dns, arp) = (flow_frame(0), flow_frame(1), arp());
+    let source = || {
+        [
+            going(0, In, &to_dns),
+            going(1, In, &from_dns),
+            going(2, In, &arp),
+            going(3, Out, &to_dns),
+            going(4, Out, &from_dns),
+            going(5, Out, &arp),
+            going(6, Unknown, &from_dns),
+            going(7, Unknown, &arp),
+        ]
+    };
+    let sink = MemorySink::default();
+    let mut tap = tap(file(source()), vec![only("sink", sink.clone())]);
+    tap.filter =
+        CaptureFilter::rules(DirectionChoice::Both, &[LinkType::ETHERNET], rules()).unwrap();
+    let report = run(tap);
+    assert_eq!(numbers(&sink), [1, 4, 5, 6, 7]);
+    assert_eq!((report.matched, report.filtered), (5, 3));
+    assert_eq!(report.rule_hits, [2, 2, 3]);
+
+    // -Q comes first: what it leaves out is no rule's.
+    let mut filter = CaptureFilter::rules(DirectionChoice::In, &[], rules()).unwrap();
+    let kept: Vec<bool> = source().iter().map(|packet| filter.keeps(packet)).collect();
+    assert_eq!(kept, [false, true, false, false, false, false, true, true]);
+    assert_eq!(filter.rule_hits(), [1, 2, 1]);
+}
+
+#[test]
+fn rules_ask_for_the_bytes_present_and_not_for_the_original_length() {
+    let to_dns = Transport::Ports { source: None, destination: Some(PortRange::one(53)) };
+    let ports = Rule { protocol: Some(17), transport: to_dns, ..Rule::new(Action::Exclude) };
+    let rules = Rules::new(vec![ports, Rule::new(Action::Include)]).expect("sound rules");
+    let mut filter = CaptureFilter::rules(DirectionChoice::Both, &[], rules).unwrap();
+    let frame = flow_frame(0);
+    assert!(!filter.keeps(&packet(0, &frame)));
+    let mut cut = packet(1, &frame[..37]);
+    cut.meta.origlen = frame.len() as u32;
+    assert!(filter.keeps(&cut), "the second rule needs no ports");
+    assert_eq!(filter.rule_hits(), [1, 1]);
+}
+
+#[test]
+fn rules_match_nothing_of_a_link_type_that_they_cannot_read() {
+    let rules = || Rules::new(vec![Rule::new(Action::Include)]).expect("sound rules");
+    let refused = CaptureFilter::rules(DirectionChoice::Both, &[LinkType(127)], rules());
+    assert!(refused.err().is_some_and(|error| error.contains("LINKTYPE 127")));
+    let mut filter = CaptureFilter::rules(DirectionChoice::Both, &[], rules()).unwrap();
+    assert!(!filter.keeps(&of_link(127, 0, &[0; 60])));
+    assert!(filter.keeps(&of_link(1, 0, &[0; 60])));
 }

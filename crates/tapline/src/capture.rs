@@ -2,7 +2,7 @@
 
 use crate::cli::{Capture, Rotation, Verbosity};
 use crate::failure::Failure;
-use crate::opened::{Opened, must_differ};
+use crate::opened::{Opened, Wanted, must_differ};
 use crate::print::Printer;
 use crate::session;
 use api::Stats;
@@ -12,6 +12,7 @@ use io::{Interfaces, Now, Sink};
 use pipeline::{Report, Tap, Target, TargetGroup};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
+    let wanted = Wanted::new(options.rules.as_deref(), &options.expression)?;
     let interfaces = Interfaces::default();
     let opened = match (&options.interface, &options.read) {
         (Some(name), _) => Opened::interface(
@@ -31,7 +32,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         (None, Some(path)) => Opened::file(path, options.direction, &interfaces)?,
         (None, None) => return Err(Failure::Usage("name an interface or a file".into())),
     };
-    let filter = opened.filter(&options.expression)?;
+    let filter = opened.filter(&wanted)?;
     let (endpoint, sink): (String, Box<dyn Sink>) = match &options.write {
         Some(path) => {
             must_differ(options.read.as_deref(), path, options.rotation.is_set())?;

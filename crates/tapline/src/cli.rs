@@ -111,6 +111,10 @@ pub struct Capture {
     /// How packets are printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+    /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets to keep,
+    /// instead of EXPR. Hits are counted for each rule
+    #[arg(long, value_name = "FILE", conflicts_with = "expression")]
+    pub rules: Option<PathBuf>,
     /// pcap-filter expression: which packets to keep
     #[arg(value_name = "EXPR", trailing_var_arg = true)]
     pub expression: Vec<String>,
@@ -149,6 +153,10 @@ pub struct Mirror {
     pub buffer_size: u64,
     #[command(flatten)]
     pub report: Report,
+    /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets to mirror,
+    /// instead of EXPR. Hits are counted for each rule
+    #[arg(long, value_name = "FILE", conflicts_with = "expression")]
+    pub rules: Option<PathBuf>,
     /// pcap-filter expression: which packets to mirror
     #[arg(value_name = "EXPR", trailing_var_arg = true)]
     pub expression: Vec<String>,

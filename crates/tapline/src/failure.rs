@@ -45,3 +45,12 @@ impl From<api::Error> for Failure {
         Failure::CouldNot(error.to_string())
     }
 }
+
+impl From<api::FileError> for Failure {
+    fn from(error: api::FileError) -> Failure {
+        match error.is_unreadable {
+            true => Failure::CouldNot(error.to_string()),
+            false => Failure::Usage(error.to_string()),
+        }
+    }
+}

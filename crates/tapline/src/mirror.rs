@@ -3,7 +3,7 @@
 use crate::capture::ledger;
 use crate::cli::{Datapath, Mirror, Verbosity};
 use crate::failure::Failure;
-use crate::opened::{Opened, must_differ};
+use crate::opened::{Opened, Wanted, must_differ};
 use crate::session;
 use api::{Endpoint, Group};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
@@ -29,6 +29,7 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         ));
     }
     must_stand_apart(&options.to)?;
+    let wanted = Wanted::new(options.rules.as_deref(), &options.expression)?;
     let interfaces = Interfaces::default();
     let (mut taps, mut begun) = (Vec::new(), Vec::new());
     let tunnels = options.to.iter().flat_map(|Group(members)| members).any(is_tunnel);
@@ -41,7 +42,7 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
             )));
         }
         // Before the targets, which replace files.
-        let filter = opened.filter(&options.expression)?;
+        let filter = opened.filter(&wanted)?;
         let mut remotes = Vec::new();
         let open = |group| open_group(group, &options, &interfaces, opened.first, &mut remotes);
         let groups = options.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;

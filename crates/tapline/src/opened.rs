@@ -1,7 +1,8 @@
 //! Sources that are ready: an interface or a file, opened for `capture` and `mirror` alike.
 
 use crate::failure::Failure;
-use api::DirectionChoice;
+use api::{DirectionChoice, RuleFile};
+use filter::Rules;
 use io::file::FileSource;
 use io::ring::{RingOptions, RingSource};
 use io::{InterfaceId, Interfaces, Source};
@@ -81,17 +82,46 @@ impl Opened {
         })
     }
 
-    /// Compiles the words of an expression for this source.
-    pub fn filter(&self, expression: &[String]) -> Result<CaptureFilter, Failure> {
-        let expression = expression.join(" ");
-        if expression.trim().is_empty() {
-            return Ok(CaptureFilter::all(self.direction));
-        }
-        let compile = move |link_type: LinkType| {
-            io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
+    /// Compiles a filter for this source.
+    pub fn filter(&self, wanted: &Wanted) -> Result<CaptureFilter, Failure> {
+        let filter = match wanted {
+            Wanted::All => Ok(CaptureFilter::all(self.direction)),
+            Wanted::Rules(rules) => {
+                CaptureFilter::rules(self.direction, &self.link_types, rules.clone())
+            }
+            Wanted::Expression(expression) => {
+                let expression = expression.clone();
+                let compile = move |link_type: LinkType| {
+                    io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
+                };
+                CaptureFilter::expression(self.direction, &self.link_types, Box::new(compile))
+            }
         };
-        CaptureFilter::expression(self.direction, &self.link_types, Box::new(compile))
-            .map_err(Failure::Usage)
+        filter.map_err(Failure::Usage)
+    }
+}
+
+/// Which packets are wanted, as the command line says it.
+pub enum Wanted {
+    /// All.
+    All,
+    /// What an expression matches.
+    Expression(String),
+    /// What rules include.
+    Rules(Rules),
+}
+
+impl Wanted {
+    /// Reads the file of rules, or joins the words of an expression.
+    pub fn new(rules: Option<&Path>, expression: &[String]) -> Result<Wanted, Failure> {
+        if let Some(path) = rules {
+            return Ok(Wanted::Rules(RuleFile::open(path)?.rules));
+        }
+        let expression = expression.join(" ");
+        Ok(match expression.trim() {
+            "" => Wanted::All,
+            _ => Wanted::Expression(expression),
+        })
     }
 }
 

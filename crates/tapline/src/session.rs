@@ -2,7 +2,7 @@
 
 use crate::cli::{Report as ReportOptions, Verbosity};
 use crate::failure::Failure;
-use api::{DropReason, Stats};
+use api::{DropReason, Stats, TapStats};
 use pipeline::{Report, Tap, Worker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::io::{IsTerminal, Write};
@@ -88,6 +88,9 @@ pub fn run(
     let stats = ledger(&reports);
     if !verbosity.quiet {
         eprint!("{stats}");
+        if verbosity.verbose > 0 {
+            stats.taps.iter().for_each(|tap| eprint!("{}", hits(tap)));
+        }
     }
     write_stats(options, &stats)?;
     if results.iter().any(Result::is_err) {
@@ -98,6 +101,20 @@ pub fn run(
         true => Err(Failure::Lost),
         false => Ok(()),
     }
+}
+
+/// What each rule of a tap decided, a line each; those that never did are one line.
+fn hits(tap: &TapStats) -> String {
+    let mut text = String::new();
+    for rule in tap.rules.iter().filter(|rule| rule.hits > 0) {
+        text += &format!("tap {}: rule {} decided for {}\n", tap.name, rule.index, rule.hits);
+    }
+    let idle = tap.rules.iter().filter(|rule| rule.hits == 0).count();
+    if idle > 0 {
+        text +=
+            &format!("tap {}: {idle} of {} rules decided for none\n", tap.name, tap.rules.len());
+    }
+    text
 }
 
 /// Packets that were wanted and lost. Another tunnel's packets and the tap's own never were; and

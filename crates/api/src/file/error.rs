@@ -24,6 +24,8 @@ pub struct FileError {
     pub line: String,
     /// What is wrong, with the value and the mend.
     pub reason: String,
+    /// Whether the file could not be read at all, so that nothing is known of its content.
+    pub is_unreadable: bool,
 }
 
 impl FileError {
@@ -32,8 +34,15 @@ impl FileError {
         // A byte order mark is not a column that an editor shows.
         let mark = if content.starts_with("\u{feff}".as_bytes()) { 3 } else { 0 };
         let content = content.get(mark..).unwrap_or_default();
+        let mistake = FileError {
+            file: file.into(),
+            place: None,
+            line: String::new(),
+            reason,
+            is_unreadable: false,
+        };
         let Some(at) = at else {
-            return FileError { file: file.into(), place: None, line: String::new(), reason };
+            return mistake;
         };
         let before = content.get(..at).unwrap_or(content);
         let line_at = before.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
@@ -42,7 +51,13 @@ impl FileError {
         let rest = &content[line_at..];
         let end = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
         let text = String::from_utf8_lossy(&rest[..end]).trim_end().to_owned();
-        FileError { file: file.into(), place: Some((line, column)), line: text, reason }
+        FileError { place: Some((line, column)), line: text, ..mistake }
+    }
+
+    /// A file that cannot be opened or read.
+    pub(crate) fn unreadable(file: &str, error: &std::io::Error) -> Self {
+        let mistake = FileError::new(file, b"", None, format!("cannot be read: {error}"));
+        FileError { is_unreadable: true, ..mistake }
     }
 }
 

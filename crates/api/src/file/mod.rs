@@ -18,15 +18,16 @@ use std::path::Path;
 /// # Errors
 /// It cannot be read, or is longer.
 pub(crate) fn read(path: &Path, bytes_max: u64, mend: &str) -> Result<Vec<u8>, FileError> {
-    let failed = |reason| FileError::new(&path.display().to_string(), b"", None, reason);
+    let name = path.display().to_string();
     let mut content = Vec::new();
     File::open(path)
         .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut content))
-        .map_err(|error| failed(format!("cannot be read: {error}")))?;
-    match content.len() as u64 > bytes_max {
-        true => Err(failed(format!("more than {} MiB; {mend}", bytes_max >> 20))),
-        false => Ok(content),
+        .map_err(|error| FileError::unreadable(&name, &error))?;
+    if content.len() as u64 > bytes_max {
+        let reason = format!("more than {} MiB; {mend}", bytes_max >> 20);
+        return Err(FileError::new(&name, b"", None, reason));
     }
+    Ok(content)
 }
 
 /// The content as text, without a byte order mark; `wanted` says what it should be.
