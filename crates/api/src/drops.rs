@@ -32,6 +32,8 @@ drop_reasons! {
     KernelRing = "kernel_ring",
     /// The receiving socket's buffer was full (`SO_MEMINFO`).
     KernelSocket = "kernel_socket",
+    /// The frame came through an interface of a hardware type that is not read yet.
+    HardwareType = "hardware_type",
     /// The packet was one that this tap itself had sent through the tapped interface.
     OwnTunnel = "own_tunnel",
     /// The tunnel packet was shorter than its own headers.

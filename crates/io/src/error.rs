@@ -31,6 +31,18 @@ pub enum Error {
         /// Its ARPHRD number.
         hardware: u16,
     },
+    /// The kernel had no memory for a ring.
+    #[error(
+        "interface `{name}`: no memory for a ring of {kib} KiB: {source}; give a smaller one (-B SIZE), or leave -B out to take what there is"
+    )]
+    RingMemory {
+        /// The interface.
+        name: String,
+        /// The size that was refused.
+        kib: usize,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
     /// A capture file could not be read or written.
     #[error("{path}: {source}")]
     File {

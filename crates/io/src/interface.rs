@@ -18,6 +18,20 @@ impl Interfaces {
         InterfaceId(u32::try_from(table.len() - 1).expect("fewer than 2³² interfaces"))
     }
 
+    /// Finds the first interface that is described alike, or adds one if there are fewer than
+    /// `bound`.
+    pub fn find_or_add(&self, interface: Interface, bound: usize) -> Option<InterfaceId> {
+        let mut table = self.0.write().expect("no holder of the lock panics");
+        let place = table.iter().position(|known| **known == interface).unwrap_or(table.len());
+        if place == table.len() {
+            if place >= bound {
+                return None;
+            }
+            table.push(Arc::new(interface));
+        }
+        Some(InterfaceId(u32::try_from(place).expect("fewer than 2³² interfaces")))
+    }
+
     /// Looks an interface up. Takes a lock: once per interface, not per packet.
     ///
     /// # Panics

@@ -13,12 +13,14 @@ mod fault;
 pub mod file;
 mod interface;
 pub mod libpcap;
+mod link;
 pub mod memory;
 pub mod netns;
 mod packet;
 mod pool;
 pub mod ring;
 mod sys;
+pub mod tun;
 pub mod tunnel;
 
 pub use batch::{BATCH_PACKETS, Batch, Selection};

@@ -7,7 +7,7 @@ use crate::print::Printer;
 use crate::session;
 use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
-use io::ring::{Handover, RingOptions};
+use io::ring::{ANY, Handover, RingOptions};
 use io::{Interfaces, Now, Sink};
 use pipeline::{Report, Tap, Target, TargetGroup};
 
@@ -18,8 +18,8 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         (Some(name), _) => Opened::interface(
             &RingOptions {
                 interface: name.clone(),
-                promiscuous: !options.no_promiscuous_mode,
-                ring_bytes: options.buffer_size as usize,
+                promiscuous: !options.no_promiscuous_mode && name != ANY,
+                ring_size: options.buffer_size,
                 handover: match options.write.is_some() && !options.packet_buffered {
                     true => Handover::Relaxed,
                     false => Handover::Prompt,

@@ -2,11 +2,12 @@
 
 use api::{DirectionChoice, Endpoint, Group, Oversize};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use io::ring::RingSize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Default of `-B`: half a second of 64-byte packets at a million a second.
-const BUFFER_SIZE: &str = "64MiB";
+/// Default of `receive -B`.
+const SOCKET_BUFFER_SIZE: &str = "64MiB";
 /// Lowest bound on an archive: a few packets of any size fit into each of its segments.
 const ARCHIVE_BYTES_MIN: u64 = 100_000;
 
@@ -73,7 +74,7 @@ pub enum CompletingShell {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read"])))]
 pub struct Capture {
-    /// Interface to capture on
+    /// Interface to capture on; any: all of them, each packet with its own
     #[arg(short, long, value_name = "IF")]
     pub interface: Option<String>,
     /// Capture file to read, pcap or pcapng; - is standard input
@@ -100,9 +101,9 @@ pub struct Capture {
     /// Do not have the interface take frames for other hosts
     #[arg(short = 'p', long)]
     pub no_promiscuous_mode: bool,
-    /// Size of the kernel's ring; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = BUFFER_SIZE)]
-    pub buffer_size: u64,
+    /// Size of the kernel's ring; a bare number means KiB. auto: 100 ms of the link at its full rate
+    #[arg(short = 'B', long, value_parser = ring_size, value_name = "SIZE|auto", default_value = "auto")]
+    pub buffer_size: RingSize,
     /// Names are never looked up; taken for those whose fingers type it
     #[arg(short = 'n', action = ArgAction::Count, hide = true)]
     pub numeric: u8,
@@ -123,7 +124,7 @@ pub struct Capture {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read"])))]
 pub struct Mirror {
-    /// Interface to tap; may be given more than once
+    /// Interface to tap; may be given more than once. any: all of them
     #[arg(short, long, value_name = "IF")]
     pub interface: Vec<String>,
     /// Capture file to send, as fast as the targets take it; - is standard input
@@ -148,9 +149,9 @@ pub struct Mirror {
     /// Have the interface take frames for other hosts too
     #[arg(long)]
     pub promiscuous: bool,
-    /// Size of the kernel's ring; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = BUFFER_SIZE)]
-    pub buffer_size: u64,
+    /// Size of the kernel's ring; a bare number means KiB. auto: 100 ms of the link at its full rate
+    #[arg(short = 'B', long, value_parser = ring_size, value_name = "SIZE|auto", default_value = "auto")]
+    pub buffer_size: RingSize,
     #[command(flatten)]
     pub report: Report,
     /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets to mirror,
@@ -185,7 +186,7 @@ pub struct Receive {
     #[arg(short = 'U', long)]
     pub packet_buffered: bool,
     /// Size of each socket's receive buffer; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = BUFFER_SIZE)]
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = SOCKET_BUFFER_SIZE)]
     pub buffer_size: u64,
     #[command(flatten)]
     pub report: Report,
@@ -277,6 +278,13 @@ fn archive_bound(text: &str) -> Result<u64, api::Error> {
     }
 }
 
+fn ring_size(text: &str) -> Result<RingSize, api::Error> {
+    match text {
+        "auto" => Ok(RingSize::Auto),
+        _ => kib(text).map(|bytes| RingSize::Bytes(bytes as usize)),
+    }
+}
+
 /// tcpdump's `-B`: KiB, or a size with a unit.
 fn kib(text: &str) -> Result<u64, api::Error> {
     let bytes = match text.parse::<u64>() {
@@ -316,6 +324,7 @@ mod tests {
         for arguments in [
             "capture -i eth0 -w x.pcapng -s 200 -c 10 -C 1 -G 60 -W 3 -U tcp port 80",
             "capture -r - --format json",
+            "capture -i any -B auto -w any.pcapng",
             "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
             "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",

@@ -47,7 +47,7 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         let open = |group| open_group(group, &options, &interfaces, opened.first, &mut remotes);
         let groups = options.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
         let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
-        tap.own = OwnTunnels::new(remotes, opened.is_loopback);
+        tap.own = OwnTunnels::new(remotes, opened.sees_loopback);
         tap.filter = filter;
         tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
         tap.needs_flow_hash = tunnels;
@@ -65,7 +65,7 @@ fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Fai
         let ring = RingOptions {
             interface: name.clone(),
             promiscuous: options.promiscuous,
-            ring_bytes: options.buffer_size as usize,
+            ring_size: options.buffer_size,
             handover: Handover::Prompt,
             snaplen: options.snapshot_length,
         };

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use api::{DirectionChoice, RuleFile};
 use filter::Rules;
 use io::file::FileSource;
-use io::ring::{RingOptions, RingSource};
+use io::ring::{ANY, RingOptions, RingSource};
 use io::{InterfaceId, Interfaces, Source};
 use pipeline::{CaptureFilter, Input};
 use std::os::unix::fs::MetadataExt;
@@ -20,8 +20,8 @@ pub struct Opened {
     pub link_types: Vec<LinkType>,
     /// Which of its packets are wanted.
     pub direction: DirectionChoice,
-    /// Whether packets that were sent come in again.
-    pub is_loopback: bool,
+    /// Whether packets that were sent may come in again.
+    pub sees_loopback: bool,
     /// What to say when it begins.
     pub announcement: String,
 }
@@ -32,30 +32,33 @@ impl Opened {
         direction: DirectionChoice,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
-        if options.interface == "any" {
-            return Err(Failure::CouldNot(
-                "`any` is not supported yet; name one interface (see `ip link`)".into(),
-            ));
-        }
         let source = RingSource::open(options, interfaces)?;
+        let is_any = options.interface == ANY;
+        if is_any && options.promiscuous {
+            tracing::warn!("{ANY}: no interface is set to promiscuous mode; name one for that");
+        }
         // Each packet passes loopback twice, sent and then received; one of them is enough.
-        let is_loopback = source.is_loopback();
         let direction = match direction {
-            DirectionChoice::Both if is_loopback => DirectionChoice::In,
+            DirectionChoice::Both if source.sees_loopback() && !is_any => DirectionChoice::In,
             direction => direction,
         };
         let name = &options.interface;
+        let link_type = source.link_type();
         let announcement = format!(
-            "listening on {name}, link type {}, ring of {} KiB",
-            source.link_type(),
+            "listening on {name}, {}, ring of {} KiB",
+            match link_type {
+                Some(link_type) => format!("link type {link_type}"),
+                None => "link types by interface".into(),
+            },
             source.ring_bytes() >> 10
         );
         Ok(Opened {
-            first: Some(source.interface_id()),
-            link_types: vec![source.link_type()],
+            first: source.interface_id(),
+            // Most interfaces are Ethernet; what an expression means to others shows as they come.
+            link_types: vec![link_type.unwrap_or(LinkType::ETHERNET)],
+            sees_loopback: source.sees_loopback(),
             input: Input { name: name.clone(), source: Box::new(source) },
             direction,
-            is_loopback,
             announcement,
         })
     }
@@ -78,7 +81,7 @@ impl Opened {
             input: Input { name, source: Box::new(source) as Box<dyn Source> },
             link_types,
             direction,
-            is_loopback: false,
+            sees_loopback: false,
         })
     }
 

@@ -229,24 +229,6 @@ fn a_capture_outlives_its_interface_s_going_down() {
 }
 
 #[test]
-fn a_deleted_interface_ends_a_capture_with_a_reason_and_a_whole_file() {
-    if !root_or_skip() {
-        return;
-    }
-    let scene = Scene::alone("stop-gone");
-    let file = scene.path("capture.pcapng");
-    let capture = start_capture(&scene, &file);
-    scene.send(&Generator::new(1_000, 100));
-    capture.wait_for_matched(100);
-    scene.host("tapped").ip("link del client");
-    let (ledger, said) = capture.finish(1);
-    assert!(said.contains("interface `client` is gone"), "{said}");
-    assert_eq!((ledger.written, ledger.drops.total()), (100, 0), "{said}");
-    assert_eq!(numbers_in(&file).len(), 100);
-    assert_is_whole(&file);
-}
-
-#[test]
 fn what_cannot_be_begun_says_why_and_the_mend() {
     if !root_or_skip() || !tool_or_skip("setpriv") {
         return;

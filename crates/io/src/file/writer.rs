@@ -167,11 +167,11 @@ impl FileWriter {
         }
         match self.encode(place, packet) {
             Ok(()) => self.origins.held(place, packet.meta.ts_ns),
-            Err(error) => {
+            Err((reason, error)) => {
                 if !std::mem::replace(&mut self.refusal_told, true) {
                     tracing::error!("capture file: {error}; such packets are dropped and counted");
                 }
-                self.origins.dropped(place, DropReason::WriteError);
+                self.origins.dropped(place, reason);
             }
         }
         if self.buffer().len() >= BUFFER_BYTES {
@@ -261,9 +261,13 @@ impl FileWriter {
         self.file_bytes + self.buffer().len() as u64
     }
 
-    fn encode(&mut self, place: usize, packet: &Packet) -> Result<(), capfile::Error> {
+    fn encode(
+        &mut self,
+        place: usize,
+        packet: &Packet,
+    ) -> Result<(), (DropReason, capfile::Error)> {
         let (meta, data) = (&packet.meta, &*packet.data);
-        match &mut self.encoder {
+        let written = match &mut self.encoder {
             Encoder::Pcapng(encoder) => {
                 let interface = place as u32;
                 encoder.append(interface, meta.ts_ns, meta.origlen, meta.direction, data)
@@ -271,11 +275,15 @@ impl FileWriter {
             Encoder::Pcap(Some((link_type, encoder))) if *link_type == meta.link_type.0 => {
                 encoder.write(meta.ts_ns, meta.origlen, data)
             }
-            Encoder::Pcap(_) => Err(refused(
-                "packets of a second link type do not fit a pcap file; write pcapng (a name that \
-                 does not end in .pcap)",
-            )),
-        }
+            Encoder::Pcap(_) => {
+                let error = refused(
+                    "packets of a second link type do not fit a pcap file; write pcapng (a name \
+                     that does not end in .pcap)",
+                );
+                return Err((DropReason::LinkType, error));
+            }
+        };
+        written.map_err(|error| (DropReason::WriteError, error))
     }
 
     /// Adds an interface to the file; its block reaches the file before any packet of it.
@@ -558,7 +566,7 @@ mod tests {
         writer.write(&packet(ethernet, 3, None));
         writer.finish(None).unwrap();
         assert_eq!(total(&writer).sent, 2);
-        assert_eq!(total(&writer).drops.get(DropReason::WriteError), 1);
+        assert_eq!(total(&writer).drops.get(DropReason::LinkType), 1);
         assert_eq!(read(bytes.lock().unwrap().clone()).0.len(), 2);
     }
 }

@@ -5,20 +5,29 @@
 //! to complete, VLAN tags that it keeps beside the frame. All three are undone here, so that what
 //! leaves this source are the wire's packets; the host's offloads stay as they are.
 
+mod offload;
+mod place;
+mod size;
 mod sys;
 
 use crate::batch::Batch;
 use crate::device::{Arrival, Source};
 use crate::error::Error;
-use crate::interface::{Interface, Interfaces};
-use crate::packet::{Direction, InterfaceId, Meta, Packet};
-use crate::pool::Pool;
+use crate::interface::Interfaces;
+use crate::link::{self, Link, Links};
+use crate::packet::{Direction, InterfaceId, Meta};
 use api::{DropReason, Drops};
-use std::os::fd::BorrowedFd;
+use offload::Offloads;
+use place::{Place, Places};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
-use wire::segment::{Gso, GsoKind, Plan, complete_checksum};
+
+pub use size::RingSize;
+
+/// The name that stands for all interfaces of the network namespace.
+pub const ANY: &str = "any";
 
 /// The smallest block: holds any frame of up to 64 kB with room to spare.
 const BLOCK_BYTES_MIN: usize = 256 << 10;
@@ -27,25 +36,14 @@ const BLOCK_BYTES_MAX: usize = 1 << 20;
 /// nearly empty, and their number times the hand-over's time is what bridges a pause of the reader.
 const BLOCKS: usize = 64;
 
-/// Memory for the packets that super-packets are cut into: some batches' worth.
-const SEGMENT_CHUNKS: usize = 8;
-const SEGMENT_CHUNK_BYTES: usize = 1 << 20;
+/// One block is filled while the other is read.
+const BLOCKS_MIN: u32 = 2;
 
-/// How often an interface that has gone down is looked for.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// `virtio_net_hdr` flag: the checksum is to be completed.
-const NEEDS_CSUM: u8 = 1;
-/// `virtio_net_hdr` GSO types (`include/uapi/linux/virtio_net.h`).
-const GSO_TCPV4: u8 = 1;
-const GSO_TCPV6: u8 = 4;
-const GSO_UDP_L4: u8 = 5;
-/// Set beside the type where a TCP super-packet carries CWR.
-const GSO_ECN: u8 = 0x80;
-
-const ETHERTYPE_VLAN: u16 = 0x8100;
-const MACS_LEN: usize = 12;
-const TAG_LEN: usize = 4;
+/// How often an interface that is down is looked for: the kernel tells that it went down, but not
+/// that it is deleted then.
+const LOOK_WHILE_DOWN: Duration = Duration::from_millis(100);
+/// How often one that is gone is looked for, should word of its return be lost.
+const LOOK_WHILE_GONE: Duration = Duration::from_secs(1);
 
 /// How long a block that is not full waits to be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,39 +66,54 @@ impl Handover {
 /// How an interface is tapped.
 #[derive(Debug, Clone)]
 pub struct RingOptions {
-    /// The interface, in the caller's network namespace.
+    /// The interface, in the caller's network namespace, or [`ANY`].
     pub interface: String,
-    /// Have the NIC take frames for other hosts too, for as long as the tap runs.
+    /// Have the NIC take frames for other hosts too, for as long as the tap runs; not with [`ANY`].
     pub promiscuous: bool,
-    /// Bytes of the ring; rounded up to whole blocks.
-    pub ring_bytes: usize,
+    /// How much memory the ring takes.
+    pub ring_size: RingSize,
     /// When a block that is not full is handed over.
     pub handover: Handover,
     /// Bytes that will be kept of each packet, for the interface's description; 0: all.
     pub snaplen: u32,
 }
 
-/// A tap on one network interface.
+/// A tap on one network interface, or on all.
+///
+/// An interface that is deleted is waited for: when one of its name is there again, the tap goes on.
 pub struct RingSource {
     name: String,
-    index: i32,
+    promiscuous: bool,
     ring: Ring,
     cursor: Option<Cursor>,
-    segments: Pool,
-    interface: InterfaceId,
-    link_type: LinkType,
-    loopback: bool,
+    offloads: Offloads,
+    links: Links,
+    places: Places,
+    /// Where the frames come from, for one interface.
+    place: Option<Place>,
+    presence: Presence,
     drops: Drops,
     /// Frames that the kernel counted, those lost left out, and frames taken from the ring.
     frames_in: u64,
     frames_out: u64,
     stopped: bool,
-    /// Whether the interface was said to be down, and no frame has come since.
-    down: bool,
-    /// When the interface was last looked for; from when it first went down.
-    looked_for: Option<Instant>,
-    /// Why no more frames will come: the interface is gone.
-    gone: Option<Error>,
+}
+
+/// What is known of the tapped interface.
+#[derive(Debug)]
+enum Presence {
+    /// All interfaces are tapped: they may come and go.
+    Any,
+    /// It is there, under this index, and was not found to be down since the last frame.
+    Up(i32),
+    /// It is down, and was there when it was last looked for.
+    Down { index: i32, looked_for: Instant },
+    /// There is no such interface.
+    Gone {
+        looked_for: Instant,
+        /// Why one of its name was not taken, which is said once.
+        refused: Option<String>,
+    },
 }
 
 impl RingSource {
@@ -110,60 +123,47 @@ impl RingSource {
     /// [`Error::NoInterface`], [`Error::HardwareType`], and [`Error::System`] where the right
     /// (CAP_NET_RAW) or the memory is missing.
     pub fn open(options: &RingOptions, interfaces: &Interfaces) -> Result<RingSource, Error> {
-        let name = &options.interface;
-        let (index, hardware) = sys::interface(name).map_err(|_| Error::NoInterface {
-            name: name.clone(),
-            present: sys::interface_names(),
-        })?;
-        let (link_type, loopback) = match hardware {
-            libc::ARPHRD_ETHER => (LinkType::ETHERNET, false),
-            libc::ARPHRD_LOOPBACK => (LinkType::ETHERNET, true),
-            libc::ARPHRD_NONE | libc::ARPHRD_TUNNEL | libc::ARPHRD_TUNNEL6 | libc::ARPHRD_SIT => {
-                (LinkType::RAW, false)
+        let name = options.interface.clone();
+        let mut links = Links::open().map_err(|e| Error::system("open a netlink socket", e))?;
+        let only = (name != ANY).then(|| name.clone());
+        let mut places = Places::new(only.clone(), options.snaplen, interfaces);
+        let (link, place) = match &only {
+            Some(name) => {
+                let link = find(name, &mut links)?;
+                let place = places.find(link.index, link.hardware, &links);
+                (Some(link), place)
             }
-            _ => return Err(Error::HardwareType { name: name.clone(), hardware }),
+            None => (None, None),
         };
-        let block_bytes = (options.ring_bytes / BLOCKS)
-            .next_power_of_two()
-            .clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
-        let geometry = Geometry {
-            block_bytes: block_bytes as u32,
-            blocks: options.ring_bytes.div_ceil(block_bytes).clamp(2, 1 << 14) as u32,
-            retire_ms: options.handover.retire_ms(),
-        };
-        let ring = Ring::open(index, geometry)
-            .map_err(|(what, e)| Error::system(format!("interface `{name}`: {what}"), e))?;
-        if options.promiscuous {
-            ring.set_promiscuous(index)
-                .map_err(|e| Error::system(format!("interface `{name}`: promiscuous mode"), e))?;
-        }
-        let interface = interfaces.add(Interface {
-            name: Some(name.clone()),
-            snaplen: options.snaplen,
-            ..Interface::new(link_type.0)
-        });
-        Ok(RingSource {
-            name: name.clone(),
-            index,
+        let ring = options.make_ring(&links)?;
+        let mut source = RingSource {
+            promiscuous: options.promiscuous && only.is_some(),
+            name,
             ring,
             cursor: None,
-            segments: Pool::new(SEGMENT_CHUNKS, SEGMENT_CHUNK_BYTES),
-            interface,
-            link_type,
-            loopback,
+            offloads: Offloads::new(),
+            links,
+            places,
+            place,
+            presence: Presence::Any,
             drops: Drops::default(),
             frames_in: 0,
             frames_out: 0,
             stopped: false,
-            down: false,
-            looked_for: None,
-            gone: None,
-        })
+        };
+        match link {
+            Some(link) => {
+                source.tap(link)?;
+                source.presence = Presence::Up(link.index);
+            }
+            None => source.bind(0)?,
+        }
+        Ok(source)
     }
 
-    /// Whether it is the loopback interface, where each packet passes twice: sent, then received.
-    pub fn is_loopback(&self) -> bool {
-        self.loopback
+    /// Whether what this host sends to itself comes in again: on loopback, each packet passes twice.
+    pub fn sees_loopback(&self) -> bool {
+        self.place.is_none_or(|place| place.is_loopback)
     }
 
     /// Bytes of the ring: what was asked for in whole blocks.
@@ -171,86 +171,54 @@ impl RingSource {
         self.ring.bytes()
     }
 
-    /// Its place in the table of interfaces.
-    pub fn interface_id(&self) -> InterfaceId {
-        self.interface
+    /// The place of the one interface in the table of interfaces; `None` if all are tapped.
+    pub fn interface_id(&self) -> Option<InterfaceId> {
+        self.place.map(|place| place.interface)
     }
 
-    /// What the frames begin with.
-    pub fn link_type(&self) -> LinkType {
-        self.link_type
+    /// What the frames begin with; `None` if all interfaces are tapped, each with its own.
+    pub fn link_type(&self) -> Option<LinkType> {
+        self.place.map(|place| place.link_type)
+    }
+
+    /// Lets the frames of an interface in.
+    fn tap(&mut self, link: Link) -> Result<(), Error> {
+        self.bind(link.index)?;
+        if self.promiscuous {
+            self.ring
+                .set_promiscuous(link.index)
+                .map_err(|e| failed(&self.name, "promiscuous mode", e))?;
+        }
+        Ok(())
+    }
+
+    fn bind(&mut self, index: i32) -> Result<(), Error> {
+        self.ring.bind(index).map_err(|e| failed(&self.name, "bind to the interface", e))
     }
 
     /// Turns a frame of the ring into the packets that the wire carries.
-    fn deliver(&mut self, mut frame: Frame, batch: &mut Batch) {
-        let whole = frame.data.len() as u64 == u64::from(frame.len);
-        let tag_len = if self.restore_tag(&mut frame) { TAG_LEN } else { 0 };
-        let mut meta = Meta {
+    fn deliver(&mut self, frame: Frame, batch: &mut Batch) {
+        let place = self.places.find(frame.interface, frame.hardware, &self.links);
+        let Some(place) = place else {
+            return self.drops.add(DropReason::HardwareType);
+        };
+        let is_sent = frame.packet_type == libc::PACKET_OUTGOING;
+        // Among all interfaces, what loopback sends is left to come in again, as tcpdump does.
+        if is_sent && place.is_loopback && self.place.is_none() {
+            return;
+        }
+        let meta = Meta {
             ts_ns: frame.ts_ns,
-            origlen: frame.len + tag_len as u32,
-            link_type: self.link_type,
-            interface: self.interface,
-            direction: match frame.packet_type {
-                libc::PACKET_OUTGOING => Direction::Out,
-                _ => Direction::In,
-            },
+            origlen: frame.len,
+            link_type: place.link_type,
+            interface: place.interface,
+            direction: if is_sent { Direction::Out } else { Direction::In },
             outer: None,
             gso: None,
             decided: false,
             flow_hash: None,
         };
-        let csum_start = usize::from(frame.vnet.csum_start) + tag_len;
-        if let Some(kind) = gso_kind(frame.vnet.gso_type) {
-            let gso = Gso {
-                kind,
-                size: frame.vnet.gso_size,
-                csum_start: csum_start as u16,
-                csum_offset: frame.vnet.csum_offset,
-            };
-            // A frame that the ring cut short has lost segments: it stays as it is.
-            match whole.then(|| Plan::new(self.link_type, &frame.data, &gso)) {
-                Some(Ok(plan)) => return self.cut(&frame, &plan, &meta, batch),
-                _ => meta.gso = Some(gso),
-            }
-        } else if whole && frame.vnet.flags & NEEDS_CSUM != 0 {
-            // Fails only where the header's offsets lie beyond the frame: then the frame stays as
-            // it is, as the NIC would have left it.
-            let offset = usize::from(frame.vnet.csum_offset);
-            let _ = complete_checksum(&mut frame.data, csum_start, offset);
-        }
-        batch.push(Packet { data: frame.data, meta });
-    }
-
-    /// Puts a tag that the kernel keeps beside the frame back between the MACs and the EtherType.
-    fn restore_tag(&self, frame: &mut Frame) -> bool {
-        if frame.status & libc::TP_STATUS_VLAN_VALID == 0
-            || self.link_type != LinkType::ETHERNET
-            || frame.data.len() < MACS_LEN
-            || !frame.data.grow_front(TAG_LEN)
-        {
-            return false;
-        }
-        let tpid = match frame.status & libc::TP_STATUS_VLAN_TPID_VALID {
-            0 => ETHERTYPE_VLAN,
-            _ => frame.vlan_tpid,
-        };
-        frame.data.copy_within(TAG_LEN..TAG_LEN + MACS_LEN, 0);
-        frame.data[MACS_LEN..MACS_LEN + 2].copy_from_slice(&tpid.to_be_bytes());
-        frame.data[MACS_LEN + 2..MACS_LEN + 4].copy_from_slice(&frame.vlan_tci.to_be_bytes());
-        true
-    }
-
-    /// Cuts a super-packet into the wire's packets.
-    fn cut(&mut self, frame: &Frame, plan: &Plan, meta: &Meta, batch: &mut Batch) {
-        for index in 0..plan.count() {
-            let len = plan.segment_len(index);
-            let Some(mut data) = self.segments.take(len) else {
-                self.drops.add(DropReason::PoolExhausted);
-                continue;
-            };
-            plan.emit(&frame.data, index, &mut data);
-            batch.push(Packet { data, meta: Meta { origlen: len as u32, ..meta.clone() } });
-        }
+        self.offloads.undo(frame, meta, &mut self.drops, batch);
     }
 
     /// Takes over the kernel's counters, which reading clears: read nowhere else.
@@ -261,22 +229,80 @@ impl RingSource {
         }
     }
 
-    /// Says when the interface goes down, and finds out when it is gone for good: the kernel tells
-    /// of the first error only.
+    /// Finds out, when no frame comes, whether the interface is down, gone or back.
     fn check_interface(&mut self) {
-        match (self.ring.take_error(), self.looked_for) {
-            (Ok(Some(error)), _) => {
-                if !std::mem::replace(&mut self.down, true) {
-                    tracing::warn!("interface {}: {error}; waiting for it to come up", self.name);
+        match self.presence {
+            Presence::Any => {}
+            Presence::Up(index) => {
+                if let Ok(Some(error)) = self.ring.take_error()
+                    && self.is_still_there(index)
+                {
+                    tracing::warn!("{}: {error}; waiting for it to come up", self.name);
                 }
             }
-            (_, Some(last)) if last.elapsed() >= LOOK_AGAIN => {}
-            _ => return,
+            Presence::Down { index, looked_for } => {
+                if looked_for.elapsed() >= LOOK_WHILE_DOWN {
+                    self.is_still_there(index);
+                }
+            }
+            Presence::Gone { looked_for, .. } => {
+                let is_time = self.links.take_news() || looked_for.elapsed() >= LOOK_WHILE_GONE;
+                // What came before it was deleted is taken first.
+                if is_time && !self.stopped && self.is_dry() {
+                    self.look_for_return();
+                }
+            }
         }
-        self.looked_for = Some(Instant::now());
-        if self.gone.is_none() && !sys::exists(self.index) {
-            let error = std::io::Error::from_raw_os_error(libc::ENODEV);
-            self.gone = Some(Error::system(format!("interface `{}` is gone", self.name), error));
+    }
+
+    /// Whether an interface that is down is still there. If not it is waited for.
+    fn is_still_there(&mut self, index: i32) -> bool {
+        let looked_for = Instant::now();
+        if self.links.name(index).is_some() {
+            self.presence = Presence::Down { index, looked_for };
+            return true;
+        }
+        tracing::warn!("{} is gone; waiting for it to return", self.name);
+        if let Err(error) = self.links.watch(true) {
+            // It is still looked for, only less often.
+            tracing::debug!("no news of interfaces: {error}");
+        }
+        // It may be back already, which would be no news.
+        let looked_for = looked_for.checked_sub(LOOK_WHILE_GONE).unwrap_or(looked_for);
+        self.presence = Presence::Gone { looked_for, refused: None };
+        false
+    }
+
+    /// Goes on with the interface of the same name, if there is one again.
+    fn look_for_return(&mut self) {
+        let looked_for = Instant::now();
+        let result =
+            find(&self.name, &mut self.links).and_then(|link| self.tap(link).map(|()| link));
+        let Presence::Gone { looked_for: last, refused } = &mut self.presence else {
+            return;
+        };
+        *last = looked_for;
+        let link = match result {
+            Ok(link) => link,
+            Err(Error::NoInterface { .. }) => return,
+            Err(error) => {
+                let error = error.to_string();
+                if refused.as_ref() != Some(&error) {
+                    tracing::warn!("{error}; waiting for it to change");
+                    *refused = Some(error);
+                }
+                return;
+            }
+        };
+        tracing::info!("{} is back (index {})", self.name, link.index);
+        self.place = self.places.find(link.index, link.hardware, &self.links);
+        // A new interface is down at first, which the socket reports as an error: no news.
+        self.presence = match self.ring.take_error() {
+            Ok(Some(_)) => Presence::Down { index: link.index, looked_for },
+            _ => Presence::Up(link.index),
+        };
+        if let Err(error) = self.links.watch(false) {
+            tracing::debug!("news of interfaces cannot be ended: {error}");
         }
     }
 
@@ -288,18 +314,70 @@ impl RingSource {
     }
 }
 
-fn gso_kind(gso_type: u8) -> Option<GsoKind> {
-    match gso_type & !GSO_ECN {
-        GSO_TCPV4 => Some(GsoKind::TcpV4),
-        GSO_TCPV6 => Some(GsoKind::TcpV6),
-        GSO_UDP_L4 => Some(GsoKind::UdpL4),
-        _ => None,
+impl RingOptions {
+    /// Makes the ring; one of automatic size is halved until the kernel has the memory.
+    fn make_ring(&self, links: &Links) -> Result<Ring, Error> {
+        let bytes = match self.ring_size {
+            RingSize::Auto => size::bytes_for(links.speed_mbps(&self.interface)),
+            RingSize::Bytes(bytes) => bytes,
+        };
+        self.fit(bytes, Ring::new)
     }
+
+    fn fit<R>(
+        &self,
+        mut bytes: usize,
+        make: impl Fn(Geometry) -> Result<R, (&'static str, std::io::Error)>,
+    ) -> Result<R, Error> {
+        let name = &self.interface;
+        loop {
+            let geometry = self.geometry(bytes);
+            let (what, error) = match make(geometry) {
+                Ok(ring) => return Ok(ring),
+                Err(refused) => refused,
+            };
+            if error.raw_os_error() != Some(libc::ENOMEM) {
+                return Err(failed(name, what, error));
+            }
+            let kib = geometry.bytes() >> 10;
+            if self.ring_size != RingSize::Auto || geometry.blocks <= BLOCKS_MIN {
+                return Err(Error::RingMemory { name: name.clone(), kib, source: error });
+            }
+            tracing::warn!("{name}: no memory for a ring of {kib} KiB; trying half of it");
+            bytes = geometry.bytes() / 2;
+        }
+    }
+
+    fn geometry(&self, bytes: usize) -> Geometry {
+        let block_bytes =
+            (bytes / BLOCKS).next_power_of_two().clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        Geometry {
+            block_bytes: block_bytes as u32,
+            blocks: bytes.div_ceil(block_bytes).clamp(BLOCKS_MIN as usize, 1 << 14) as u32,
+            retire_ms: self.handover.retire_ms(),
+        }
+    }
+}
+
+/// Finds an interface whose frames can be read.
+fn find(name: &str, links: &mut Links) -> Result<Link, Error> {
+    let link = links.find(name).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => Error::NoInterface { name: name.into(), present: link::names() },
+        _ => failed(name, "look it up", error),
+    })?;
+    match place::link_type(link.hardware) {
+        Some(_) => Ok(link),
+        None => Err(Error::HardwareType { name: name.into(), hardware: link.hardware }),
+    }
+}
+
+fn failed(name: &str, what: &str, error: std::io::Error) -> Error {
+    Error::system(format!("interface `{name}`: {what}"), error)
 }
 
 impl Source for RingSource {
     fn receive(&mut self, batch: &mut Batch) -> Result<Arrival, Error> {
-        let before = batch.len();
+        let (before, taken) = (batch.len(), self.frames_out);
         while batch.room() > 0 {
             let Some(cursor) = &mut self.cursor else {
                 self.cursor = self.ring.next_block();
@@ -317,26 +395,30 @@ impl Source for RingSource {
             }
         }
         self.ring.release(self.cursor.as_ref());
-        if batch.len() > before {
-            self.down = false;
+        if let (Presence::Down { index, .. }, true) = (&self.presence, self.frames_out > taken) {
+            self.presence = Presence::Up(*index);
         }
         if batch.len() > before || batch.room() == 0 {
             return Ok(Arrival::Packets);
         }
         self.check_interface();
-        if (self.stopped || self.gone.is_some()) && self.is_dry() {
-            return self.gone.take().map_or(Ok(Arrival::End), Err);
+        match self.stopped && self.is_dry() {
+            true => Ok(Arrival::End),
+            false => Ok(Arrival::Idle),
         }
-        Ok(Arrival::Idle)
     }
 
     fn readiness(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.ring.socket())
+        match self.presence {
+            // The ring is dry, or its last block comes within the tap's own time.
+            Presence::Gone { .. } => Some(self.links.as_fd()),
+            _ => Some(self.ring.socket()),
+        }
     }
 
     fn stop(&mut self) -> Result<(), Error> {
         crate::sys::reject_all(self.ring.socket())
-            .map_err(|e| Error::system(format!("interface `{}`: stop the tap", self.name), e))?;
+            .map_err(|e| failed(&self.name, "stop the tap", e))?;
         self.stopped = true;
         self.read_statistics();
         Ok(())
@@ -353,5 +435,49 @@ impl Source for RingSource {
 
     fn is_live(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(ring_size: RingSize) -> RingOptions {
+        RingOptions {
+            interface: "eth0".into(),
+            promiscuous: false,
+            ring_size,
+            handover: Handover::Prompt,
+            snaplen: 0,
+        }
+    }
+
+    /// A kernel that has no more memory than this.
+    fn fit(ring_size: RingSize, bytes: usize, memory: usize) -> Result<usize, Error> {
+        options(ring_size).fit(bytes, |geometry| match geometry.bytes() {
+            bytes if bytes <= memory => Ok(bytes),
+            _ => Err(("allocate the ring", std::io::Error::from_raw_os_error(libc::ENOMEM))),
+        })
+    }
+
+    #[test]
+    fn a_ring_of_automatic_size_is_halved_until_it_fits() {
+        assert_eq!(fit(RingSize::Auto, 512 << 20, 512 << 20).unwrap(), 512 << 20);
+        assert_eq!(fit(RingSize::Auto, 512 << 20, 100 << 20).unwrap(), 64 << 20);
+        assert_eq!(fit(RingSize::Auto, 125_000_000, 1 << 20).unwrap(), 1 << 20);
+        let error = fit(RingSize::Auto, 512 << 20, 100 << 10).unwrap_err().to_string();
+        assert!(error.contains("no memory for a ring of 512 KiB"), "{error}");
+    }
+
+    #[test]
+    fn a_ring_of_a_given_size_is_that_large_or_an_error() {
+        let given = RingSize::Bytes(64 << 20);
+        assert_eq!(fit(given, 64 << 20, 64 << 20).unwrap(), 64 << 20);
+        let error = fit(given, 64 << 20, 32 << 20).unwrap_err().to_string();
+        assert!(error.contains("65536 KiB") && error.contains("-B SIZE"), "{error}");
+        // The smallest is still two blocks, and any size is whole blocks.
+        assert_eq!(options(given).geometry(0).bytes(), 512 << 10);
+        assert_eq!(options(given).geometry(100 << 20).bytes(), 100 << 20);
+        assert_eq!(options(given).geometry((4 << 30) - 1).bytes(), 4 << 30);
     }
 }

@@ -36,6 +36,13 @@ pub(super) struct Geometry {
     pub retire_ms: u32,
 }
 
+impl Geometry {
+    /// Bytes of the ring.
+    pub(super) fn bytes(&self) -> usize {
+        self.block_bytes as usize * self.blocks as usize
+    }
+}
+
 /// A packet socket with a mapped receive ring.
 pub(super) struct Ring {
     socket: OwnedFd,
@@ -85,6 +92,9 @@ pub(super) struct Frame {
     pub vlan_tpid: u16,
     /// `PACKET_HOST`, `PACKET_OUTGOING` and so on.
     pub packet_type: u8,
+    /// The interface's index and its hardware type (`ARPHRD_…`).
+    pub interface: i32,
+    pub hardware: u16,
     /// The offload state.
     pub vnet: VnetHeader,
 }
@@ -107,11 +117,8 @@ pub(super) struct Cursor {
 }
 
 impl Ring {
-    /// Opens a ring on an interface; frames begin to arrive when this returns.
-    pub(super) fn open(
-        interface_index: i32,
-        geometry: Geometry,
-    ) -> Result<Ring, (&'static str, io::Error)> {
+    /// Makes a ring into which nothing arrives yet: see [`Self::bind`].
+    pub(super) fn new(geometry: Geometry) -> Result<Ring, (&'static str, io::Error)> {
         // Protocol 0: nothing arrives before the ring stands and the socket is bound.
         // SAFETY: plain call; the result is checked.
         let fd = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
@@ -138,7 +145,7 @@ impl Ring {
         set_option(socket.as_fd(), libc::SOL_PACKET, libc::PACKET_RX_RING, &request)
             .map_err(|e| ("allocate the ring", e))?;
         let block_bytes = geometry.block_bytes as usize;
-        let len = block_bytes * geometry.blocks as usize;
+        let len = geometry.bytes();
         // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
         let base = unsafe {
             libc::mmap(
@@ -166,12 +173,12 @@ impl Ring {
                 Arc::new(chunk)
             })
             .collect();
-        let ring = Ring { socket, blocks, base, block_bytes, oldest: 0, next: 0, held: 0 };
-        ring.bind(interface_index).map_err(|e| ("bind to the interface", e))?;
-        Ok(ring)
+        Ok(Ring { socket, blocks, base, block_bytes, oldest: 0, next: 0, held: 0 })
     }
 
-    fn bind(&self, interface_index: i32) -> io::Result<()> {
+    /// Has the frames of an interface arrive from now on, or those of all if its index is 0. A ring
+    /// whose interface is gone may be bound again; an interface may be down, and come up later.
+    pub(super) fn bind(&self, interface_index: i32) -> io::Result<()> {
         // SAFETY: an all-zero sockaddr_ll is valid.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
@@ -272,10 +279,11 @@ impl Ring {
     }
 
     fn frame(&self, block: usize, start: usize, header: &libc::tpacket3_hdr) -> Frame {
-        // SAFETY: the address stands behind the header, inside the block (asserted by the caller).
-        let packet_type = unsafe {
+        // SAFETY: the address stands behind the header, aligned, inside the block (asserted by the
+        // caller), and is plain data.
+        let address = unsafe {
             let at = self.block_start(block).add(start + SOCKADDR_OFFSET);
-            (*at.cast::<libc::sockaddr_ll>().as_ptr()).sll_pkttype
+            at.cast::<libc::sockaddr_ll>().read()
         };
         let mac = start + usize::from(header.tp_mac);
         let free_from = start + SOCKADDR_OFFSET + size_of::<libc::sockaddr_ll>();
@@ -299,7 +307,9 @@ impl Ring {
             status: header.tp_status,
             vlan_tci: header.hv1.tp_vlan_tci as u16,
             vlan_tpid: header.hv1.tp_vlan_tpid,
-            packet_type,
+            packet_type: address.sll_pkttype,
+            interface: address.sll_ifindex,
+            hardware: address.sll_hatype,
             vnet,
         }
     }
@@ -348,63 +358,4 @@ unsafe fn read_vnet(at: NonNull<u8>) -> VnetHeader {
         csum_start: word(6),
         csum_offset: word(8),
     }
-}
-
-/// The index and the hardware type of an interface of this network namespace.
-pub(super) fn interface(name: &str) -> io::Result<(i32, u16)> {
-    // SAFETY: plain call; the result is checked.
-    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: a new descriptor that nothing else owns.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: an all-zero ifreq is valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('\0') {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *slot = byte as libc::c_char;
-    }
-    // SAFETY: the request holds a name that ends in a NUL; the kernel writes inside it.
-    let index = unsafe {
-        match libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFINDEX as _, &mut request) {
-            0 => request.ifr_ifru.ifru_ifindex,
-            _ => return Err(io::Error::last_os_error()),
-        }
-    };
-    // SAFETY: as above; the kernel answers with a sockaddr whose family is the hardware type.
-    let hardware = unsafe {
-        match libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFHWADDR as _, &mut request) {
-            0 => request.ifr_ifru.ifru_hwaddr.sa_family,
-            _ => return Err(io::Error::last_os_error()),
-        }
-    };
-    Ok((index, hardware))
-}
-
-/// Whether this network namespace has an interface of this index.
-pub(super) fn exists(index: i32) -> bool {
-    let mut name = [0 as libc::c_char; libc::IFNAMSIZ];
-    // SAFETY: the buffer has the length that the call asks for.
-    !unsafe { libc::if_indextoname(index.cast_unsigned(), name.as_mut_ptr()) }.is_null()
-}
-
-/// The names of this network namespace's interfaces.
-pub(super) fn interface_names() -> Vec<String> {
-    let mut names = Vec::new();
-    // SAFETY: the list is freed below; it ends with an entry of index 0 and a null name.
-    unsafe {
-        let list = libc::if_nameindex();
-        let mut entry = list;
-        while !entry.is_null() && (*entry).if_index != 0 {
-            names.push(std::ffi::CStr::from_ptr((*entry).if_name).to_string_lossy().into_owned());
-            entry = entry.add(1);
-        }
-        if !list.is_null() {
-            libc::if_freenameindex(list);
-        }
-    }
-    names
 }

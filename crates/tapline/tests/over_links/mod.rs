@@ -114,6 +114,11 @@ impl Tapline {
         Tapline { running, ledger }
     }
 
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.running.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal);
     }

@@ -1,0 +1,135 @@
+//! rtnetlink and ioctls about interfaces.
+//!
+//! Source: rtnetlink(7), netlink(7), netdevice(7), Linux `include/uapi/linux/ethtool.h`.
+
+#![allow(unsafe_code)]
+
+use crate::sys::set_option;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// `ETHTOOL_GSET` of `linux/ethtool.h`.
+const ETHTOOL_GSET: u32 = 1;
+
+/// `struct ethtool_cmd`.
+#[repr(C)]
+#[derive(Default)]
+struct EthtoolCommand {
+    cmd: u32,
+    supported: u32,
+    advertising: u32,
+    speed: u16,
+    /// Duplex, port, PHY, transceiver, negotiation, MDIO.
+    kinds: [u8; 6],
+    packets: [u32; 2],
+    speed_high: u16,
+    crossover: [u8; 2],
+    partner: u32,
+    reserved: [u32; 2],
+}
+
+/// A rtnetlink socket of the calling thread's network namespace, which is that of all its calls.
+pub(super) fn open() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+    // SAFETY: plain call; the result is checked.
+    let fd = unsafe { libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nothing else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // The kernel gives it an address: one without takes no part in groups.
+    // SAFETY: an all-zero sockaddr_nl is valid.
+    let mut address: libc::sockaddr_nl = unsafe { std::mem::zeroed() };
+    address.nl_family = libc::AF_NETLINK as u16;
+    // SAFETY: the pointer and the length describe `address`.
+    let result = unsafe {
+        libc::bind(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_nl>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(socket) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Asks for word of every change of an interface, or no longer.
+pub(super) fn subscribe(socket: BorrowedFd<'_>, wanted: bool) -> io::Result<()> {
+    let change = if wanted { libc::NETLINK_ADD_MEMBERSHIP } else { libc::NETLINK_DROP_MEMBERSHIP };
+    set_option(socket, libc::SOL_NETLINK, change, &libc::RTNLGRP_LINK)
+}
+
+/// Sends a message to the kernel.
+pub(super) fn send(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
+    // SAFETY: the pointer and the length describe `message`, which is only read.
+    let sent = unsafe {
+        libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL)
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Takes the next message, cut to the buffer; never waits.
+pub(super) fn receive<'a>(socket: BorrowedFd<'_>, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+    // SAFETY: the pointer and the length describe `buffer`; any bytes are valid there.
+    let received = unsafe {
+        libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+    };
+    match usize::try_from(received) {
+        Ok(len) => Ok(&buffer[..len]),
+        Err(_) => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The name of an interface by its index.
+pub(super) fn name(socket: BorrowedFd<'_>, index: i32) -> io::Result<String> {
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    request.ifr_ifru.ifru_ifindex = index;
+    // SAFETY: the kernel reads the index and writes a name that ends in a NUL, inside the request.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFNAME as _, &mut request) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let bytes: Vec<u8> =
+        request.ifr_name.iter().take_while(|&&c| c != 0).map(|&c| c.cast_unsigned()).collect();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The speed of an interface in Mb/s as the driver says it; 65535 or more words of it mean unknown.
+pub(super) fn speed_mbps(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let mut command = EthtoolCommand { cmd: ETHTOOL_GSET, ..EthtoolCommand::default() };
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *slot = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut command).cast();
+    // SAFETY: the request holds a name that ends in a NUL, and points to a command that outlives the
+    // call and has the layout that its first word asks for.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) };
+    match result {
+        0 => Ok(u32::from(command.speed_high) << 16 | u32::from(command.speed)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// The names of this network namespace's interfaces.
+pub(super) fn names() -> Vec<String> {
+    let mut names = Vec::new();
+    // SAFETY: the list is freed below; it ends with an entry of index 0 and a null name.
+    unsafe {
+        let list = libc::if_nameindex();
+        let mut entry = list;
+        while !entry.is_null() && (*entry).if_index != 0 {
+            names.push(std::ffi::CStr::from_ptr((*entry).if_name).to_string_lossy().into_owned());
+            entry = entry.add(1);
+        }
+        if !list.is_null() {
+            libc::if_freenameindex(list);
+        }
+    }
+    names
+}
