@@ -71,7 +71,7 @@ impl Balance {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::scene::Restart;
+    use crate::demo::scene::{Adopted, Restart};
     use api::{DropReason, SourceStats, Stats, TargetStats};
 
     fn taps(sent: u64, unreachable: u64) -> Vec<Stats> {
@@ -117,7 +117,8 @@ mod tests {
 
     #[test]
     fn the_loss_of_an_outage_is_made_up_of_three() {
-        let restart = Some(Restart { begun_ns: 2, listening_ns: 3, sent: 70 });
+        let restart =
+            Some(Restart { begun_ns: 2, listening_ns: 3, sent: 70, adopted: Adopted::default() });
         let mut outage = Outage { last: sink(45), sent_before: 44, killed_ns: 1, restart };
         let ledgers = Ledgers { taps: taps(100, 7), sinks: vec![Some(sink(5)), Some(sink(28))] };
         let balance = Balance::of(1, &ledgers, Some(&outage), &archive(40));

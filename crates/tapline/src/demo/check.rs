@@ -2,7 +2,8 @@
 
 use super::balance::Balance;
 use super::files::{Archive, Conversation};
-use super::plan::{SINKS, VICTIM, client_name};
+use super::plan::{RULES, SINKS, VICTIM, client_name};
+use super::report::tap_hits;
 use super::scene::{Ledgers, Outage};
 use super::traffic::Connection;
 use api::DropReason;
@@ -52,6 +53,21 @@ impl Evidence<'_> {
         for tap in self.ledgers.taps.iter().flat_map(|tap| &tap.taps) {
             expect(tap.seen > Some(0), format!("the tap on {} saw nothing", tap.name));
         }
+        for (client, tap) in self.ledgers.taps.iter().enumerate() {
+            let of = |included: bool| {
+                let rules = (1..).zip(&RULES).filter(move |(_, rule)| rule.includes() == included);
+                rules.map(|(number, _)| tap_hits(tap, number)).sum::<u64>()
+            };
+            expect(
+                of(true) == tap.matched,
+                format!(
+                    "{}: rules included {} packets, and {} matched",
+                    client_name(client),
+                    of(true),
+                    tap.matched
+                ),
+            );
+        }
         for (sink, plan) in SINKS.iter().enumerate() {
             let (archive, balance) = (&self.archives[sink], &self.balances[sink]);
             let written = self.ledgers.sinks[sink].as_ref().map_or(0, |ledger| ledger.written);
@@ -81,6 +97,11 @@ impl Evidence<'_> {
         if let Some(outage) = self.outage {
             let (written, found) = (outage.last.written, self.balances[VICTIM].found);
             let name = SINKS[VICTIM].name;
+            let adopted = outage.restart.map_or(found, |restart| restart.adopted.packets);
+            expect(
+                found == adopted,
+                format!("{name} adopted {adopted} packets, its files hold {found} from before"),
+            );
             expect(
                 found >= written,
                 format!(

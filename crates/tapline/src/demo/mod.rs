@@ -24,7 +24,7 @@ use check::Evidence;
 use files::Archive;
 use plan::{SINKS, VICTIM};
 use report::grouped;
-use scene::Scene;
+use scene::{Adopted, Scene};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ pub fn run() -> Result<(), Failure> {
     }
     let interrupted = || interrupted.load(Ordering::Relaxed);
 
-    println!("{}\n", plan::SCENE_TEXT.trim_matches('\n'));
+    report::print_scene(&folder);
     let mut scene = Scene::set_up(&folder)?;
     let traffic = Traffic::start(&scene)?;
     play(&mut scene, &traffic, Duration::from_secs(seconds), &interrupted)?;
@@ -79,8 +79,11 @@ fn play(
         }
         let is_down = scene.outage().is_some_and(|outage| outage.restart.is_none());
         if is_down && begun.elapsed() >= restart_at {
-            scene.restart()?;
-            say(format!("{name} is started again, on the same archive"));
+            let Adopted { segments, packets } = scene.restart()?;
+            say(format!(
+                "{name} is started again; it adopts {segments} segments left open, {} packets",
+                grouped(packets)
+            ));
         }
         if begun.elapsed() >= next_row {
             let ledgers = scene.ledgers()?;
@@ -124,6 +127,7 @@ fn conclude(
     let verdict = evidence.judge();
 
     report::print_ledgers(&ledgers, outage);
+    report::print_rules(&ledgers);
     report::print_balances(&balances, outage);
     report::print_files(folder, &archives);
     report::print_verdict(&verdict, connections.len());

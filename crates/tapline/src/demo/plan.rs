@@ -62,8 +62,57 @@ pub fn group(client: usize) -> String {
     SINKS.map(|sink| format!("vxlan://{}?vni={}", sink.address, vni(client))).join(",")
 }
 
-/// The expression that keeps HTTP with the server, without health checks.
-pub const EXPRESSION: &str = "tcp port 80 and net 10.71.1.10/31 and not host 10.71.1.11";
+/// One rule of the taps' list.
+pub struct RulePlan {
+    pub direction: &'static str,
+    pub action: &'static str,
+    /// The address that the server's side must have: destination when sent, source when received.
+    pub cidr: &'static str,
+}
+
+/// The taps' list: HTTP with the server's two addresses, without the health checks at the second.
+/// The first rule that fits decides.
+pub const RULES: [RulePlan; 4] = [
+    RulePlan { direction: "EGRESS", action: "EXCLUDE", cidr: "10.71.1.11/32" },
+    RulePlan { direction: "INGRESS", action: "EXCLUDE", cidr: "10.71.1.11/32" },
+    RulePlan { direction: "EGRESS", action: "INCLUDE", cidr: "10.71.1.10/31" },
+    RulePlan { direction: "INGRESS", action: "INCLUDE", cidr: "10.71.1.10/31" },
+];
+
+impl RulePlan {
+    /// Whether packets that it decides are mirrored.
+    pub fn includes(&self) -> bool {
+        self.action == "INCLUDE"
+    }
+
+    fn is_of_sent_packets(&self) -> bool {
+        self.direction == "EGRESS"
+    }
+
+    /// The rule in a line.
+    pub fn summary(&self) -> String {
+        let way = if self.is_of_sent_packets() { "to" } else { "from" };
+        let RulePlan { direction, action, cidr } = self;
+        format!("{action} {direction:<7} tcp {way:<4} {cidr} port 80")
+    }
+
+    fn toml(&self) -> String {
+        let side = if self.is_of_sent_packets() { "destination" } else { "source" };
+        let RulePlan { direction, action, cidr } = self;
+        format!(
+            "[[rule]]\ntraffic_direction = \"{direction}\"\nrule_action = \"{action}\"\n\
+             {side}_cidr = \"{cidr}\"\nprotocol = \"tcp\"\n\
+             tcp_options.{side}_port_range = {{ min = 80, max = 80 }}\n"
+        )
+    }
+}
+
+/// The file of rules.
+pub fn rule_file() -> String {
+    let head = "# HTTP with the server, without the health checks at its second address.\n\
+                # The first rule that fits decides; what fits none is not mirrored.\n";
+    RULES.iter().fold(head.into(), |text, rule| text + "\n" + &rule.toml())
+}
 
 /// What the demo shows before it begins.
 pub const SCENE_TEXT: &str = r#"
@@ -71,8 +120,25 @@ pub const SCENE_TEXT: &str = r#"
   client-2 ─┼── 10.71.1.0/24 ── server      HTTP on port 80; beside it port 8080, health checks,
   client-3 ─┘                               HTTP between clients, UDP and ICMP
    │ a tap on each client's eth0:
-   │   tapline mirror -i eth0 --to 'vxlan://10.71.2.11?vni=7N,vxlan://10.71.2.12?vni=7N'
-   │          'tcp port 80 and net 10.71.1.10/31 and not host 10.71.1.11'
+   │   tapline mirror -i eth0 --rules rules.toml
+   │                  --to 'vxlan://10.71.2.11?vni=7N,vxlan://10.71.2.12?vni=7N'
    └────────── 10.71.2.0/24 ─┬─ sink-a      tapline receive --listen vxlan://0.0.0.0 --archive …
                              └─ sink-b      the same; it will be killed, and started again
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_rules_are_read_as_they_are_meant() {
+        let file = api::RuleFile::parse("rules.toml", rule_file().as_bytes()).unwrap();
+        let rules = file.rules.as_slice();
+        assert_eq!(rules.len(), RULES.len());
+        for (number, plan) in (1..).zip(&RULES) {
+            let included = file.rules.action(number) == Some(filter::Action::Include);
+            assert_eq!(included, plan.includes(), "rule {number}");
+        }
+        assert_eq!(RULES[0].summary(), "EXCLUDE EGRESS  tcp to   10.71.1.11/32 port 80");
+    }
+}

@@ -67,6 +67,12 @@ impl Tapline {
         std::fs::read_to_string(&self.log).is_ok_and(|text| text.contains(words))
     }
 
+    /// The first line of its log that holds some words.
+    pub fn log_line(&self, words: &str) -> Option<String> {
+        let log = std::fs::read_to_string(&self.log).ok()?;
+        log.lines().find(|line| line.contains(words)).map(String::from)
+    }
+
     /// Asks for a ledger, which [`Self::ledger`] waits for: so several can be asked at once.
     pub fn ask(&self) -> Result<(), Failure> {
         let _ = std::fs::remove_file(&self.stats);

@@ -3,13 +3,23 @@
 use super::balance::Balance;
 use super::check::Verdict;
 use super::files::Archive;
-use super::plan::{CLIENTS, SINKS, VICTIM, client_name, source_name};
+use super::plan::{self, CLIENTS, RULES, SINKS, VICTIM, client_name, source_name};
 use super::process::Usage;
 use super::scene::{Ledgers, Outage};
 use super::traffic::Traffic;
 use api::{Drops, Stats};
 use std::path::Path;
 use std::time::Duration;
+
+/// What there is to see.
+pub fn print_scene(folder: &Path) {
+    println!("{}", plan::SCENE_TEXT.trim_matches('\n'));
+    println!("\n  {}; the first rule that fits decides:", folder.join("rules.toml").display());
+    for (number, rule) in (1..).zip(&RULES) {
+        println!("    {number} {}", rule.summary());
+    }
+    println!();
+}
 
 /// The head of the table.
 pub const TABLE_HEAD: &str = concat!(
@@ -60,6 +70,23 @@ pub fn print_ledgers(ledgers: &Ledgers, outage: Option<&Outage>) {
             print!("{ledger}");
         }
     }
+}
+
+/// How many packets each rule decided at each tap.
+pub fn print_rules(ledgers: &Ledgers) {
+    let names: String = (0..CLIENTS).map(|client| format!("{:>11}", client_name(client))).collect();
+    println!("\nRules, and the packets that each decided          {names}");
+    for (number, rule) in (1..).zip(&RULES) {
+        let hits = ledgers.taps.iter().map(|tap| grouped(tap_hits(tap, number)));
+        let hits: String = hits.map(|hits| format!("{hits:>11}")).collect();
+        println!("  {number} {}{hits}", rule.summary());
+    }
+}
+
+/// Packets that a rule, counted from 1, decided at a tap.
+pub fn tap_hits(tap: &Stats, number: u32) -> u64 {
+    let rules = tap.taps.iter().flat_map(|tap| &tap.rules);
+    rules.filter(|rule| rule.index == number).map(|rule| rule.hits).sum()
 }
 
 /// What became of what was sent to each sink, with the loss and its name.

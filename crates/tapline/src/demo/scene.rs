@@ -59,6 +59,25 @@ pub struct Restart {
     pub listening_ns: u64,
     /// What the taps had sent to the sink just after that.
     pub sent: u64,
+    /// What it said that it found of the killed one and took over.
+    pub adopted: Adopted,
+}
+
+/// What a recorder finds left open, and closes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Adopted {
+    pub segments: u64,
+    pub packets: u64,
+}
+
+impl Adopted {
+    /// Reads "… adopted 3 segments, 3546 packets, …".
+    fn of(line: &str) -> Option<Adopted> {
+        let (_, counts) = line.split_once("adopted ")?;
+        let (segments, rest) = counts.split_once(" segments, ")?;
+        let (packets, _) = rest.split_once(" packets")?;
+        Some(Adopted { segments: segments.parse().ok()?, packets: packets.parse().ok()? })
+    }
 }
 
 impl Outage {
@@ -86,6 +105,10 @@ impl Ledgers {
 impl Scene {
     /// Makes the hosts and starts sinks and taps, in this order.
     pub fn set_up(folder: &Path) -> Result<Scene, Failure> {
+        let rules = folder.join("rules.toml");
+        std::fs::write(&rules, plan::rule_file())
+            .map_err(|e| Failure::CouldNot(format!("write {}: {e}", rules.display())))?;
+        let rules = rules.display().to_string();
         let tapped = network("the tapped network's", None)?;
         let mirror = network("the mirror network's", Some(MIRROR_MTU))?;
         let server = Netns::new()?;
@@ -109,7 +132,8 @@ impl Scene {
             plug(&host, "mir0", &mirror, &name, Some(MIRROR_MTU))?;
             host.ip(&format!("address add {}/24 dev eth0", client_address(client)))?;
             host.ip(&format!("address add {}/24 dev mir0", tap_address(client)))?;
-            let words = ["mirror", "-i", "eth0", "--to", &plan::group(client), plan::EXPRESSION];
+            let to = plan::group(client);
+            let words = ["mirror", "-i", "eth0", "--rules", &rules, "--to", &to];
             let tap = Some(Tapline::start(&host, &name, folder, &words)?);
             clients.push(Client { host, tap });
         }
@@ -173,17 +197,21 @@ impl Scene {
     }
 
     /// Starts the killed sink again, on the same archive.
-    pub fn restart(&mut self) -> Result<(), Failure> {
+    pub fn restart(&mut self) -> Result<Adopted, Failure> {
         let sink = &mut self.sinks[VICTIM];
         let begun_ns = now_ns();
         let name = format!("{}-again", sink.plan.name);
-        sink.process = Some(receive(&sink.host, &name, &sink.archive, &self.folder)?);
+        let process = receive(&sink.host, &name, &sink.archive, &self.folder)?;
         let listening_ns = now_ns();
+        // It says nothing where nothing was left.
+        let line = process.log_line("adopted ");
+        let adopted = line.and_then(|line| Adopted::of(&line)).unwrap_or_default();
+        sink.process = Some(process);
         let sent = self.sent_to(VICTIM)?;
         if let Some(outage) = &mut self.outage {
-            outage.restart = Some(Restart { begun_ns, listening_ns, sent });
+            outage.restart = Some(Restart { begun_ns, listening_ns, sent, adopted });
         }
-        Ok(())
+        Ok(adopted)
     }
 
     pub fn outage(&self) -> Option<&Outage> {
@@ -256,4 +284,16 @@ fn set_mtu(host: &Netns, interface: &str, mtu: Option<u16>) -> Result<(), Failur
         host.ip(&format!("link set {interface} mtu {mtu}"))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_adopted_is_read_from_the_log() {
+        let line = " INFO adopted 3 segments, 3546 packets, that were left open";
+        assert_eq!(Adopted::of(line), Some(Adopted { segments: 3, packets: 3546 }));
+        assert_eq!(Adopted::of(" INFO adopted nothing"), None);
+    }
 }
