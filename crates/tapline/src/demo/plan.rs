@@ -120,7 +120,7 @@ pub const SCENE_TEXT: &str = r#"
   client-2 ─┼── 10.71.1.0/24 ── server      HTTP on port 80; beside it port 8080, health checks,
   client-3 ─┘                               HTTP between clients, UDP and ICMP
    │ a tap on each client's eth0:
-   │   tapline mirror -i eth0 --rules rules.toml
+   │   tapline mirror -i eth0 --rules rules.toml       N is 1, 2, 3: each client has its own VNI
    │                  --to 'vxlan://10.71.2.11?vni=7N,vxlan://10.71.2.12?vni=7N'
    └────────── 10.71.2.0/24 ─┬─ sink-a      tapline receive --listen vxlan://0.0.0.0 --archive …
                              └─ sink-b      the same; it will be killed, and started again

@@ -16,6 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Tapline {
     name: String,
     child: Child,
+    begun: Instant,
     stats: PathBuf,
     log: PathBuf,
 }
@@ -23,6 +24,8 @@ pub struct Tapline {
 /// What a process has used.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Usage {
+    /// How long it has run.
+    pub lived: Duration,
     /// CPU time, in user space and in the kernel.
     pub cpu: Duration,
     /// The most memory it had at a time.
@@ -58,7 +61,7 @@ impl Tapline {
             .spawn()
             .map_err(|e| failed("start", e))?;
         let name = format!("{} of {name}", words[0]);
-        let mut tapline = Tapline { name, child, stats, log };
+        let mut tapline = Tapline { name, child, begun: Instant::now(), stats, log };
         tapline.wait_for("listen", |tapline| tapline.said("listening on"))?;
         Ok(tapline)
     }
@@ -121,7 +124,8 @@ impl Tapline {
             std::fs::read_to_string(process.join(name)).map_err(|e| self.failed(&e.to_string()))
         };
         let (stat, status) = (read("stat")?, read("status")?);
-        usage(&stat, &status).ok_or_else(|| self.failed("has a /proc that cannot be understood"))
+        usage(&stat, &status, self.begun.elapsed())
+            .ok_or_else(|| self.failed("has a /proc that cannot be understood"))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Failure> {
@@ -157,7 +161,7 @@ impl Drop for Tapline {
     }
 }
 
-fn usage(stat: &str, status: &str) -> Option<Usage> {
+fn usage(stat: &str, status: &str, lived: Duration) -> Option<Usage> {
     // Behind the name, which may hold anything, stands the third field; utime is the 14th.
     let (_, fields) = stat.rsplit_once(") ")?;
     let mut fields = fields.split(' ').skip(11);
@@ -165,7 +169,7 @@ fn usage(stat: &str, status: &str) -> Option<Usage> {
     let cpu_ms = (ticks()? + ticks()?) * 1000 / rustix::param::clock_ticks_per_second().max(1);
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let peak_kib: u64 = peak.trim().strip_suffix(" kB")?.parse().ok()?;
-    Some(Usage { cpu: Duration::from_millis(cpu_ms), memory_bytes_max: peak_kib << 10 })
+    Some(Usage { lived, cpu: Duration::from_millis(cpu_ms), memory_bytes_max: peak_kib << 10 })
 }
 
 #[cfg(test)]
@@ -175,11 +179,12 @@ mod tests {
     #[test]
     fn what_a_process_used_is_read_from_proc() {
         let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 100 0 0 0 150 50 0 0 20 0 2 0 30 1000 20 0";
-        let used = usage(stat, "Name:\tx\nVmHWM:\t    5120 kB\nVmRSS:\t 10 kB\n").unwrap();
+        let second = Duration::from_secs(1);
+        let used = usage(stat, "Name:\tx\nVmHWM:\t    5120 kB\nVmRSS:\t 10 kB\n", second).unwrap();
         let ticks = rustix::param::clock_ticks_per_second();
         assert_eq!(used.cpu, Duration::from_millis(200_000 / ticks));
         assert_eq!(used.memory_bytes_max, 5 << 20);
-        assert!(usage("7 (x) S 1", "VmHWM: 1 kB").is_none());
-        assert!(usage(stat, "Name: x").is_none());
+        assert!(usage("7 (x) S 1", "VmHWM: 1 kB", second).is_none());
+        assert!(usage(stat, "Name: x", second).is_none());
     }
 }

@@ -129,10 +129,14 @@ fn print_outage(name: &str, balance: &Balance, outage: &Outage) {
             "        (the taps sent {sent} to it from just before the kill to just after the restart)"
         );
     }
-    println!(
-        "    {} packets had come, and were not yet in a file: the last second of the killed process",
-        grouped(balance.unflushed)
-    );
+    match balance.unflushed {
+        0 => println!("    every packet that the killed process had received stands in its files"),
+        packets => println!(
+            "    {} packets had come, and were not yet in a file: the last second of the killed \
+             process",
+            grouped(packets)
+        ),
+    }
     if balance.after_restart > 0 {
         println!(
             "    {} packets were lost on the network after it was started again",
@@ -177,10 +181,11 @@ pub fn print_files(folder: &Path, archives: &[Archive]) {
 
 /// What the processes used.
 pub fn print_usages(usages: &[(String, Usage)]) {
-    println!("\nResources                       CPU time   peak memory");
-    for (name, Usage { cpu, memory_bytes_max }) in usages {
+    println!("\nResources                       CPU time   of a core   peak memory");
+    for (name, Usage { lived, cpu, memory_bytes_max }) in usages {
+        let percent = 100.0 * cpu.as_secs_f64() / lived.as_secs_f64();
         println!(
-            "  {name:<28} {:>7.2} s {:>10.1} MB",
+            "  {name:<28} {:>7.2} s {percent:>9.1} % {:>10.1} MB",
             cpu.as_secs_f64(),
             *memory_bytes_max as f64 / 1e6
         );
@@ -207,10 +212,13 @@ pub fn print_next(folder: &Path, archives: &[Archive]) {
     };
     let file = file.path.strip_prefix(folder).unwrap_or(&file.path).display();
     println!("\nTry next");
-    println!("  cd {}", folder.display());
-    println!("  f={file}");
-    println!("  tshark -r $f -Y http.request          # or open it with Wireshark");
-    println!("  tapline capture -r $f -c 10 'tcp[tcpflags] & tcp-syn != 0'");
+    // It need not be on the PATH.
+    let tapline = std::env::current_exe().unwrap_or_else(|_| "tapline".into());
+    let tapline = tapline.display();
+    println!("  cd '{}'", folder.display());
+    println!("  f='{file}'");
+    println!("  tshark -r \"$f\" -Y http.request      # or open it with Wireshark");
+    println!("  '{tapline}' capture -r \"$f\" 'tcp[tcpflags] & tcp-syn != 0'");
 }
 
 /// A number with its thousands apart.
