@@ -1,8 +1,12 @@
 //! Programs in the kernel decide as the interpreter does: random ones, and those of expressions.
 
-use filter::ebpf::{Scope, SocketFilter, SocketFilterOptions, Verdicts, socket_filter};
+use filter::ebpf::{
+    Assembler, CounterLayout, Register, Scope, SocketFilter, SocketFilterOptions, Verdicts,
+    socket_filter,
+};
 use filter::{Instruction, Program};
 use io::bpf::{FilterCounters, LoadedFilter, TestPacket};
+use std::time::Duration;
 use wire::LinkType;
 
 /// Loads a program for both directions that decides everything.
@@ -258,4 +262,29 @@ fn a_frame_of_one_byte_runs_and_a_constant_looks_at_none() {
     }
     assert_eq!(compare(&Program::constant(1), &[vec![0]]), 1);
     assert_eq!(compare(&Program::constant(0), &[vec![0]]), 0);
+}
+
+#[test]
+fn what_the_verifier_refuses_ends_in_its_reason() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let mut asm = Assembler::new();
+    asm.copy(Register::R0, Register::R7);
+    asm.exit();
+    let filter = SocketFilter { code: asm.finish().unwrap(), counters: CounterLayout { rules: 0 } };
+    let refused = LoadedFilter::load(&filter).unwrap_err().to_string();
+    assert!(refused.starts_with("load an eBPF socket filter of 2 instructions: "), "{refused}");
+    assert!(refused.ends_with("R7 !read_ok"), "{refused}");
+}
+
+#[test]
+fn a_run_is_timed() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let filter = load(&Program::constant(1));
+    let mean = filter.time_run(&packet(&[0; 60]), 10_000).unwrap();
+    assert!(mean < Duration::from_micros(100), "{mean:?}");
+    assert_eq!(filter.counters().unwrap().matched, 10_000);
 }

@@ -162,7 +162,7 @@ enum Value {
     HeaderLen(u32),
 }
 
-/// Tags in band that are followed; the third moves nothing any more.
+/// Where the bytes behind the second tag in band begin; a third is not followed.
 const TAGS_END: u32 = 14 + 2 * 4;
 
 /// EtherTypes of protocols that no NIC cuts or completes: ARP, reverse ARP, slow protocols (LACP),
