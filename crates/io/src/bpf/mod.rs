@@ -35,7 +35,7 @@ const LOAD: &str = "load an eBPF socket filter";
 /// The end of what the verifier says is what matters; newer kernels keep the end by themselves.
 const LOG_BYTES: usize = 1 << 20;
 const LOG_LINES_SHOWN: usize = 3;
-const NEEDS_RIGHT: &str = "; it needs CAP_BPF, CAP_PERFMON and CAP_NET_ADMIN, or root: setcap cap_net_raw,cap_net_admin,cap_bpf,cap_perfmon+ep $(command -v tapline)";
+const NEEDS_RIGHT: &str = "; it needs CAP_BPF, or root: setcap cap_net_raw,cap_net_admin,cap_bpf+ep $(command -v tapline)";
 const TOO_COMPLEX: &str = "; it is a program beyond the kernel's limits: use fewer rules or a shorter expression, or filter in user space";
 /// A test run takes the first 14 bytes for an Ethernet header and hides them from a socket filter.
 const HIDDEN_BYTES: usize = 14;
