@@ -29,12 +29,14 @@ pub mod ebpf;
 mod instruction;
 mod interpret;
 mod listing;
+mod prefilter;
 mod program;
 mod rules;
 mod verify;
 
 pub use instruction::{Instruction, op};
 pub use listing::Decimal;
+pub use prefilter::prefilter;
 pub use program::Program;
 pub use rules::{
     Action, EXTENSION_HEADERS_MAX, LISTED_RULES, PortRange, Rule, RuleFault, Rules, RulesError,

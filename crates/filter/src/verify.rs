@@ -31,6 +31,18 @@ pub enum Error {
         /// Instructions given.
         got: usize,
     },
+    /// More instructions than the kernel takes.
+    #[error(
+        "bpf: {got} instructions, beyond the kernel's limit of {KERNEL_INSTRUCTIONS_MAX}; use \
+         fewer rules or a shorter expression"
+    )]
+    TooLongForKernel {
+        /// Instructions needed.
+        got: usize,
+    },
+    /// A jump back, which the kernel does not take.
+    #[error("bpf: the program jumps back (`protochain` does), which the kernel does not take")]
+    JumpsBack,
     /// A code that no classic BPF machine knows.
     #[error(
         "bpf: instruction {at}: unknown code {code:#06x}; only the codes of linux/filter.h run \

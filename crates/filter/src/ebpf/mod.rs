@@ -23,8 +23,8 @@ pub use instruction::{
     Alu, Bits, Condition, Encoded, Helper, Instruction, MapRef, Operand, Register, Width,
 };
 pub use socket_filter::{
-    COUNTERS_PER_ELEMENT, Counter, CounterLayout, Scope, SocketFilter, SocketFilterOptions,
-    Verdicts, socket_filter,
+    COUNTERS_PER_ELEMENT, Counter, CounterLayout, FrameState, Scope, SocketFilter,
+    SocketFilterOptions, Verdicts, socket_filter,
 };
 
 /// Instructions of a program that the kernel looks at (`BPF_COMPLEXITY_LIMIT_INSNS`).

@@ -132,6 +132,30 @@ pub struct SocketFilter {
     pub code: Code,
     /// Where it counts.
     pub counters: CounterLayout,
+    judge: Judge,
+    /// Whether the program of received packets, and that of sent ones, looks at nothing.
+    is_constant: [bool; 2],
+}
+
+/// A frame as the kernel sees it, as far as that tells whether a filter decides it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FrameState {
+    /// Sent, not received.
+    pub is_sent: bool,
+    /// A VLAN tag is kept beside the frame.
+    pub has_tag_in_metadata: bool,
+    /// Payload bytes in a segment of a super-packet; 0: it is none.
+    pub gso_size: u16,
+    /// Bytes of the frame, without a tag that is kept beside it.
+    pub len: u32,
+}
+
+impl SocketFilter {
+    /// Whether the program decides a frame, rather than leave it to user space.
+    #[inline]
+    pub fn decides(&self, frame: &FrameState) -> bool {
+        self.is_constant[usize::from(frame.is_sent)] || self.judge.judges(frame)
+    }
 }
 
 /// Makes the program.
@@ -170,7 +194,9 @@ pub fn socket_filter(options: &SocketFilterOptions<'_>) -> Result<SocketFilter, 
     let counters = ends.counters;
     ends.finish(&mut asm);
     wire_packets.finish(&mut asm, ethernet);
-    Ok(SocketFilter { code: asm.finish()?, counters })
+    let is_constant =
+        [received, sent].map(|program| classic::constant(program.instructions()).is_some());
+    Ok(SocketFilter { code: asm.finish()?, counters, judge, is_constant })
 }
 
 /// Keeps the packet in R6 and puts the address of element 0 into R9.
@@ -197,14 +223,29 @@ fn add(asm: &mut Assembler, base: Register, place: usize, by: impl Into<super::O
     asm.store(Width::B8, base, at, R3);
 }
 
+/// Which frames a program that looks at something judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Judge {
     scope: Scope,
     ethernet: bool,
 }
 
 impl Judge {
+    /// The longest super-packet that is judged: one longer than an IP packet can say has a jumbo
+    /// header that its segments lack.
+    fn longest(self) -> u32 {
+        u32::from(u16::MAX) + if self.ethernet { 14 } else { 0 }
+    }
+
+    /// What [`Self::emit`] asks in the kernel.
+    fn judges(self, frame: &FrameState) -> bool {
+        let is_tagged = self.ethernet && frame.has_tag_in_metadata;
+        let is_whole = frame.gso_size == 0;
+        !is_tagged && (is_whole || self.scope == Scope::Everything && frame.len <= self.longest())
+    }
+
     /// Appends one direction's program. R7 holds gso_size.
-    fn emit(&self, asm: &mut Assembler, program: &Program, ends: &mut Ends) -> Result<(), Error> {
+    fn emit(self, asm: &mut Assembler, program: &Program, ends: &mut Ends) -> Result<(), Error> {
         let instructions = program.instructions();
         if let Some(verdict) = classic::constant(instructions) {
             let to = ends.constant(asm, 0, verdict)?;
@@ -220,12 +261,10 @@ impl Judge {
                 asm.jump_if(Bits::B32, Condition::NotEqual, R7, 0, ends.undecided);
             }
             Scope::Everything => {
-                // One longer than an IP packet can say has a jumbo header that its segments lack.
-                let longest = i32::from(u16::MAX) + if self.ethernet { 14 } else { 0 };
                 let judged = asm.label();
                 asm.jump_if(Bits::B32, Condition::Equal, R7, 0, judged);
                 asm.load(Width::B4, R1, R6, SKB_LEN);
-                asm.jump_if(Bits::B32, Condition::Above, R1, longest, ends.undecided);
+                asm.jump_if(Bits::B32, Condition::Above, R1, self.longest() as i32, ends.undecided);
                 asm.bind(judged);
             }
         }
