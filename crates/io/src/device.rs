@@ -77,7 +77,7 @@ pub trait Source: Send {
         0
     }
 
-    /// What a capture filter in the kernel did before this source. Reads the kernel's counters.
+    /// What a capture filter in the kernel did before this source, as of the last [`Self::drops`].
     fn screening(&mut self) -> Screening {
         Screening::Absent
     }

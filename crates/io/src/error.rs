@@ -43,6 +43,14 @@ pub enum Error {
         /// The kernel's answer.
         source: std::io::Error,
     },
+    /// The kernel refused the capture filter of a ring, which could run in user space as well.
+    #[error("interface `{name}`: {source}")]
+    KernelFilter {
+        /// The interface.
+        name: String,
+        /// What was refused.
+        source: Box<Error>,
+    },
     /// A capture file could not be read or written.
     #[error("{path}: {source}")]
     File {

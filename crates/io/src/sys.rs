@@ -76,10 +76,23 @@ pub(crate) fn get_words(
     if result == 0 { Ok(len as usize / size_of::<u32>()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Attaches a classic filter.
+pub(crate) fn attach_classic(socket: BorrowedFd<'_>, program: &filter::Program) -> io::Result<()> {
+    let each =
+        |i: &filter::Instruction| libc::sock_filter { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let mut program: Vec<libc::sock_filter> = program.instructions().iter().map(each).collect();
+    let len = program.len().try_into().map_err(|_| io::Error::from_raw_os_error(libc::E2BIG))?;
+    // The kernel copies the instructions, which live until the call has returned.
+    let filter = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
+}
+
+/// Takes a socket's filter away.
+pub(crate) fn detach_filter(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_SOCKET, libc::SO_DETACH_FILTER, &0)
+}
+
 /// Attaches a classic filter that rejects every packet.
 pub(crate) fn reject_all(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let mut program =
-        [libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 }];
-    let filter = libc::sock_fprog { len: 1, filter: program.as_mut_ptr() };
-    set_option(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &filter)
+    attach_classic(socket, &filter::Program::constant(0))
 }

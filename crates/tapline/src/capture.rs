@@ -7,7 +7,7 @@ use crate::print::Printer;
 use crate::session;
 use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
-use io::ring::{ANY, Handover, RingOptions};
+use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use io::{Interfaces, Now, Sink};
 use pipeline::{Report, Tap, Target, TargetGroup};
 
@@ -16,7 +16,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
     let opened = match (&options.interface, &options.read) {
         (Some(name), _) => Opened::interface(
-            &RingOptions {
+            RingOptions {
                 interface: name.clone(),
                 promiscuous: !options.no_promiscuous_mode && name != ANY,
                 ring_size: options.buffer_size,
@@ -25,14 +25,16 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                     false => Handover::Prompt,
                 },
                 snaplen: options.snapshot_length,
+                filter: KernelFilter::Absent,
             },
             options.direction,
+            &wanted,
+            options.filter_place,
             &interfaces,
         )?,
-        (None, Some(path)) => Opened::file(path, options.direction, &interfaces)?,
+        (None, Some(path)) => Opened::file(path, options.direction, &wanted, &interfaces)?,
         (None, None) => return Err(Failure::Usage("name an interface or a file".into())),
     };
-    let filter = opened.filter(&wanted)?;
     let (endpoint, sink): (String, Box<dyn Sink>) = match &options.write {
         Some(path) => {
             must_differ(options.read.as_deref(), path, options.rotation.is_set())?;
@@ -51,7 +53,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let begun = [opened.announcement];
     let groups = vec![TargetGroup::new(vec![Target::new(endpoint, sink)], &[1])];
     let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
-    tap.filter = filter;
+    tap.filter = opened.filter;
     tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
     tap.limit = options.count;
     session::run(vec![tap], &begun, ledger, &options.report, verbosity)

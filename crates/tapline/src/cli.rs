@@ -108,6 +108,8 @@ pub struct Capture {
     #[arg(short = 'n', action = ArgAction::Count, hide = true)]
     pub numeric: u8,
     #[command(flatten)]
+    pub filter_place: FilterPlace,
+    #[command(flatten)]
     pub report: Report,
     /// How packets are printed
     #[arg(long, value_enum, default_value_t)]
@@ -152,6 +154,8 @@ pub struct Mirror {
     /// Size of the kernel's ring; a bare number means KiB. auto: 100 ms of the link at its full rate
     #[arg(short = 'B', long, value_parser = ring_size, value_name = "SIZE|auto", default_value = "auto")]
     pub buffer_size: RingSize,
+    #[command(flatten)]
+    pub filter_place: FilterPlace,
     #[command(flatten)]
     pub report: Report,
     /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets to mirror,
@@ -205,6 +209,30 @@ pub struct Rotation {
     /// With -C: keep N files, the oldest replaced. With -G: end after N files
     #[arg(short = 'W', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub file_count: Option<u32>,
+}
+
+/// Where an interface's packets are filtered.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FilterPlace {
+    /// Where the filter of an interface runs. In the kernel (eBPF) it stops what is not wanted before
+    /// it costs a copy, and counts in wire packets; auto falls back to user space, and says why
+    #[arg(long, value_enum, default_value_t)]
+    pub filter_in: FilterIn,
+    /// For hosts that refuse eBPF: also stop packets by a classic filter in the kernel, which cannot
+    /// count. What was seen and filtered is then not known (n/a)
+    #[arg(long, conflicts_with = "filter_in", requires = "interface")]
+    pub prefilter: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum FilterIn {
+    /// In the kernel where it can be
+    #[default]
+    Auto,
+    /// In the kernel, or not at all
+    Kernel,
+    /// In this process
+    User,
 }
 
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use crate::session;
 use api::{Endpoint, Group};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::memory::NullSink;
-use io::ring::{Handover, RingOptions};
+use io::ring::{Handover, KernelFilter, RingOptions};
 use io::tunnel::TunnelSink;
 use io::{InterfaceId, Interfaces, Sink};
 use pipeline::{OwnTunnels, Tap, Target, TargetGroup};
@@ -33,7 +33,8 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
     let (mut taps, mut begun) = (Vec::new(), Vec::new());
     let tunnels = options.to.iter().flat_map(|Group(members)| members).any(is_tunnel);
-    for opened in sources(&options, &interfaces)? {
+    // Filters are compiled before the targets are opened, which replace files.
+    for opened in sources(&options, &wanted, &interfaces)? {
         if tunnels && !may_be_ethernet(&opened.link_types) {
             return Err(Failure::CouldNot(format!(
                 "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
@@ -41,14 +42,12 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
                 opened.input.name
             )));
         }
-        // Before the targets, which replace files.
-        let filter = opened.filter(&wanted)?;
         let mut remotes = Vec::new();
         let open = |group| open_group(group, &options, &interfaces, opened.first, &mut remotes);
         let groups = options.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
         let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
         tap.own = OwnTunnels::new(remotes, opened.sees_loopback);
-        tap.filter = filter;
+        tap.filter = opened.filter;
         tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
         tap.needs_flow_hash = tunnels;
         taps.push(tap);
@@ -57,9 +56,13 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     session::run(taps, &begun, ledger, &options.report, verbosity)
 }
 
-fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Failure> {
+fn sources(
+    options: &Mirror,
+    wanted: &Wanted,
+    interfaces: &Interfaces,
+) -> Result<Vec<Opened>, Failure> {
     if let Some(path) = &options.read {
-        return Ok(vec![Opened::file(path, options.direction, interfaces)?]);
+        return Ok(vec![Opened::file(path, options.direction, wanted, interfaces)?]);
     }
     let open = |name: &String| {
         let ring = RingOptions {
@@ -68,8 +71,9 @@ fn sources(options: &Mirror, interfaces: &Interfaces) -> Result<Vec<Opened>, Fai
             ring_size: options.buffer_size,
             handover: Handover::Prompt,
             snaplen: options.snapshot_length,
+            filter: KernelFilter::Absent,
         };
-        Opened::interface(&ring, options.direction, interfaces)
+        Opened::interface(ring, options.direction, wanted, options.filter_place, interfaces)
     };
     options.interface.iter().map(open).collect()
 }

@@ -1,10 +1,11 @@
 //! Sources that are ready: an interface or a file, opened for `capture` and `mirror` alike.
 
+use crate::cli::{FilterIn, FilterPlace};
 use crate::failure::Failure;
 use api::{DirectionChoice, RuleFile};
 use filter::Rules;
 use io::file::FileSource;
-use io::ring::{ANY, RingOptions, RingSource};
+use io::ring::{ANY, KernelFilter, RingOptions, RingSource, describe};
 use io::{InterfaceId, Interfaces, Source};
 use pipeline::{CaptureFilter, Input};
 use std::os::unix::fs::MetadataExt;
@@ -18,8 +19,8 @@ pub struct Opened {
     pub first: Option<InterfaceId>,
     /// Its link types, as far as they are known.
     pub link_types: Vec<LinkType>,
-    /// Which of its packets are wanted.
-    pub direction: DirectionChoice,
+    /// Which of its packets are wanted, as far as the kernel has not decided it.
+    pub filter: CaptureFilter,
     /// Whether packets that were sent may come in again.
     pub sees_loopback: bool,
     /// What to say when it begins.
@@ -27,38 +28,51 @@ pub struct Opened {
 }
 
 impl Opened {
+    /// Taps an interface; the options' own filter is replaced by what is wanted.
     pub fn interface(
-        options: &RingOptions,
+        mut options: RingOptions,
         direction: DirectionChoice,
+        wanted: &Wanted,
+        place: FilterPlace,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
-        let source = RingSource::open(options, interfaces)?;
         let is_any = options.interface == ANY;
         if is_any && options.promiscuous {
             tracing::warn!("{ANY}: no interface is set to promiscuous mode; name one for that");
         }
+        let described = if is_any { None } else { Some(describe(&options.interface)?) };
         // Each packet passes loopback twice, sent and then received; one of them is enough.
         let direction = match direction {
-            DirectionChoice::Both if source.sees_loopback() && !is_any => DirectionChoice::In,
+            DirectionChoice::Both if described.is_some_and(|of| of.is_loopback) => {
+                DirectionChoice::In
+            }
             direction => direction,
         };
-        let name = &options.interface;
-        let link_type = source.link_type();
+        // Most interfaces are Ethernet; what an expression means to others shows as they come.
+        let link_types = vec![described.map_or(LinkType::ETHERNET, |of| of.link_type)];
+        let filter = wanted.filter(direction, &link_types)?;
+        let in_kernel = match described {
+            Some(_) => place.for_kernel(&filter, link_types[0]),
+            None => place.for_any(),
+        };
+        let matters = !matches!(wanted, Wanted::All);
+        let (source, filtered) = place.open(&mut options, in_kernel, matters, interfaces)?;
+        let link_type = match described {
+            Some(of) => format!("link type {}", of.link_type),
+            None => "link types by interface".into(),
+        };
         let announcement = format!(
-            "listening on {name}, {}, ring of {} KiB",
-            match link_type {
-                Some(link_type) => format!("link type {link_type}"),
-                None => "link types by interface".into(),
-            },
-            source.ring_bytes() >> 10
+            "listening on {}, {link_type}, ring of {} KiB{}",
+            options.interface,
+            source.ring_bytes() >> 10,
+            if matters { filtered } else { "" }
         );
         Ok(Opened {
             first: source.interface_id(),
-            // Most interfaces are Ethernet; what an expression means to others shows as they come.
-            link_types: vec![link_type.unwrap_or(LinkType::ETHERNET)],
+            link_types,
             sees_loopback: source.sees_loopback(),
-            input: Input { name: name.clone(), source: Box::new(source) },
-            direction,
+            input: Input { name: options.interface, source: Box::new(source) },
+            filter,
             announcement,
         })
     }
@@ -66,6 +80,7 @@ impl Opened {
     pub fn file(
         path: &Path,
         direction: DirectionChoice,
+        wanted: &Wanted,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
         let source = FileSource::open(path, interfaces)?;
@@ -79,28 +94,10 @@ impl Opened {
             first: ids.first().copied(),
             announcement: format!("reading {name}"),
             input: Input { name, source: Box::new(source) as Box<dyn Source> },
+            filter: wanted.filter(direction, &link_types)?,
             link_types,
-            direction,
             sees_loopback: false,
         })
-    }
-
-    /// Compiles a filter for this source.
-    pub fn filter(&self, wanted: &Wanted) -> Result<CaptureFilter, Failure> {
-        let filter = match wanted {
-            Wanted::All => Ok(CaptureFilter::all(self.direction)),
-            Wanted::Rules(rules) => {
-                CaptureFilter::rules(self.direction, &self.link_types, rules.clone())
-            }
-            Wanted::Expression(expression) => {
-                let expression = expression.clone();
-                let compile = move |link_type: LinkType| {
-                    io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
-                };
-                CaptureFilter::expression(self.direction, &self.link_types, Box::new(compile))
-            }
-        };
-        filter.map_err(Failure::Usage)
     }
 }
 
@@ -115,6 +112,26 @@ pub enum Wanted {
 }
 
 impl Wanted {
+    /// Compiles the filter for link types that are known beforehand.
+    fn filter(
+        &self,
+        direction: DirectionChoice,
+        link_types: &[LinkType],
+    ) -> Result<CaptureFilter, Failure> {
+        let filter = match self {
+            Wanted::All => Ok(CaptureFilter::all(direction)),
+            Wanted::Rules(rules) => CaptureFilter::rules(direction, link_types, rules.clone()),
+            Wanted::Expression(expression) => {
+                let expression = expression.clone();
+                let compile = move |link_type: LinkType| {
+                    io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
+                };
+                CaptureFilter::expression(direction, link_types, Box::new(compile))
+            }
+        };
+        filter.map_err(Failure::Usage)
+    }
+
     /// Reads the file of rules, or joins the words of an expression.
     pub fn new(rules: Option<&Path>, expression: &[String]) -> Result<Wanted, Failure> {
         if let Some(path) = rules {
@@ -125,6 +142,76 @@ impl Wanted {
             "" => Wanted::All,
             _ => Wanted::Expression(expression),
         })
+    }
+}
+
+impl FilterPlace {
+    /// The filter for the kernel, or why there is none.
+    fn for_kernel(
+        self,
+        filter: &CaptureFilter,
+        link_type: LinkType,
+    ) -> Result<KernelFilter, String> {
+        match self.filter_in {
+            _ if self.prefilter => filter.as_prefilter(link_type),
+            FilterIn::User => Ok(KernelFilter::Absent),
+            FilterIn::Auto | FilterIn::Kernel => filter.for_kernel(link_type),
+        }
+    }
+
+    /// The same for all interfaces, whose frames begin in different ways.
+    fn for_any(self) -> Result<KernelFilter, String> {
+        match self.filter_in == FilterIn::Kernel || self.prefilter {
+            true => Err("each interface may have frames of its own kind".into()),
+            false => Ok(KernelFilter::Absent),
+        }
+    }
+
+    /// Opens a ring with a filter before it, or without one if that may be; and says where the filter
+    /// is. One that keeps everything only counts, and does not matter much.
+    fn open(
+        self,
+        options: &mut RingOptions,
+        filter: Result<KernelFilter, String>,
+        matters: bool,
+        interfaces: &Interfaces,
+    ) -> Result<(RingSource, &'static str), Failure> {
+        let name = options.interface.clone();
+        let may_fall_back = self.filter_in == FilterIn::Auto && !self.prefilter;
+        let refused = |why: String| match self.prefilter {
+            true => Failure::CouldNot(format!(
+                "{name}: no filter before the ring: {why}; leave --prefilter out"
+            )),
+            false => Failure::CouldNot(format!(
+                "{name}: no filter in the kernel: {why}; leave --filter-in out"
+            )),
+        };
+        let why = match filter {
+            Ok(filter) => {
+                let place = match &filter {
+                    KernelFilter::Counting(_) => ", filter in the kernel",
+                    KernelFilter::Hiding(_) => ", filter before the ring",
+                    KernelFilter::Absent => ", filter in user space",
+                };
+                options.filter = filter;
+                match RingSource::open(options, interfaces) {
+                    Ok(source) => return Ok((source, place)),
+                    Err(io::Error::KernelFilter { source, .. }) => source.to_string(),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            Err(why) => why,
+        };
+        if !may_fall_back {
+            return Err(refused(why));
+        }
+        if matters {
+            tracing::warn!("{name}: the filter runs in user space, not in the kernel: {why}");
+        } else {
+            tracing::debug!("{name}: what the ring loses is counted in frames: {why}");
+        }
+        options.filter = KernelFilter::Absent;
+        Ok((RingSource::open(options, interfaces)?, ", filter in user space"))
     }
 }
 

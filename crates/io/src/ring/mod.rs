@@ -7,11 +7,12 @@
 
 mod offload;
 mod place;
+mod screen;
 mod size;
 mod sys;
 
 use crate::batch::Batch;
-use crate::device::{Arrival, Source};
+use crate::device::{Arrival, Screening, Source};
 use crate::error::Error;
 use crate::interface::Interfaces;
 use crate::link::{self, Link, Links};
@@ -19,11 +20,13 @@ use crate::packet::{Direction, InterfaceId, Meta};
 use api::{DropReason, Drops};
 use offload::Offloads;
 use place::{Place, Places};
+use screen::Screen;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
 
+pub use screen::KernelFilter;
 pub use size::RingSize;
 
 /// The name that stands for all interfaces of the network namespace.
@@ -44,6 +47,9 @@ const BLOCKS_MIN: u32 = 2;
 const LOOK_WHILE_DOWN: Duration = Duration::from_millis(100);
 /// How often one that is gone is looked for, should word of its return be lost.
 const LOOK_WHILE_GONE: Duration = Duration::from_secs(1);
+
+/// How long after the stop a frame that another core was counting then is surely in the ring.
+const SETTLE: Duration = Duration::from_millis(10);
 
 /// How long a block that is not full waits to be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +82,31 @@ pub struct RingOptions {
     pub handover: Handover,
     /// Bytes that will be kept of each packet, for the interface's description; 0: all.
     pub snaplen: u32,
+    /// The capture filter before the ring, for frames of the interface's link type; not with [`ANY`].
+    pub filter: KernelFilter,
+}
+
+/// What is known of an interface before it is tapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// What its frames begin with.
+    pub link_type: LinkType,
+    /// Whether each packet passes it twice: sent, then received.
+    pub is_loopback: bool,
+}
+
+/// Describes an interface of the caller's network namespace.
+///
+/// # Errors
+/// [`Error::NoInterface`], [`Error::HardwareType`], [`Error::System`].
+pub fn describe(name: &str) -> Result<Description, Error> {
+    let mut links = Links::open().map_err(|e| Error::system("open a netlink socket", e))?;
+    let link = find(name, &mut links)?;
+    let link_type = place::link_type(link.hardware);
+    Ok(Description {
+        link_type: link_type.expect("found only if it has one"),
+        is_loopback: link.hardware == libc::ARPHRD_LOOPBACK,
+    })
 }
 
 /// A tap on one network interface, or on all.
@@ -87,6 +118,9 @@ pub struct RingSource {
     ring: Ring,
     cursor: Option<Cursor>,
     offloads: Offloads,
+    screen: Screen,
+    /// The link type that the filter before the ring was made for.
+    screened: Option<LinkType>,
     links: Links,
     places: Places,
     /// Where the frames come from, for one interface.
@@ -96,7 +130,10 @@ pub struct RingSource {
     /// Frames that the kernel counted, those lost left out, and frames taken from the ring.
     frames_in: u64,
     frames_out: u64,
-    stopped: bool,
+    /// Frames that the ring had no room for.
+    frames_lost: u64,
+    /// Since when nothing more is let in.
+    stopped: Option<Instant>,
 }
 
 /// What is known of the tapped interface.
@@ -120,8 +157,8 @@ impl RingSource {
     /// Opens the ring; packets arrive from now on.
     ///
     /// # Errors
-    /// [`Error::NoInterface`], [`Error::HardwareType`], and [`Error::System`] where the right
-    /// (CAP_NET_RAW) or the memory is missing.
+    /// [`Error::NoInterface`], [`Error::HardwareType`], [`Error::KernelFilter`], and
+    /// [`Error::System`] where the right (CAP_NET_RAW) or the memory is missing.
     pub fn open(options: &RingOptions, interfaces: &Interfaces) -> Result<RingSource, Error> {
         let name = options.interface.clone();
         let mut links = Links::open().map_err(|e| Error::system("open a netlink socket", e))?;
@@ -136,12 +173,16 @@ impl RingSource {
             None => (None, None),
         };
         let ring = options.make_ring(&links)?;
+        let screen = Screen::attach(&options.filter, &ring)
+            .map_err(|source| Error::KernelFilter { name: name.clone(), source: source.into() })?;
         let mut source = RingSource {
             promiscuous: options.promiscuous && only.is_some(),
             name,
             ring,
             cursor: None,
             offloads: Offloads::new(),
+            screen,
+            screened: place.map(|place| place.link_type),
             links,
             places,
             place,
@@ -149,7 +190,8 @@ impl RingSource {
             drops: Drops::default(),
             frames_in: 0,
             frames_out: 0,
-            stopped: false,
+            frames_lost: 0,
+            stopped: None,
         };
         match link {
             Some(link) => {
@@ -203,6 +245,7 @@ impl RingSource {
             return self.drops.add(DropReason::HardwareType);
         };
         let is_sent = frame.packet_type == libc::PACKET_OUTGOING;
+        let is_decided = self.screen.has_decided(&frame);
         // Among all interfaces, what loopback sends is left to come in again, as tcpdump does.
         if is_sent && place.is_loopback && self.place.is_none() {
             return;
@@ -215,18 +258,22 @@ impl RingSource {
             direction: if is_sent { Direction::Out } else { Direction::In },
             outer: None,
             gso: None,
-            decided: false,
+            decided: is_decided,
             flow_hash: None,
         };
-        self.offloads.undo(frame, meta, &mut self.drops, batch);
+        let packets = self.offloads.undo(frame, meta, &mut self.drops, batch);
+        self.screen.count(is_decided, packets);
     }
 
-    /// Takes over the kernel's counters, which reading clears: read nowhere else.
+    /// Takes over the ring's counters, which reading clears (read nowhere else), and the filter's.
     fn read_statistics(&mut self) {
+        // The filter's first: then a ring that is dry by its own counters holds none of these.
+        self.screen.read();
         if let Ok((frames, lost)) = self.ring.statistics() {
             self.frames_in += u64::from(frames.saturating_sub(lost));
-            self.drops.add_many(DropReason::KernelRing, u64::from(lost));
+            self.frames_lost += u64::from(lost);
         }
+        self.screen.settle(self.frames_lost, self.frames_out >= self.frames_in);
     }
 
     /// Finds out, when no frame comes, whether the interface is down, gone or back.
@@ -248,7 +295,7 @@ impl RingSource {
             Presence::Gone { looked_for, .. } => {
                 let is_time = self.links.take_news() || looked_for.elapsed() >= LOOK_WHILE_GONE;
                 // What came before it was deleted is taken first.
-                if is_time && !self.stopped && self.is_dry() {
+                if is_time && self.stopped.is_none() && self.is_dry() {
                     self.look_for_return();
                 }
             }
@@ -276,8 +323,13 @@ impl RingSource {
     /// Goes on with the interface of the same name, if there is one again.
     fn look_for_return(&mut self) {
         let looked_for = Instant::now();
-        let result =
-            find(&self.name, &mut self.links).and_then(|link| self.tap(link).map(|()| link));
+        let result = find(&self.name, &mut self.links).and_then(|link| {
+            if self.screened != place::link_type(link.hardware) {
+                // It was made for frames of another kind.
+                self.screen.detach(&self.ring, self.frames_lost)?;
+            }
+            self.tap(link).map(|()| link)
+        });
         let Presence::Gone { looked_for: last, refused } = &mut self.presence else {
             return;
         };
@@ -402,7 +454,8 @@ impl Source for RingSource {
             return Ok(Arrival::Packets);
         }
         self.check_interface();
-        match self.stopped && self.is_dry() {
+        let is_settled = self.stopped.is_some_and(|since| since.elapsed() >= SETTLE);
+        match is_settled && self.is_dry() {
             true => Ok(Arrival::End),
             false => Ok(Arrival::Idle),
         }
@@ -419,18 +472,27 @@ impl Source for RingSource {
     fn stop(&mut self) -> Result<(), Error> {
         crate::sys::reject_all(self.ring.socket())
             .map_err(|e| failed(&self.name, "stop the tap", e))?;
-        self.stopped = true;
+        self.stopped.get_or_insert_with(Instant::now);
         self.read_statistics();
         Ok(())
     }
 
     fn drops(&mut self) -> Drops {
         self.read_statistics();
-        self.drops
+        let mut drops = self.drops;
+        drops.add_many(DropReason::KernelRing, self.screen.lost_undecided(self.frames_lost));
+        drops
     }
 
     fn missing(&self) -> u64 {
-        self.frames_in.abs_diff(self.frames_out)
+        match self.screen.missing() {
+            Some(packets) => packets + self.frames_out.saturating_sub(self.frames_in),
+            None => self.frames_in.abs_diff(self.frames_out),
+        }
+    }
+
+    fn screening(&mut self) -> Screening {
+        self.screen.screening()
     }
 
     fn is_live(&self) -> bool {
@@ -449,6 +511,7 @@ mod tests {
             ring_size,
             handover: Handover::Prompt,
             snaplen: 0,
+            filter: KernelFilter::Absent,
         }
     }
 

@@ -36,7 +36,14 @@ impl Offloads {
     }
 
     /// Adds to a batch the packets that the wire carries for a frame; `meta` is what they share.
-    pub fn undo(&mut self, mut frame: Frame, mut meta: Meta, drops: &mut Drops, batch: &mut Batch) {
+    /// Returns how many there are, those included that found no memory.
+    pub fn undo(
+        &mut self,
+        mut frame: Frame,
+        mut meta: Meta,
+        drops: &mut Drops,
+        batch: &mut Batch,
+    ) -> u64 {
         let whole = frame.data.len() as u64 == u64::from(frame.len);
         let tag_len = if restore_tag(&mut frame, meta.link_type) { TAG_LEN } else { 0 };
         meta.origlen = frame.len + tag_len as u32;
@@ -60,6 +67,7 @@ impl Offloads {
             let _ = complete_checksum(&mut frame.data, csum_start, offset);
         }
         batch.push(Packet { data: frame.data, meta });
+        1
     }
 
     /// Cuts a super-packet into the wire's packets.
@@ -70,7 +78,7 @@ impl Offloads {
         meta: &Meta,
         drops: &mut Drops,
         batch: &mut Batch,
-    ) {
+    ) -> u64 {
         for index in 0..plan.count() {
             let len = plan.segment_len(index);
             let Some(mut data) = self.segments.take(len) else {
@@ -80,6 +88,7 @@ impl Offloads {
             plan.emit(&frame.data, index, &mut data);
             batch.push(Packet { data, meta: Meta { origlen: len as u32, ..meta.clone() } });
         }
+        plan.count() as u64
     }
 }
 

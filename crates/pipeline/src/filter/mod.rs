@@ -1,5 +1,7 @@
 //! The capture filter as a stage: which packets of a batch go on.
 
+mod kernel;
+
 use ::filter::{Action, Program, Rules};
 use api::DirectionChoice;
 use io::{Direction, Packet};
