@@ -1,7 +1,7 @@
 //! Programs in the kernel decide as the interpreter does: random ones, and those of expressions.
 
 use filter::ebpf::{
-    Assembler, CounterLayout, Register, Scope, SocketFilter, SocketFilterOptions, Verdicts,
+    Assembler, CounterLayout, Reach, Register, Scope, SocketFilter, SocketFilterOptions, Verdicts,
     socket_filter,
 };
 use filter::{Instruction, Program};
@@ -272,7 +272,11 @@ fn what_the_verifier_refuses_ends_in_its_reason() {
     let mut asm = Assembler::new();
     asm.copy(Register::R0, Register::R7);
     asm.exit();
-    let filter = SocketFilter { code: asm.finish().unwrap(), counters: CounterLayout { rules: 0 } };
+    let filter = SocketFilter {
+        code: asm.finish().unwrap(),
+        counters: CounterLayout { rules: 0 },
+        reach: Reach::default(),
+    };
     let refused = LoadedFilter::load(&filter).unwrap_err().to_string();
     assert!(refused.starts_with("load an eBPF socket filter of 2 instructions: "), "{refused}");
     assert!(refused.ends_with("R7 !read_ok"), "{refused}");

@@ -4,7 +4,7 @@
 use filter::ebpf::{Scope, SocketFilterOptions, Verdicts, socket_filter};
 use filter::{Action, Direction, Rule, Rules, TrafficDirection};
 use io::bpf::{FilterCounters, LoadedFilter};
-use io::ring::{Handover, RingOptions, RingSize, RingSource};
+use io::ring::{Handover, KernelFilter, RingOptions, RingSize, RingSource};
 use io::{Interfaces, Source};
 use nix::ifaddrs::getifaddrs;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, bind, socket};
@@ -94,6 +94,7 @@ fn what_a_filter_on_a_ring_counts_is_exact() {
         ring_size: RingSize::Bytes(4 << 20),
         handover: Handover::Prompt,
         snaplen: 0,
+        filter: KernelFilter::Absent,
     };
     let interfaces = Interfaces::default();
     let ring = tapped.netns.run(|| RingSource::open(&options, &interfaces)).unwrap().unwrap();

@@ -23,7 +23,7 @@ pub use instruction::{
     Alu, Bits, Condition, Encoded, Helper, Instruction, MapRef, Operand, Register, Width,
 };
 pub use socket_filter::{
-    COUNTERS_PER_ELEMENT, Counter, CounterLayout, FrameState, Scope, SocketFilter,
+    COUNTERS_PER_ELEMENT, Counter, CounterLayout, FrameState, Reach, Scope, SocketFilter,
     SocketFilterOptions, Verdicts, socket_filter,
 };
 

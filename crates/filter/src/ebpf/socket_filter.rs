@@ -132,7 +132,14 @@ pub struct SocketFilter {
     pub code: Code,
     /// Where it counts.
     pub counters: CounterLayout,
-    judge: Judge,
+    /// Which frames it decides.
+    pub reach: Reach,
+}
+
+/// Which frames a filter decides; by default none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Reach {
+    judge: Option<Judge>,
     /// Whether the program of received packets, and that of sent ones, looks at nothing.
     is_constant: [bool; 2],
 }
@@ -150,11 +157,12 @@ pub struct FrameState {
     pub len: u32,
 }
 
-impl SocketFilter {
+impl Reach {
     /// Whether the program decides a frame, rather than leave it to user space.
     #[inline]
-    pub fn decides(&self, frame: &FrameState) -> bool {
-        self.is_constant[usize::from(frame.is_sent)] || self.judge.judges(frame)
+    pub fn contains(&self, frame: &FrameState) -> bool {
+        self.is_constant[usize::from(frame.is_sent)]
+            || self.judge.is_some_and(|judge| judge.judges(frame))
     }
 }
 
@@ -196,7 +204,8 @@ pub fn socket_filter(options: &SocketFilterOptions<'_>) -> Result<SocketFilter, 
     wire_packets.finish(&mut asm, ethernet);
     let is_constant =
         [received, sent].map(|program| classic::constant(program.instructions()).is_some());
-    Ok(SocketFilter { code: asm.finish()?, counters, judge, is_constant })
+    let reach = Reach { judge: Some(judge), is_constant };
+    Ok(SocketFilter { code: asm.finish()?, counters, reach })
 }
 
 /// Keeps the packet in R6 and puts the address of element 0 into R9.

@@ -9,7 +9,7 @@ use crate::bpf::{FilterCounters, LoadedFilter};
 use crate::device::{Screened, Screening};
 use crate::error::Error;
 use filter::Program;
-use filter::ebpf::{FrameState, SocketFilter};
+use filter::ebpf::{FrameState, Reach, SocketFilter};
 use std::os::fd::BorrowedFd;
 
 /// A capture filter for the kernel.
@@ -40,7 +40,7 @@ pub(super) enum Screen {
 
 /// What a filter that counts has let through, and what of that was taken.
 pub(super) struct Counting {
-    filter: SocketFilter,
+    reach: Reach,
     loaded: LoadedFilter,
     /// Wire packets taken from the ring: those that the filter had decided, and the others.
     taken: u64,
@@ -69,7 +69,7 @@ impl Screen {
                 let loaded = LoadedFilter::load(filter)?;
                 loaded.attach(ring.socket())?;
                 Ok(Screen::Counting(Box::new(Counting {
-                    filter: SocketFilter::clone(filter),
+                    reach: filter.reach,
                     loaded,
                     taken: 0,
                     taken_undecided: 0,
@@ -90,7 +90,7 @@ impl Screen {
         let Screen::Counting(counting) = self else {
             return false;
         };
-        counting.filter.decides(&FrameState {
+        counting.reach.contains(&FrameState {
             is_sent: frame.packet_type == libc::PACKET_OUTGOING,
             has_tag_in_metadata: frame.status & libc::TP_STATUS_VLAN_VALID != 0,
             gso_size: frame.vnet.gso_size,
