@@ -3,12 +3,12 @@
 use crate::layout::{Layout, spool};
 use api::DropReason;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 
-/// Room that must be there before a recording is said to go on, bytes: what a writer gathers before
-/// it writes.
-const ROOM_BYTES: usize = 256 << 10;
+/// Room that must be there before a disk that was full is said to be free, bytes: a few packets may
+/// still find a place in the last page of one that is full.
+const ROOM_BYTES: usize = 64 << 10;
 
 /// What the disk refused, until it no longer does.
 #[derive(Debug, Default)]
@@ -17,8 +17,21 @@ pub(crate) struct Disk {
     open: Option<(u64, DropReason)>,
     /// No segment is removed until then, as one could not be, although so many bytes had to fit.
     remove: Option<(u64, u64)>,
+    /// Why packets were lost, until room is found.
+    latch: Option<DropReason>,
     /// When to look again whether there is room.
     look_ns: u64,
+}
+
+/// What a look for room found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// There is some.
+    Found,
+    /// There is none.
+    None,
+    /// Only writing can tell: a file may be writable in a folder that is not.
+    Unknown,
 }
 
 impl Disk {
@@ -101,9 +114,21 @@ impl Disk {
         self.open.map(|(_, reason)| reason).or(self.remove.map(|_| DropReason::DiskFull))
     }
 
-    /// Whether it is time to look for room; `in_trouble` says that something else waits for it, too.
-    pub(crate) fn is_due(&mut self, in_trouble: bool, now_ns: u64, period_ns: u64) -> bool {
-        if !in_trouble && self.trouble().is_none() {
+    /// Why packets are being lost, `in_file` being what an open file says; once they are, until room
+    /// was found.
+    pub(crate) fn latched(&mut self, in_file: Option<DropReason>) -> Option<DropReason> {
+        self.latch = in_file.or_else(|| self.trouble()).or(self.latch);
+        self.latch
+    }
+
+    /// Forgets what was, if nothing is wrong now.
+    pub(crate) fn unlatch(&mut self) {
+        self.latch = None;
+    }
+
+    /// Whether it is time to look for room; `is_waited_for` says that something else needs it, too.
+    pub(crate) fn is_due(&mut self, is_waited_for: bool, now_ns: u64, period_ns: u64) -> bool {
+        if !is_waited_for && self.latch.is_none() {
             // From the first failure on it takes a period until it is looked at again.
             self.look_ns = now_ns + period_ns;
             return false;
@@ -118,16 +143,22 @@ impl Disk {
 
 /// Finds out whether there is room where files are written, by taking some for a moment in a file
 /// that has no name.
-pub(crate) fn probe(layout: &Layout) -> bool {
+pub(crate) fn probe(layout: &Layout) -> Room {
     let folder = match layout {
         Layout::Archive(archive) => spool(archive),
         Layout::File(path) => path.parent().unwrap_or(Path::new("")).join(""),
     };
     let path = folder.join(format!(".room-{}", std::process::id()));
-    let taken =
-        File::options().write(true).create(true).truncate(true).open(&path).and_then(|mut file| {
-            fs::remove_file(&path)?;
-            file.write_all(&vec![0; ROOM_BYTES])
-        });
-    taken.is_ok()
+    let file = File::options().write(true).create(true).truncate(true).open(&path);
+    let taken = file.and_then(|mut file| {
+        fs::remove_file(&path)?;
+        file.write_all(&vec![0; ROOM_BYTES])
+    });
+    match (taken, layout) {
+        (Ok(()), _) => Room::Found,
+        (Err(error), Layout::File(_)) if error.kind() == ErrorKind::PermissionDenied => {
+            Room::Unknown
+        }
+        (Err(_), _) => Room::None,
+    }
 }

@@ -1,6 +1,6 @@
 //! The recorder: a sink that writes each series into files of its own.
 
-use crate::disk::{Disk, probe};
+use crate::disk::{Disk, Room, probe};
 use crate::layout::{Layout, Previous, Rotation, spool};
 use crate::retention::Retention;
 use crate::segment::{Plan, Segment};
@@ -354,24 +354,32 @@ impl Recorder {
     /// may be that none come any more because they are.
     fn look_for_room(&mut self) {
         let now_ns = self.now.monotonic_ns;
-        let in_trouble = !self.unplaced.is_empty()
-            || self.open.iter().any(|(_, segment)| segment.trouble().is_some());
-        if self.disk.is_due(in_trouble, now_ns, RETRY_NS) {
+        let trouble = self.disk.latched(self.trouble_in_files());
+        if self.disk.is_due(!self.unplaced.is_empty(), now_ns, RETRY_NS) {
             let wanted_bytes = self.disk.wanted_bytes();
             if wanted_bytes > 0 {
                 // Whether it worked is what the disk's state says.
                 let _ = self.make_room(wanted_bytes);
             }
-            if probe(&self.plan.layout) {
+            let room = probe(&self.plan.layout);
+            if room == Room::Found {
                 self.disk.opened();
                 let segments = self.open.iter_mut().map(|(_, segment)| segment);
                 segments.for_each(|segment| segment.recovered(now_ns, RETRY_NS));
             }
+            if room != Room::None {
+                self.disk.unlatch();
+            }
             let unplaced = std::mem::take(&mut self.unplaced);
             unplaced.into_iter().for_each(|segment| self.put_away(segment, false));
+            let trouble = self.disk.latched(self.trouble_in_files());
+            return self.status.set_trouble(trouble);
         }
-        let trouble = self.open.iter().find_map(|(_, segment)| segment.trouble());
-        self.status.set_trouble(trouble.or_else(|| self.disk.trouble()));
+        self.status.set_trouble(trouble);
+    }
+
+    fn trouble_in_files(&self) -> Option<DropReason> {
+        self.open.iter().find_map(|(_, segment)| segment.trouble())
     }
 
     /// What became of each origin's packets.

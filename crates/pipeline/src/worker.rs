@@ -69,6 +69,18 @@ impl Worker {
         (!timeout.timed_out()).then(|| published.report.clone())
     }
 
+    /// Asks for a ledger without waiting for it: [`Self::published`] has it once the batch is through.
+    pub fn ask(&self) {
+        self.shared.wanted.store(true, Ordering::Release);
+    }
+
+    /// The ledger that was published last, and how many were published so far: one more since
+    /// [`Self::ask`] says that the tap goes on.
+    pub fn published(&self) -> (u64, Report) {
+        let published = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+        (published.count, published.report.clone())
+    }
+
     /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did. That was
     /// logged when it happened.
     pub fn join(self) -> (Report, Result<(), io::Error>) {

@@ -3,6 +3,7 @@
 use api::{DirectionChoice, Endpoint, Group, Oversize};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use io::ring::RingSize;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -184,6 +185,10 @@ pub struct Receive {
     /// room. At least two segments must fit; without -C they are closed at an eighth of it
     #[arg(long, value_name = "SIZE", value_parser = archive_bound, conflicts_with = "write")]
     pub max_bytes: Option<u64>,
+    /// Listen for health checks there, by TCP or HTTP, only while packets are received and can be
+    /// written
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = health_address)]
+    pub health: Option<SocketAddr>,
     #[command(flatten)]
     pub rotation: Rotation,
     /// Write each packet at once rather than when a buffer is full
@@ -294,6 +299,13 @@ fn mirror_snapshot(text: &str) -> Result<u32, String> {
     }
 }
 
+fn health_address(text: &str) -> Result<SocketAddr, String> {
+    let address: Option<SocketAddr> = text.parse().ok();
+    address.filter(|address| address.port() != 0).ok_or_else(|| {
+        "write an address of this host and a port, such as 127.0.0.1:8080 or [::]:8080".into()
+    })
+}
+
 /// A bound within which an archive is of use.
 fn archive_bound(text: &str) -> Result<u64, api::Error> {
     match api::parse_size(text)? {
@@ -358,7 +370,7 @@ mod tests {
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
             "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
             "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
-            "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB",
+            "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
         ] {
             let words = std::iter::once("tapline").chain(arguments.split(' '));
             Cli::try_parse_from(words).unwrap();
@@ -377,6 +389,7 @@ mod tests {
         let receive = "receive --listen vxlan://0.0.0.0";
         assert!(refused(&format!("{receive} --archive d --max-bytes 10")).contains("100kB"));
         assert!(refused(&format!("{receive} -w f --max-bytes 1GB")).contains("--write"));
+        assert!(refused(&format!("{receive} -w f --health 8080")).contains("127.0.0.1:8080"));
         assert!(refused("capture -i e -B 1").contains("64KiB"));
         assert!(refused("capture -i e -c 0").contains("0"));
         assert!(refused("capture -i e -Q sideways").contains("both, in or out"));

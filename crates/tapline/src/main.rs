@@ -10,11 +10,13 @@ mod demo;
 #[cfg(test)]
 mod documented;
 mod failure;
+mod health;
 mod man;
 mod mirror;
 mod opened;
 mod print;
 mod receive;
+mod service;
 mod session;
 
 use clap::Parser;

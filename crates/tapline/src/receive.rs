@@ -2,13 +2,15 @@
 
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
-use crate::session;
+use crate::health::{Claim, Health};
+use crate::session::{self, Moment};
 use api::{Endpoint, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions};
 use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
 use pipeline::{Input, Report, Tap, Target, TargetGroup};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// When an archive's segments are closed unless the user says otherwise.
@@ -24,6 +26,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         // Before anything comes in: it may take a while.
         tell(&archive::adopt(archive)?);
     }
+    let claim = options.health.map(Claim::new).transpose()?;
     let (mut inputs, mut begun) = (Vec::new(), Vec::new());
     for endpoint in &options.listen {
         let source = open(endpoint, options.buffer_size as usize, &interfaces)?;
@@ -38,9 +41,17 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         stats.removed = options.max_bytes.map(|_| status.removed());
         stats
     };
+    let health = claim.map(|claim| Health::start(claim, Arc::clone(&status))).transpose()?;
     let target = Target::new("recorder".into(), Box::new(recorder));
     let tap = Tap::new("receive".into(), inputs, vec![TargetGroup::new(vec![target], &[1])]);
-    session::run(vec![tap], &begun, ledger, &options.report, verbosity)
+    let Some(health) = health else {
+        return session::run(vec![tap], &begun, ledger, &options.report, verbosity);
+    };
+    let mut watch = |moment: Moment<'_>| match moment {
+        Moment::Alive(stats) => health.pulse(stats),
+        Moment::Stopping => health.stopping(),
+    };
+    session::run_watched(vec![tap], &begun, ledger, &options.report, verbosity, Some(&mut watch))
 }
 
 fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {

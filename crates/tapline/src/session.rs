@@ -2,6 +2,7 @@
 
 use crate::cli::{Report as ReportOptions, Verbosity};
 use crate::failure::Failure;
+use crate::service;
 use api::{DropReason, Stats, TapStats};
 use pipeline::{Report, Tap, Worker};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -13,6 +14,9 @@ use std::time::{Duration, Instant};
 
 /// How often signals are looked for.
 const PERIOD: Duration = Duration::from_millis(50);
+
+/// How often a watched session asks its workers whether they go on.
+const PULSE: Duration = Duration::from_millis(500);
 
 /// A signal so long after the first one ends the process at once. One that comes sooner does not:
 /// some programs send each signal twice.
@@ -46,6 +50,27 @@ pub fn run(
     options: &ReportOptions,
     verbosity: &Verbosity,
 ) -> Result<(), Failure> {
+    run_watched(taps, begun, ledger, options, verbosity, None)
+}
+
+/// What who watches a session is told.
+pub enum Moment<'a> {
+    /// All workers have answered; the ledger now.
+    Alive(&'a Stats),
+    /// The end was asked for.
+    Stopping,
+}
+
+/// Runs taps to their end, as [`run`] does, and tells `watch`, if there is one, twice a second that they
+/// go on.
+pub fn run_watched(
+    taps: Vec<Tap>,
+    begun: &[String],
+    ledger: impl Fn(&[Report]) -> Stats,
+    options: &ReportOptions,
+    verbosity: &Verbosity,
+    mut watch: Option<&mut dyn FnMut(Moment<'_>)>,
+) -> Result<(), Failure> {
     let (stop, snapshot) = (stop_flag()?, flag(SIGUSR1, Arc::default())?);
     check_stats_path(options)?;
     if !verbosity.quiet {
@@ -53,11 +78,19 @@ pub fn run(
     }
     let workers = taps.into_iter().map(Worker::start).collect::<Result<Vec<_>, _>>();
     let workers = workers.map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
+    service::ready();
+    let mut pulse = Pulse::default();
     let mut stopping: Option<Instant> = None;
     while !workers.iter().all(Worker::is_finished) {
         if stop.swap(false, Ordering::Relaxed) {
             match stopping {
-                None => workers.iter().for_each(Worker::stop),
+                None => {
+                    service::stopping();
+                    if let Some(watch) = &mut watch {
+                        watch(Moment::Stopping);
+                    }
+                    workers.iter().for_each(Worker::stop);
+                }
                 // The reader of an output is stuck, and the user has seen that it does not end.
                 Some(since) if since.elapsed() >= INSIST => {
                     return Err(Failure::CouldNot(
@@ -67,6 +100,11 @@ pub fn run(
                 Some(_) => {}
             }
             stopping.get_or_insert_with(Instant::now);
+        }
+        if let Some(watch) = &mut watch
+            && let Some(reports) = pulse.look(&workers)
+        {
+            watch(Moment::Alive(&ledger(&reports)));
         }
         if snapshot.swap(false, Ordering::Relaxed) {
             match workers.iter().map(Worker::snapshot).collect::<Option<Vec<Report>>>() {
@@ -115,6 +153,36 @@ fn hits(tap: &TapStats) -> String {
             &format!("tap {}: {idle} of {} rules decided for none\n", tap.name, tap.rules.len());
     }
     text
+}
+
+/// Asks workers for their ledgers without ever waiting for one.
+#[derive(Default)]
+struct Pulse {
+    asked: Option<Instant>,
+    /// Ledgers that each worker had published when it was asked; empty once all have answered.
+    counts: Vec<u64>,
+}
+
+impl Pulse {
+    /// The ledgers, once all workers have answered; then they are asked again after a while.
+    fn look(&mut self, workers: &[Worker]) -> Option<Vec<Report>> {
+        let published = || workers.iter().map(Worker::published);
+        let mut answered = None;
+        if !self.counts.is_empty() {
+            let (counts, reports): (Vec<u64>, Vec<Report>) = published().unzip();
+            if counts.iter().zip(&self.counts).all(|(now, then)| now > then) {
+                self.counts.clear();
+                answered = Some(reports);
+            }
+        }
+        let is_due = self.asked.is_none_or(|at| at.elapsed() >= PULSE);
+        if self.counts.is_empty() && is_due {
+            self.counts = published().map(|(count, _)| count).collect();
+            workers.iter().for_each(Worker::ask);
+            self.asked = Some(Instant::now());
+        }
+        answered
+    }
 }
 
 /// Packets that were wanted and lost. Another tunnel's packets and the tap's own never were; and
