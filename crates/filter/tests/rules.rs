@@ -234,3 +234,65 @@ fn rules_that_all_overlap_are_not_copied_without_bound() {
         assert_eq!(program.run(&frame, 60), expected, "{ports:?}");
     }
 }
+
+#[test]
+fn a_rule_prints_in_a_line() {
+    let ports = |source, destination| Transport::Ports { source, destination };
+    for (rule, line) in [
+        (INCLUDE, "INCLUDE everything"),
+        (
+            Rule { direction: Some(TrafficDirection::Egress), ..Rule::new(Action::Exclude) },
+            "EXCLUDE sent everything",
+        ),
+        (
+            Rule {
+                direction: Some(TrafficDirection::Ingress),
+                source: net("10.0.0.0/8"),
+                destination: net("10.1.2.3/32"),
+                protocol: Some(6),
+                transport: ports(None, Some(PortRange::one(80))),
+                ..INCLUDE
+            },
+            "INCLUDE received tcp from 10.0.0.0/8 to 10.1.2.3/32 port 80",
+        ),
+        (
+            Rule {
+                protocol: Some(17),
+                transport: ports(Some(PortRange { min: 1, max: 2 }), None),
+                ..INCLUDE
+            },
+            "INCLUDE udp from ports 1-2",
+        ),
+        (
+            Rule {
+                protocol: Some(58),
+                transport: Transport::Icmp { kind: 128, code: Some(0) },
+                ..INCLUDE
+            },
+            "INCLUDE icmpv6 type 128 code 0",
+        ),
+        (Rule { protocol: Some(89), ..INCLUDE }, "INCLUDE protocol 89"),
+    ] {
+        assert_eq!(rule.to_string(), line);
+    }
+}
+
+#[test]
+fn a_shadowed_rule_is_never_the_verdict() {
+    let mut random = Random::new(11);
+    let mut dead = 0;
+    for _ in 0..150 {
+        let rules = random.rules(12);
+        let shadows = rules.shadows();
+        dead += shadows.len();
+        for _ in 0..100 {
+            let frame = random.frame(LinkType::ETHERNET);
+            for direction in [Direction::In, Direction::Out, Direction::Unknown] {
+                let number = verdict(&rules, LinkType::ETHERNET, direction, &frame);
+                let is_dead = shadows.iter().any(|shadow| shadow.number == number);
+                assert!(!is_dead, "{number} of {:#?}", rules.as_slice());
+            }
+        }
+    }
+    assert!(dead > 50, "only {dead} shadowed rules: the test says little");
+}

@@ -86,7 +86,7 @@ pub(super) fn compile(
 }
 
 /// Whether a rule matches every frame.
-fn is_unconditional(rule: &Rule) -> bool {
+pub(super) fn is_unconditional(rule: &Rule) -> bool {
     rule.source.is_none()
         && rule.destination.is_none()
         && rule.protocol.is_none()

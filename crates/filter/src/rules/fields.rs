@@ -65,6 +65,20 @@ impl Range {
     fn meets(&self, other: &Range) -> bool {
         self.low <= other.high && other.low <= self.high
     }
+
+    /// What lies in both.
+    pub(super) fn intersection(&self, other: &Range) -> Option<Range> {
+        self.meets(other).then(|| Range::new(self.low.max(other.low), self.high.min(other.high)))
+    }
+
+    /// The parts of this one below and above another.
+    pub(super) fn outside(&self, other: &Range) -> impl Iterator<Item = Range> + use<> {
+        let below = (self.low < other.low)
+            .then(|| Range::new(self.low, self.high.min(other.low.saturating_sub(1))));
+        let above = (self.high > other.high)
+            .then(|| Range::new(self.low.max(other.high.saturating_add(1)), self.high));
+        below.into_iter().chain(above)
+    }
 }
 
 /// One range a field.
@@ -90,6 +104,15 @@ impl Ranges {
     /// Whether some packet may lie in both.
     pub(super) fn meets(&self, other: &Ranges) -> bool {
         self.0.iter().zip(&other.0).all(|(mine, theirs)| mine.meets(theirs))
+    }
+
+    /// What lies in both.
+    pub(super) fn intersection(&self, other: &Ranges) -> Option<Ranges> {
+        let mut common = *self;
+        for (mine, theirs) in common.0.iter_mut().zip(&other.0) {
+            *mine = mine.intersection(theirs)?;
+        }
+        Some(common)
     }
 
     /// The fields and their ranges.

@@ -31,11 +31,13 @@ mod compile;
 mod error;
 mod fields;
 mod headers;
+mod shadow;
 mod tree;
 
 pub use compile::{LISTED_RULES, SUPPORTED_LINK_TYPES};
 pub use error::{RuleFault, RulesError};
 pub use headers::{EXTENSION_HEADERS_MAX, VLAN_TAGS_MAX};
+pub use shadow::Shadow;
 
 use crate::Program;
 use core::fmt;
@@ -186,6 +188,50 @@ impl Rule {
                 }
             }
         }
+    }
+}
+
+/// In a line: `INCLUDE received tcp from 10.0.0.0/8 to 10.1.2.3/32 port 80`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.action {
+            Action::Include => "INCLUDE",
+            Action::Exclude => "EXCLUDE",
+        })?;
+        match self.direction {
+            Some(TrafficDirection::Ingress) => f.write_str(" received")?,
+            Some(TrafficDirection::Egress) => f.write_str(" sent")?,
+            None => {}
+        }
+        match self.protocol {
+            Some(protocol::TCP) => f.write_str(" tcp")?,
+            Some(protocol::UDP) => f.write_str(" udp")?,
+            Some(protocol::ICMP) => f.write_str(" icmp")?,
+            Some(protocol::ICMPV6) => f.write_str(" icmpv6")?,
+            Some(number) => write!(f, " protocol {number}")?,
+            None => {}
+        }
+        let (from, to) = match self.transport {
+            Transport::Ports { source, destination } => (source, destination),
+            _ => (None, None),
+        };
+        for (word, net, ports) in [("from", self.source, from), ("to", self.destination, to)] {
+            if net.is_some() || ports.is_some() {
+                write!(f, " {word}")?;
+            }
+            net.map_or(Ok(()), |net| write!(f, " {net}"))?;
+            match ports {
+                Some(PortRange { min, max }) if min == max => write!(f, " port {min}")?,
+                Some(PortRange { min, max }) => write!(f, " ports {min}-{max}")?,
+                None => {}
+            }
+        }
+        if let Transport::Icmp { kind, code } = self.transport {
+            write!(f, " type {kind}")?;
+            code.map_or(Ok(()), |code| write!(f, " code {code}"))?;
+        }
+        let is_all = Rule { direction: None, ..*self } == Rule::new(self.action);
+        f.write_str(if is_all { " everything" } else { "" })
     }
 }
 
