@@ -6,6 +6,7 @@ use io::ring::RingSize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use wire::LinkType;
 
 /// Default of `receive -B`.
 const SOCKET_BUFFER_SIZE: &str = "64MiB";
@@ -41,6 +42,9 @@ pub enum Command {
     Mirror(Mirror),
     /// Take packets out of tunnels and record them
     Receive(Receive),
+    /// Check a capture filter, show the program that it becomes, and try it on a capture file
+    #[command(subcommand)]
+    Filter(FilterCommand),
     /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
     /// recorded and checked. DEMO_SECONDS (15) and DEMO_DIR in the environment. Needs root
     Demo,
@@ -201,6 +205,77 @@ pub struct Receive {
     pub report: Report,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum FilterCommand {
+    /// Say what a filter is, which rules never decide, and whether the kernel takes it; or what is
+    /// wrong with it, and where
+    Check(FilterCheck),
+    /// Print the program that a filter becomes, as tcpdump -d does. It returns the number of the
+    /// rule that matched, from 1; rules look past VLAN tags and IPv6 extension headers
+    Explain(FilterExplain),
+    /// Run a filter over a capture file: how much it keeps, which rules decide, which never do
+    Test(FilterTest),
+}
+
+/// A filter in one of the two languages.
+#[derive(Debug, Args)]
+#[group(id = "filter", required = true, multiple = false)]
+pub struct FilterChoice {
+    /// File of capture filter rules, TOML or the JSON of Oracle Cloud
+    #[arg(long, value_name = "FILE")]
+    pub rules: Option<PathBuf>,
+    /// pcap-filter expression
+    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    pub expression: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct FilterCheck {
+    /// What the frames begin with: EN10MB (Ethernet), RAW, LINUX_SLL, LINUX_SLL2, NULL, LOOP, IPV4,
+    /// IPV6, or the number of another link type
+    #[arg(long, value_parser = link_type, value_name = "NAME", default_value = "EN10MB")]
+    pub link_type: LinkType,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    pub choice: FilterChoice,
+}
+
+#[derive(Debug, Args)]
+pub struct FilterExplain {
+    /// Print numbers, as tcpdump -ddd does: for iptables, tc and programs of your own
+    #[arg(long = "ddd", conflicts_with_all = ["ebpf", "format"])]
+    pub decimal: bool,
+    /// Print the eBPF program that the kernel runs on an interface's ring
+    #[arg(long)]
+    pub ebpf: bool,
+    /// The program of which packets, where received and sent ones have programs of their own
+    #[arg(short = 'Q', long, value_parser = direction, value_name = "both|in|out", default_value = "both", conflicts_with = "ebpf")]
+    pub direction: DirectionChoice,
+    /// What the frames begin with: EN10MB (Ethernet), RAW, LINUX_SLL, LINUX_SLL2, NULL, LOOP, IPV4,
+    /// IPV6, or the number of another link type
+    #[arg(long, value_parser = link_type, value_name = "NAME", default_value = "EN10MB")]
+    pub link_type: LinkType,
+    /// How the program is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    pub choice: FilterChoice,
+}
+
+#[derive(Debug, Args)]
+pub struct FilterTest {
+    /// Capture file to run the filter over, pcap or pcapng; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub read: PathBuf,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+    #[command(flatten)]
+    pub choice: FilterChoice,
+}
+
 /// When a file is closed and the next one begun: whichever comes first.
 #[derive(Debug, Args)]
 pub struct Rotation {
@@ -277,6 +352,18 @@ fn direction(text: &str) -> Result<DirectionChoice, String> {
         "out" => Ok(DirectionChoice::Out),
         _ => Err("write both, in or out".into()),
     }
+}
+
+/// A link type by its name, as tcpdump lists them, or by its number.
+fn link_type(text: &str) -> Result<LinkType, String> {
+    let named = filter::SUPPORTED_LINK_TYPES.into_iter();
+    let named = named.chain([LinkType::ETHERNET]).find(|link_type| {
+        let is_ethernet = *link_type == LinkType::ETHERNET && text.eq_ignore_ascii_case("ethernet");
+        is_ethernet || link_type.to_string().eq_ignore_ascii_case(text)
+    });
+    named.or_else(|| text.parse().ok().map(LinkType)).ok_or_else(|| {
+        "write EN10MB, RAW, LINUX_SLL, LINUX_SLL2, NULL, LOOP, IPV4, IPV6, or a number".into()
+    })
 }
 
 fn oversize(text: &str) -> Result<Oversize, String> {
@@ -371,6 +458,12 @@ mod tests {
             "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
             "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
             "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
+            "filter check --rules f",
+            "filter check --link-type raw --format json tcp port 80",
+            "filter explain --ddd --link-type 1 -Q in --rules f",
+            "filter explain --ebpf not port 22",
+            "filter test -r x.pcap --rules f",
+            "filter test -r - tcp and not port 22",
         ] {
             let words = std::iter::once("tapline").chain(arguments.split(' '));
             Cli::try_parse_from(words).unwrap();
@@ -393,5 +486,10 @@ mod tests {
         assert!(refused("capture -i e -B 1").contains("64KiB"));
         assert!(refused("capture -i e -c 0").contains("0"));
         assert!(refused("capture -i e -Q sideways").contains("both, in or out"));
+        assert!(refused("filter check").contains("--rules"));
+        assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
+        assert!(refused("filter test --rules f").contains("--read"));
+        assert!(refused("filter explain --ddd --ebpf tcp").contains("cannot be used with"));
+        assert!(refused("filter check --link-type ether tcp").contains("EN10MB"));
     }
 }

@@ -10,6 +10,7 @@ mod demo;
 #[cfg(test)]
 mod documented;
 mod failure;
+mod filter;
 mod health;
 mod man;
 mod mirror;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         Command::Capture(options) => capture::run(options, &cli.verbosity),
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
+        Command::Filter(command) => filter::run(command),
         Command::Demo => demo::run(),
         Command::Man(options) => man::run(&options),
         Command::Completions(options) => completions::run(&options),

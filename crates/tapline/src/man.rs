@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use std::path::Path;
 
 /// Command lines, and what each does; a page shows those of its command.
-const EXAMPLES: [(&str, &str); 9] = [
+const EXAMPLES: [(&str, &str); 11] = [
     ("tapline capture -i eth0 'tcp port 80'", "Prints web traffic, one line a packet."),
     (
         "tapline capture -i eth0 -w day-%H.pcapng -G 1h -s 200",
@@ -39,6 +39,14 @@ const EXAMPLES: [(&str, &str); 9] = [
     (
         "tapline receive --listen 'vxlan://[::]:4789?vni=71' -w tap.pcapng -C 100 -W 10",
         "Records one VNI into a ring of ten files of 100 MB.",
+    ),
+    (
+        "tapline filter check --rules web.toml",
+        "Says which rules there are, which never decide, and whether the kernel takes them.",
+    ),
+    (
+        "tapline filter test -r in.pcap 'tcp port 80'",
+        "Says how many packets of a file an expression keeps.",
     ),
     ("tapline man /usr/local/share/man/man1", "Writes all manual pages into a folder."),
 ];

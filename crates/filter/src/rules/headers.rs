@@ -114,18 +114,11 @@ impl Head<'_> {
     /// An EtherType at `ethertype_at`, what it announces at `base`; tags may stand between.
     fn tagged(&mut self, ethertype_at: u32, base: u32) {
         let entries = self.entries();
-        let other = self.ways.other;
-        let (short, tags) = (self.asm.label(), self.asm.label());
-        self.length_at_least(base + IPV4_BYTES + 4, short);
-        self.load(op::H, Place { at: ethertype_at, indexed: false });
-        self.dispatch(entries.v4, entries.v6, tags);
-
-        self.asm.here(short);
-        self.length_at_least(base, other);
-        self.load(op::H, Place { at: ethertype_at, indexed: false });
-        self.asm.plain(op::LDX | op::IMM, 0);
-        self.dispatch(entries.general_v4, entries.general_v6, tags);
-
+        let (other, tags) = (self.ways.other, self.asm.label());
+        self.begin(base, base, &entries, |head, v4, v6| {
+            head.load(op::H, Place { at: ethertype_at, indexed: false });
+            head.dispatch(v4, v6, tags);
+        });
         let mut here = tags;
         for tag in 1..=VLAN_TAGS_MAX {
             let more = if tag == VLAN_TAGS_MAX { other } else { self.asm.label() };
@@ -152,39 +145,55 @@ impl Head<'_> {
     /// NULL and LOOP: an address family in either byte order, as files say one and hold the other.
     fn family(&mut self) {
         let entries = self.entries();
-        self.length_at_least(4, self.ways.other);
-        self.load(op::W, Place { at: 0, indexed: false });
-        self.asm.plain(op::LDX | op::IMM, 0);
-        for family in [2u32, 2 << 24] {
-            self.asm.leave_if(op::JEQ, family, entries.general_v4);
-        }
-        for family in [10u32, 24, 28, 30] {
-            self.asm.leave_if(op::JEQ, family, entries.general_v6);
-            self.asm.leave_if(op::JEQ, family << 24, entries.general_v6);
-        }
-        self.asm.jump(self.ways.other);
+        self.begin(4, 4, &entries, |head, v4, v6| {
+            head.load(op::W, Place { at: 0, indexed: false });
+            for (family, way) in [(2u32, v4), (10, v6), (24, v6), (28, v6), (30, v6)] {
+                head.asm.leave_if(op::JEQ, family, way);
+                head.asm.leave_if(op::JEQ, family.swap_bytes(), way);
+            }
+            head.asm.jump(head.ways.other);
+        });
         self.ip(4, &entries);
     }
 
     /// RAW: the version is in the header itself.
     fn nibble(&mut self) {
         let entries = self.entries();
-        self.length_at_least(1, self.ways.other);
-        self.load(op::B, Place { at: 0, indexed: false });
-        self.asm.plain(op::ALU | op::AND | op::K, 0xf0);
-        self.asm.plain(op::LDX | op::IMM, 0);
-        self.asm.leave_if(op::JEQ, 0x40, entries.general_v4);
-        self.asm.leave_if(op::JEQ, 0x60, entries.general_v6);
-        self.asm.jump(self.ways.other);
+        self.begin(0, 1, &entries, |head, v4, v6| {
+            head.load(op::B, Place { at: 0, indexed: false });
+            head.asm.plain(op::ALU | op::AND | op::K, 0xf0);
+            head.asm.leave_if(op::JEQ, 0x40, v4);
+            head.asm.leave_if(op::JEQ, 0x60, v6);
+            head.asm.jump(head.ways.other);
+        });
         self.ip(0, &entries);
     }
 
     /// IPV4 and IPV6: every frame is of that version.
     fn implied(&mut self, v4: bool) {
         let entries = self.entries();
-        self.asm.plain(op::LDX | op::IMM, 0);
-        self.asm.jump(if v4 { entries.general_v4 } else { entries.general_v6 });
+        self.begin(0, 1, &entries, |head, to_v4, to_v6| {
+            head.asm.jump(if v4 { to_v4 } else { to_v6 });
+        });
         self.ip(0, &entries);
+    }
+
+    /// Picks the version of frames whose IP header begins at `base`, those that are long enough for
+    /// the plain way apart from the others. `needed` bytes are what `dispatch` reads.
+    fn begin(
+        &mut self,
+        base: u32,
+        needed: u32,
+        entries: &Entries,
+        dispatch: impl Fn(&mut Self, Label, Label),
+    ) {
+        let short = self.asm.label();
+        self.length_at_least(base + IPV4_BYTES + 4, short);
+        dispatch(self, entries.v4, entries.v6);
+        self.asm.here(short);
+        self.length_at_least(needed, self.ways.other);
+        self.asm.plain(op::LDX | op::IMM, 0);
+        dispatch(self, entries.general_v4, entries.general_v6);
     }
 
     fn entries(&mut self) -> Entries {
