@@ -203,11 +203,11 @@ fn interrupted_at_any_moment_it_leaves_no_process_and_no_namespace() {
     }
     let _alone = alone();
     // Before it takes the signal, while it makes hosts, starts processes, at work, while a sink is
-    // down (after 2 to 3 of 5 seconds), and after that.
-    let moments_ms = [0, 5, 20, 60, 120, 250, 500, 900, 1500, 2900, 2900, 2900, 4000];
+    // down (from about 2.1 to 2.9 s with the time that all takes to start), and after that.
+    let moments_ms = [0, 5, 20, 60, 120, 250, 500, 900, 2400, 2400, 2400, 3400];
     for (number, after_ms) in moments_ms.into_iter().enumerate() {
         let scratch = Scratch::new("demo-interrupted");
-        let demo = demo(&scratch, "5");
+        let demo = demo(&scratch, "4");
         std::thread::sleep(Duration::from_millis(after_ms));
         // The terminal sends SIGINT; a service manager SIGTERM; and the worst is SIGKILL.
         demo.signal([Signal::INT, Signal::TERM, Signal::KILL][number % 3]);

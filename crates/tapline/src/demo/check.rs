@@ -164,3 +164,149 @@ impl Evidence<'_> {
         ledgers.map(|l| l.drops.total() - l.drops.get(DropReason::OwnTunnel)).sum()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::scene::{Adopted, Restart};
+    use crate::demo::stream::{Digest, Piece};
+    use api::{Drops, RuleStats, SourceStats, Stats, TapStats, TargetStats};
+
+    const SECOND_NS: u64 = 1_000_000_000;
+    /// Killed in the tenth second, up again in the twelfth.
+    const KILLED_NS: u64 = 10 * SECOND_NS;
+    const UP_NS: u64 = 12 * SECOND_NS;
+
+    fn digest() -> Digest {
+        let mut digest = Digest::default();
+        digest.add(b"x");
+        digest
+    }
+
+    fn connection(port: u16, begun_s: u64) -> Connection {
+        let begun_ns = begun_s * SECOND_NS;
+        let (ended_ns, requests) = (begun_ns + SECOND_NS / 10, 1);
+        let (up, down) = (digest(), digest());
+        Connection { client: 0, port, begun_ns, ended_ns, requests, up, down }
+    }
+
+    fn conversation(up: &[u8], down: &[u8]) -> Conversation {
+        let mut both = Conversation::default();
+        for (stream, payload) in [(&mut both.up, up), (&mut both.down, down)] {
+            stream.add(&Piece { sequence: 0, syn: true, fin: false, payload: b"" });
+            stream.add(&Piece { sequence: 1, syn: false, fin: true, payload });
+        }
+        both
+    }
+
+    /// Two sinks that have got one packet each, and a tap whose third rule decided both.
+    fn ledgers() -> Ledgers {
+        let mut tap = TapStats::new("eth0".into(), 3, 1, 2, Drops::default());
+        tap.rules = vec![RuleStats { index: 1, hits: 1 }, RuleStats { index: 3, hits: 2 }];
+        let target = |sink: usize| {
+            let endpoint = format!("vxlan://{}:4789?vni=71", SINKS[sink].address);
+            TargetStats::new(endpoint, 1, 1, 0, Drops::default())
+        };
+        let source = || SourceStats::new("vxlan-71".into(), 1, 1, 0, Drops::default());
+        let sink = || Some(Stats::new(vec![], vec![source()], vec![]));
+        let taps = vec![Stats::new(vec![tap], vec![], vec![target(0), target(1)])];
+        Ledgers { taps, sinks: vec![sink(), sink()] }
+    }
+
+    fn archive() -> Archive {
+        let mut archive = Archive::default();
+        archive.segments.push(crate::demo::files::Segment {
+            path: "x".into(),
+            source: "vxlan-71".into(),
+            is_open: false,
+            packets: 1,
+            packets_before: 0,
+            bytes: 0,
+            fault: None,
+        });
+        archive
+    }
+
+    fn outage() -> Outage {
+        let adopted = Adopted::default();
+        let restart = Restart { begun_ns: UP_NS - 1, listening_ns: UP_NS, sent: 0, adopted };
+        let last = Stats::new(vec![], vec![], vec![]);
+        Outage { last, sent_before: 0, killed_ns: KILLED_NS, restart: Some(restart) }
+    }
+
+    /// Judges connections of which `found` stand on sinks, after changes to what else is known.
+    fn judge(
+        connections: &[Connection],
+        found: Vec<(usize, u16, Conversation)>,
+        change: impl FnOnce(&mut Ledgers, &mut [Archive; 2]),
+    ) -> Verdict {
+        let (mut ledgers, mut archives) = (ledgers(), [archive(), archive()]);
+        for (sink, port, conversation) in found {
+            archives[sink].connections.insert((0, port), conversation);
+        }
+        change(&mut ledgers, &mut archives);
+        let outage = Some(&outage());
+        let balance =
+            |sink| Balance::of(sink, &ledgers, outage.filter(|_| sink == VICTIM), &archives[sink]);
+        let balances = [0, 1].map(balance);
+        let (ledgers, archives, balances) = (&ledgers, &archives[..], &balances[..]);
+        Evidence { connections, ledgers, outage, archives, balances }.judge()
+    }
+
+    #[test]
+    fn whole_connections_and_those_of_the_outage_are_well() {
+        let connections = [connection(1, 5), connection(2, 5), connection(3, 11), connection(4, 9)];
+        let found = vec![
+            (0, 1, conversation(b"x", b"x")),
+            (1, 2, conversation(b"x", b"x")),
+            // The third is on no sink, the end of the fourth was not written.
+            (1, 4, conversation(b"x", b"")),
+        ];
+        let verdict = judge(&connections, found, |_, _| {});
+        assert_eq!(verdict.faults, [""; 0]);
+        assert_eq!((verdict.whole, verdict.requests, verdict.cut), (vec![1, 1], 2, 2));
+    }
+
+    #[test]
+    fn each_fault_of_a_connection_is_found() {
+        let whole = || conversation(b"x", b"x");
+        for (begun_s, found, fault) in [
+            (5, vec![(0, 1, whole()), (1, 1, whole())], "packets on both sink-a and sink-b"),
+            (5, vec![], "on no sink"),
+            (5, vec![(1, 1, conversation(b"x", b""))], "not whole on sink-b"),
+            (5, vec![(1, 1, conversation(b"x", b"y"))], "not whole on sink-b"),
+            // The other sink's outage is no excuse, nor is one that was over.
+            (11, vec![(0, 1, conversation(b"", b"x"))], "not whole on sink-a"),
+            (12, vec![], "on no sink"),
+        ] {
+            let verdict = judge(&[connection(1, begun_s)], found, |_, _| {});
+            assert_eq!(verdict.faults, [format!("client-1, port 1: {fault}")]);
+        }
+    }
+
+    #[test]
+    fn each_fault_of_ledgers_and_files_is_found() {
+        type Change = fn(&mut Ledgers, &mut [Archive; 2]);
+        let changes: [(Change, &str); 7] = [
+            (|l, _| l.taps[0].unaccounted = 2, "the ledgers do not balance: 2 packets"),
+            (|l, _| l.taps[0].taps[0].rules[1].hits = 1, "rules included 1 packets, and 2 matched"),
+            (|l, _| l.taps[0].taps[0].seen = Some(0), "saw nothing"),
+            (|_, a| a[0].segments[0].packets = 3, "sink-a wrote 1 packets, its files hold 3"),
+            (|l, _| l.taps[0].targets[0].sent = 0, "more came to sink-a than was sent to it"),
+            (|_, a| a[0].strangers = 1, "are not the HTTP traffic of their source"),
+            (|_, a| a[1].segments[0].fault = Some("cut".into()), "x: cut"),
+        ];
+        for (change, fault) in changes {
+            let found = vec![(0, 1, conversation(b"x", b"x"))];
+            let verdict = judge(&[connection(1, 5)], found, change);
+            assert!(matches!(&verdict.faults[..], [one] if one.contains(fault)), "{verdict:?}");
+        }
+        let verdict = judge(&[], vec![], |_, archives| {
+            // Two packets from before the kill, of which the next process knew nothing.
+            (archives[1].segments[0].packets, archives[1].segments[0].packets_before) = (3, 2);
+        });
+        let faults = verdict.faults.join("\n");
+        assert!(faults.contains("downloaded nothing"), "{faults}");
+        assert!(faults.contains("sink-b adopted 0 packets, its files hold 2"), "{faults}");
+    }
+}

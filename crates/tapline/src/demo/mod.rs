@@ -26,6 +26,7 @@ use plan::{SINKS, VICTIM};
 use report::grouped;
 use scene::{Adopted, Scene};
 use signal_hook::consts::{SIGINT, SIGTERM};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -49,7 +50,7 @@ pub fn run() -> Result<(), Failure> {
     }
     let interrupted = || interrupted.load(Ordering::Relaxed);
 
-    report::print_scene(&folder);
+    report::scene(&mut std::io::stdout(), &folder).map_err(unwritten)?;
     let mut scene = Scene::set_up(&folder)?;
     let traffic = Traffic::start(&scene)?;
     play(&mut scene, &traffic, Duration::from_secs(seconds), &interrupted)?;
@@ -64,18 +65,22 @@ fn play(
     wanted: Duration,
     interrupted: &impl Fn() -> bool,
 ) -> Result<(), Failure> {
-    println!("{}", report::TABLE_HEAD);
+    let out = &mut std::io::stdout();
+    writeln!(out, "{}", report::TABLE_HEAD).map_err(unwritten)?;
     let begun = Instant::now();
     let kill_at = wanted * 2 / 5;
     let restart_at = kill_at + DOWN.min(wanted / 5);
     let mut next_row = PERIOD.min(wanted);
     let name = SINKS[VICTIM].name;
-    let say = |what: String| println!("{:6.1} s │ {what}", begun.elapsed().as_secs_f64());
+    let say = |what: String| {
+        let at = begun.elapsed().as_secs_f64();
+        writeln!(std::io::stdout(), "{at:6.1} s │ {what}").map_err(unwritten)
+    };
     while begun.elapsed() < wanted && !interrupted() {
         std::thread::sleep(TICK);
         if scene.outage().is_none() && begun.elapsed() >= kill_at {
             scene.kill()?;
-            say(format!("{name} is killed (kill -9); it keeps its place in the group"));
+            say(format!("{name} is killed (kill -9); it keeps its place in the group"))?;
         }
         let is_down = scene.outage().is_some_and(|outage| outage.restart.is_none());
         if is_down && begun.elapsed() >= restart_at {
@@ -83,12 +88,13 @@ fn play(
             say(format!(
                 "{name} is started again; it adopts {segments} segments left open, {} packets",
                 grouped(packets)
-            ));
+            ))?;
         }
         if begun.elapsed() >= next_row {
             let ledgers = scene.ledgers()?;
             let before = scene.outage().map_or(0, |outage| outage.last.received);
-            report::print_row(begun.elapsed(), traffic, &ledgers, before);
+            report::row(out, begun.elapsed(), traffic.so_far(), &ledgers, before)
+                .map_err(unwritten)?;
             next_row += PERIOD;
         }
     }
@@ -126,27 +132,28 @@ fn conclude(
     };
     let verdict = evidence.judge();
 
-    report::print_ledgers(&ledgers, outage);
-    report::print_rules(&ledgers);
-    report::print_balances(&balances, outage);
-    report::print_files(folder, &archives);
-    report::print_verdict(&verdict, connections.len());
-    report::print_usages(scene.usages());
-    if connections.is_empty() && interrupted {
-        println!("\nInterrupted before the first download was done.");
+    let account = |out: &mut std::io::Stdout| {
+        report::ledgers(out, &ledgers, outage)?;
+        report::rules(out, &ledgers)?;
+        report::balances(out, &balances, outage)?;
+        report::files(out, folder, &archives)?;
+        report::verdict(out, &verdict, connections.len())?;
+        report::usages(out, scene.usages())?;
+        match () {
+            () if connections.is_empty() && interrupted => report::nothing(out),
+            () if !verdict.faults.is_empty() => Ok(()),
+            () => report::success(out, folder, &archives, &verdict),
+        }
+    };
+    account(&mut std::io::stdout()).map_err(unwritten)?;
+    if verdict.faults.is_empty() || (connections.is_empty() && interrupted) {
         return Ok(());
     }
-    if !verdict.faults.is_empty() {
-        return Err(Failure::CouldNot(verdict.faults.join("\n         ")));
-    }
-    report::print_next(folder, &archives);
-    println!(
-        "\nAll is accounted for: {} requests and {:.1} MB of answers stand whole in the files, and \
-         what is missing has a name.",
-        grouped(verdict.requests),
-        verdict.bytes as f64 / 1e6
-    );
-    Ok(())
+    Err(Failure::CouldNot(verdict.faults.join("\n         ")))
+}
+
+fn unwritten(error: std::io::Error) -> Failure {
+    Failure::CouldNot(format!("write to standard output: {error}"))
 }
 
 /// `DEMO_SECONDS`, 20 unless set.
@@ -164,6 +171,7 @@ fn seconds() -> Result<u64, Failure> {
 fn folder() -> Result<PathBuf, Failure> {
     let set = std::env::var_os("DEMO_DIR").filter(|dir| !dir.is_empty()).map(PathBuf::from);
     let base = set.unwrap_or_else(|| std::env::temp_dir().join("tapline-demo"));
+    let base = std::path::absolute(&base).unwrap_or(base);
     let now = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
     let folder = base.join(format!("{now}-{}", std::process::id()));
     std::fs::create_dir_all(&folder).map_err(|e| {

@@ -6,19 +6,23 @@ use super::files::Archive;
 use super::plan::{self, CLIENTS, RULES, SINKS, VICTIM, client_name, source_name};
 use super::process::Usage;
 use super::scene::{Ledgers, Outage};
-use super::traffic::Traffic;
 use api::{Drops, Stats};
+use std::io::{Result, Write};
 use std::path::Path;
 use std::time::Duration;
 
 /// What there is to see.
-pub fn print_scene(folder: &Path) {
-    println!("{}", plan::SCENE_TEXT.trim_matches('\n'));
-    println!("\n  {}; the first rule that fits decides:", folder.join("rules.toml").display());
+pub fn scene(out: &mut impl Write, folder: &Path) -> Result<()> {
+    writeln!(out, "{}", plan::SCENE_TEXT.trim_matches('\n'))?;
+    writeln!(
+        out,
+        "\n  {}; the first rule that fits decides:",
+        folder.join("rules.toml").display()
+    )?;
     for (number, rule) in (1..).zip(&RULES) {
-        println!("    {number} {}", rule.summary());
+        writeln!(out, "    {number} {}", rule.summary())?;
     }
-    println!();
+    writeln!(out)
 }
 
 /// The head of the table.
@@ -30,8 +34,13 @@ pub const TABLE_HEAD: &str = concat!(
 );
 
 /// One row of the table. `before` is what the killed sink had received.
-pub fn print_row(elapsed: Duration, traffic: &Traffic, ledgers: &Ledgers, before: u64) {
-    let (requests, bytes) = traffic.so_far();
+pub fn row(
+    out: &mut impl Write,
+    elapsed: Duration,
+    (requests, bytes): (u64, u64),
+    ledgers: &Ledgers,
+    before: u64,
+) -> Result<()> {
     let sum = |of: fn(&Stats) -> u64| ledgers.taps.iter().map(of).sum::<u64>();
     let mut row = format!(
         "{:6.1} s │ {:>7} {:5.1} MB │ {:>7} {:>9} {:>9} │",
@@ -51,36 +60,38 @@ pub fn print_row(elapsed: Duration, traffic: &Traffic, ledgers: &Ledgers, before
         row += &format!(" {:>7} {received:>9} │", grouped(ledgers.sent_to(sink)));
     }
     let dropped_at_sinks: u64 = ledgers.sinks.iter().flatten().map(|l| l.drops.total()).sum();
-    println!("{row} {:>7}", grouped(sum(|tap| tap.drops.total()) + dropped_at_sinks));
+    writeln!(out, "{row} {:>7}", grouped(sum(|tap| tap.drops.total()) + dropped_at_sinks))
 }
 
 /// The ledger of each tap and sink, each line with the name of its host.
-pub fn print_ledgers(ledgers: &Ledgers, outage: Option<&Outage>) {
-    println!("\nLedger");
+pub fn ledgers(out: &mut impl Write, ledgers: &Ledgers, outage: Option<&Outage>) -> Result<()> {
+    writeln!(out, "\nLedger")?;
     for (client, ledger) in ledgers.taps.iter().enumerate() {
         let mut ledger = ledger.clone();
         ledger.taps.iter_mut().for_each(|tap| tap.name += &format!(" of {}", client_name(client)));
-        print!("{ledger}");
+        write!(out, "{ledger}")?;
     }
     for (sink, ledger) in ledgers.sinks.iter().enumerate() {
         let again = if sink == VICTIM && outage.is_some() { ", started again" } else { "" };
         if let Some(mut ledger) = ledger.clone() {
             let of = format!(" at {}{again}", SINKS[sink].name);
             ledger.sources.iter_mut().for_each(|source| source.name += &of);
-            print!("{ledger}");
+            write!(out, "{ledger}")?;
         }
     }
+    Ok(())
 }
 
 /// How many packets each rule decided at each tap.
-pub fn print_rules(ledgers: &Ledgers) {
+pub fn rules(out: &mut impl Write, ledgers: &Ledgers) -> Result<()> {
     let names: String = (0..CLIENTS).map(|client| format!("{:>11}", client_name(client))).collect();
-    println!("\nRules, and the packets that each decided          {names}");
+    writeln!(out, "\nRules, and the packets that each decided          {names}")?;
     for (number, rule) in (1..).zip(&RULES) {
         let hits = ledgers.taps.iter().map(|tap| grouped(tap_hits(tap, number)));
         let hits: String = hits.map(|hits| format!("{hits:>11}")).collect();
-        println!("  {number} {}{hits}", rule.summary());
+        writeln!(out, "  {number} {}{hits}", rule.summary())?;
     }
+    Ok(())
 }
 
 /// Packets that a rule, counted from 1, decided at a tap.
@@ -90,59 +101,69 @@ pub fn tap_hits(tap: &Stats, number: u32) -> u64 {
 }
 
 /// What became of what was sent to each sink, with the loss and its name.
-pub fn print_balances(balances: &[Balance], outage: Option<&Outage>) {
-    println!("\nNetwork between taps and sinks");
+pub fn balances(out: &mut impl Write, balances: &[Balance], outage: Option<&Outage>) -> Result<()> {
+    writeln!(out, "\nNetwork between taps and sinks")?;
     for (sink, balance) in balances.iter().enumerate() {
         let name = SINKS[sink].name;
         let Balance { sent, received, found, lost, .. } = balance;
         let (sent, received) = (grouped(*sent), grouped(*received));
         match outage.filter(|_| sink == VICTIM) {
-            None => println!("{name}: sent {sent}, received {received}: {lost} lost"),
+            None => writeln!(out, "{name}: sent {sent}, received {received}: {lost} lost")?,
             Some(outage) => {
-                println!(
+                writeln!(
+                    out,
                     "{name}: sent {sent}, left in files by the killed process {}, received by the \
                      next one {received}: {} lost",
                     grouped(*found),
                     grouped(lost.unsigned_abs())
-                );
-                print_outage(name, balance, outage);
+                )?;
+                self::outage(out, name, balance, outage)?;
             }
         }
         if balance.not_sent.total() > 0 {
-            println!("    counted at the taps and not sent: {}", reasons(&balance.not_sent));
+            writeln!(out, "    counted at the taps and not sent: {}", reasons(&balance.not_sent))?;
         }
     }
+    Ok(())
 }
 
-fn print_outage(name: &str, balance: &Balance, outage: &Outage) {
+fn outage(out: &mut impl Write, name: &str, balance: &Balance, outage: &Outage) -> Result<()> {
     let time = match outage.duration() {
         Some(down) => format!("{:.1} s", down.as_secs_f64()),
         None => "until the end".into(),
     };
-    println!(
+    writeln!(
+        out,
         "    {name} was down {time}: {} packets sent to it were lost on the network, as nobody listened",
         grouped(balance.while_down.unsigned_abs())
-    );
+    )?;
     if let Some(restart) = &outage.restart {
         let sent = grouped(restart.sent.saturating_sub(outage.sent_before));
-        println!(
+        writeln!(
+            out,
             "        (the taps sent {sent} to it from just before the kill to just after the restart)"
-        );
+        )?;
     }
     match balance.unflushed {
-        0 => println!("    every packet that the killed process had received stands in its files"),
-        packets => println!(
+        0 => writeln!(
+            out,
+            "    every packet that the killed process had received stands in its files"
+        )?,
+        packets => writeln!(
+            out,
             "    {} packets had come, and were not yet in a file: the last second of the killed \
              process",
             grouped(packets)
-        ),
+        )?,
     }
     if balance.after_restart > 0 {
-        println!(
+        writeln!(
+            out,
             "    {} packets were lost on the network after it was started again",
             grouped(balance.after_restart)
-        );
+        )?;
     }
+    Ok(())
 }
 
 fn reasons(drops: &Drops) -> String {
@@ -151,9 +172,9 @@ fn reasons(drops: &Drops) -> String {
 }
 
 /// A line for each series of segments.
-pub fn print_files(folder: &Path, archives: &[Archive]) {
-    println!("\nFiles, below {}", folder.display());
-    println!("  sink    source               segments  packets       MB");
+pub fn files(out: &mut impl Write, folder: &Path, archives: &[Archive]) -> Result<()> {
+    writeln!(out, "\nFiles, below {}", folder.display())?;
+    writeln!(out, "  sink    source               segments  packets       MB")?;
     for (sink, archive) in archives.iter().enumerate() {
         for client in 0..CLIENTS {
             let source = source_name(client);
@@ -169,56 +190,77 @@ pub fn print_files(folder: &Path, archives: &[Archive]) {
                 0 => String::new(),
                 n => format!("   {n} as the killed process left it"),
             };
-            println!(
+            writeln!(
+                out,
                 "  {}  {source:<20} {files:>8} {:>8} {:>8.1}{note}",
                 SINKS[sink].name,
                 grouped(packets),
                 bytes as f64 / 1e6
-            );
+            )?;
         }
     }
+    Ok(())
 }
 
 /// What the processes used.
-pub fn print_usages(usages: &[(String, Usage)]) {
-    println!("\nResources                       CPU time   of a core   peak memory");
+pub fn usages(out: &mut impl Write, usages: &[(String, Usage)]) -> Result<()> {
+    writeln!(out, "\nResources                       CPU time   of a core   peak memory")?;
     for (name, Usage { lived, cpu, memory_bytes_max }) in usages {
         let percent = 100.0 * cpu.as_secs_f64() / lived.as_secs_f64();
-        println!(
+        writeln!(
+            out,
             "  {name:<28} {:>7.2} s {percent:>9.1} % {:>10.1} MB",
             cpu.as_secs_f64(),
             *memory_bytes_max as f64 / 1e6
-        );
+        )?;
     }
+    Ok(())
 }
 
 /// What the connections in the files show.
-pub fn print_verdict(verdict: &Verdict, connections: usize) {
-    println!("\nConnections between clients and server, put together again from the files");
+pub fn verdict(out: &mut impl Write, verdict: &Verdict, connections: usize) -> Result<()> {
+    writeln!(out, "\nConnections between clients and server, put together again from the files")?;
     for (sink, whole) in verdict.whole.iter().enumerate() {
-        println!("  {:>6} whole on {}, both directions", grouped(*whole), SINKS[sink].name);
+        writeln!(out, "  {:>6} whole on {}, both directions", grouped(*whole), SINKS[sink].name)?;
     }
     if verdict.cut > 0 {
-        println!("  {:>6} cut by the outage of {}", grouped(verdict.cut), SINKS[VICTIM].name);
+        writeln!(out, "  {:>6} cut by the outage of {}", grouped(verdict.cut), SINKS[VICTIM].name)?;
     }
-    println!("  {:>6} in all, no packet of one on two sinks", grouped(connections as u64));
+    writeln!(out, "  {:>6} in all, no packet of one on two sinks", grouped(connections as u64))?;
+    Ok(())
 }
 
-/// Commands to go on with.
-pub fn print_next(folder: &Path, archives: &[Archive]) {
+/// What is said of a demo that was ended before anything happened.
+pub fn nothing(out: &mut impl Write) -> Result<()> {
+    writeln!(out, "\nInterrupted before the first download was done.")
+}
+
+/// Commands to go on with, and the last word.
+pub fn success(
+    out: &mut impl Write,
+    folder: &Path,
+    archives: &[Archive],
+    verdict: &Verdict,
+) -> Result<()> {
     let segments = archives.iter().flat_map(|archive| &archive.segments);
-    let Some(file) = segments.filter(|segment| !segment.is_open).max_by_key(|s| s.packets) else {
-        return;
-    };
-    let file = file.path.strip_prefix(folder).unwrap_or(&file.path).display();
-    println!("\nTry next");
-    // It need not be on the PATH.
-    let tapline = std::env::current_exe().unwrap_or_else(|_| "tapline".into());
-    let tapline = tapline.display();
-    println!("  cd '{}'", folder.display());
-    println!("  f='{file}'");
-    println!("  tshark -r \"$f\" -Y http.request      # or open it with Wireshark");
-    println!("  '{tapline}' capture -r \"$f\" 'tcp[tcpflags] & tcp-syn != 0'");
+    if let Some(file) = segments.filter(|segment| !segment.is_open).max_by_key(|s| s.packets) {
+        let file = file.path.strip_prefix(folder).unwrap_or(&file.path).display();
+        // It need not be on the PATH.
+        let tapline = std::env::current_exe().unwrap_or_else(|_| "tapline".into());
+        let tapline = tapline.display();
+        writeln!(out, "\nTry next")?;
+        writeln!(out, "  cd '{}'", folder.display())?;
+        writeln!(out, "  f='{file}'")?;
+        writeln!(out, "  tshark -r \"$f\" -Y http.request      # or open it with Wireshark")?;
+        writeln!(out, "  '{tapline}' capture -r \"$f\" 'tcp[tcpflags] & tcp-syn != 0'")?;
+    }
+    writeln!(
+        out,
+        "\nAll is accounted for: {} requests and {:.1} MB of answers stand whole in the files, and \
+         what is missing has a name.",
+        grouped(verdict.requests),
+        verdict.bytes as f64 / 1e6
+    )
 }
 
 /// A number with its thousands apart.
