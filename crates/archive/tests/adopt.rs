@@ -11,6 +11,7 @@ use recording::*;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 const SOURCE: &str = "10.71.2.2";
 
@@ -145,6 +146,34 @@ fn a_living_recorder_is_not_robbed() {
     let lines = rig.finish();
     assert_eq!(lines[0].written, 10);
     assert_eq!(segments(&folder.0)[0].packets.len(), 10);
+}
+
+#[test]
+fn adoption_at_any_moment_takes_nothing_from_a_living_recorder() {
+    let folder = Folder::new();
+    let done = AtomicBool::new(false);
+    let rotation = Rotation { bytes: Some(1), ..Rotation::default() };
+    std::thread::scope(|scope| {
+        let adopter = scope.spawn(|| {
+            let mut found = Adopted::default();
+            while !done.load(Ordering::Relaxed) {
+                let now = adopt(&folder.0).unwrap();
+                found.segments += now.segments;
+                found.damaged.extend(now.damaged);
+            }
+            found
+        });
+        let mut rig = Rig::archive(&folder.0, rotation);
+        for n in 0..1000 {
+            rig.send(n % 7, SOURCE, T + u64::from(n), 100);
+        }
+        let lines = rig.finish();
+        done.store(true, Ordering::Relaxed);
+        assert_eq!(adopter.join().unwrap(), Adopted::default());
+        let (written, drops) = sums(&lines);
+        assert_eq!((written, drops.total()), (1000, 0));
+    });
+    assert_eq!(segments(&folder.0).len(), 1000);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use pipeline::{Report, TargetGroup, Worker};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
 use taps::*;
 
 /// What arrived at the targets of a group, with the report's lines for them.
@@ -124,6 +125,30 @@ fn a_snapshot_balances_at_any_moment() {
     assert_balances(&report);
     assert_eq!(numbers(&sinks[0]).len() as u64, report.matched);
     assert_eq!(numbers(&sinks[1]).len() as u64, report.targets[1].sent);
+}
+
+#[test]
+fn a_worker_that_is_asked_answers_while_nobody_waits() {
+    let worker = Worker::start(tap(
+        Endless::default(),
+        vec![only("sink", Faulty::new(MemorySink::default(), drop_each_tenth()))],
+    ))
+    .unwrap();
+    for _ in 0..20 {
+        let (before, _) = worker.published();
+        worker.ask();
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while worker.published().0 == before {
+            assert!(Instant::now() < deadline, "it does not answer");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        assert_balances(&worker.published().1);
+    }
+    let (before, _) = worker.published();
+    std::thread::sleep(Duration::from_millis(100));
+    assert_eq!(worker.published().0, before, "nobody asked");
+    worker.stop();
+    worker.join().1.unwrap();
 }
 
 /// Delivers some packets, then fails.

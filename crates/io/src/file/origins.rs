@@ -111,6 +111,14 @@ impl Origins {
         self.list[place].packets.fate.drops.add(reason);
     }
 
+    /// Counts one packet of the buffer as brought into the file, before the others are settled.
+    pub fn kept(&mut self, place: usize, ts_ns: u64) {
+        let written = &mut self.list[place];
+        written.packets.fate.held -= 1;
+        written.packets.fate.sent += 1;
+        written.span = written.span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
+    }
+
     /// Counts what was in the buffer: as brought into the file, or as lost for this reason.
     pub fn settle(&mut self, lost: Option<DropReason>) {
         for written in &mut self.list {

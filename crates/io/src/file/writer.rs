@@ -1,8 +1,9 @@
 //! A capture file that is being written, with a count of what became of each packet.
 //!
 //! Packets are gathered in a buffer and counted as held until the buffer is in the file. When it
-//! cannot be written, the file is cut back to where it was good, the packets of the buffer are
-//! counted as dropped, and writing goes on when there is room again.
+//! cannot be written, the file is cut back to where it is good (in pcapng behind the last whole packet
+//! that had room), the other packets of the buffer are counted as dropped, and writing goes on when
+//! there is room again.
 
 use super::origins::{Origin, OriginCounters, Origins, Written};
 use crate::device::Upstream;
@@ -10,6 +11,7 @@ use crate::error::Error;
 use crate::interface::{Interface, Interfaces};
 use crate::packet::{InterfaceId, Packet};
 use api::DropReason;
+use capfile::pcapng_layout::block_type;
 use capfile::{PcapResolution, PcapWriter, PcapngWriter, SectionInfo, Statistics};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -327,6 +329,8 @@ impl FileWriter {
 
     /// Writes the buffer, or cuts the file back to where it was and gives the packets up.
     fn write_buffer(&mut self) -> io::Result<()> {
+        let is_pcapng = matches!(self.encoder, Encoder::Pcapng(_));
+        let mut kept = 0;
         let buffer = match &mut self.encoder {
             Encoder::Pcapng(encoder) => encoder.get_mut(),
             Encoder::Pcap(Some((_, encoder))) => encoder.get_mut(),
@@ -334,11 +338,22 @@ impl FileWriter {
         };
         let written = match &mut self.output {
             _ if self.closed => Err(io::ErrorKind::BrokenPipe.into()),
-            Output::File(file) => file.write_all(buffer).inspect_err(|_| {
-                // If even this fails, a reader finds whole packets up to `file_bytes`.
-                let _ = file.set_len(self.file_bytes);
-                let _ = file.seek(SeekFrom::Start(self.file_bytes));
-            }),
+            Output::File(file) => {
+                let (written, result) = write_counted(file, buffer);
+                if result.is_err() {
+                    kept = match is_pcapng {
+                        true => whole_blocks(&buffer[..written], |place, ts_ns| {
+                            self.origins.kept(place, ts_ns);
+                        }),
+                        false => 0,
+                    };
+                    self.file_bytes += kept as u64;
+                    // If even this fails, a reader finds whole packets up to `file_bytes`.
+                    let _ = file.set_len(self.file_bytes);
+                    let _ = file.seek(SeekFrom::Start(self.file_bytes));
+                }
+                result
+            }
             // Half a block may have gone out: nothing that follows could be read.
             Output::Stream(stream) => stream
                 .write_all(buffer)
@@ -353,6 +368,7 @@ impl FileWriter {
             }
             Err(_) => {
                 let mut end = 0;
+                self.descriptions.retain(|description| description.start >= kept);
                 for description in &mut self.descriptions {
                     buffer.copy_within(description.clone(), end);
                     *description = end..end + description.len();
@@ -374,6 +390,41 @@ impl FileWriter {
             );
         }
     }
+}
+
+/// Writes all bytes, or as many as there is room for, and says how many that were.
+fn write_counted(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while written < bytes.len() {
+        match file.write(&bytes[written..]) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(len) => written += len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// The length of the whole pcapng blocks at the front of some bytes; tells the interface and the time
+/// of each packet in them.
+fn whole_blocks(bytes: &[u8], mut packet: impl FnMut(usize, u64)) -> usize {
+    let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
+    let mut end = 0;
+    while let (Some(kind), Some(len)) = (word(end), word(end + 4)) {
+        let next = end + len as usize;
+        if len == 0 || next > bytes.len() {
+            break;
+        }
+        if kind == block_type::ENHANCED_PACKET
+            && let (Some(interface), Some(high), Some(low)) =
+                (word(end + 8), word(end + 12), word(end + 16))
+        {
+            packet(interface as usize, u64::from(high) << 32 | u64::from(low));
+        }
+        end = next;
+    }
+    end
 }
 
 fn unwritable(path: &Path, source: io::Error) -> Error {
@@ -549,6 +600,41 @@ mod tests {
         assert_eq!((counters.sent, counters.held), (0, 0));
         assert_eq!(counters.drops.get(DropReason::DiskFull), 10);
         assert_eq!(counters.drops.get(DropReason::Stopped), 1);
+    }
+
+    #[test]
+    fn of_a_cut_buffer_the_whole_packets_are_found() {
+        let mut encoder = PcapngWriter::new(Vec::new(), &section()).unwrap();
+        let mut ends = vec![(0, 0), (encoder.get_ref().len(), 0)];
+        for interface in 0..2 {
+            encoder.add_interface(&Interface::new(1)).unwrap();
+            ends.push((encoder.get_ref().len(), 0));
+            let data = vec![7; 61 + interface as usize];
+            encoder.write(interface, 1 << 40, 99, Direction::In, &data, None).unwrap();
+            ends.push((encoder.get_ref().len(), 1));
+        }
+        let bytes = encoder.into_inner();
+        for len in 0..=bytes.len() {
+            let mut packets = Vec::new();
+            let end =
+                whole_blocks(&bytes[..len], |interface, ts_ns| packets.push((interface, ts_ns)));
+            let before = ends.iter().filter(|(end, _)| *end <= len);
+            assert_eq!(end, before.clone().map(|(end, _)| *end).max().unwrap());
+            let count = before.map(|(_, packets)| packets).sum();
+            assert_eq!(packets, [(0, 1 << 40), (1, 1 << 40)][..count]);
+        }
+    }
+
+    #[test]
+    fn each_refusal_of_the_disk_has_its_reason() {
+        let of = |code| reason(&io::Error::from_raw_os_error(code));
+        for code in [libc::ENOSPC, libc::EDQUOT, libc::EFBIG] {
+            assert_eq!(of(code), DropReason::DiskFull);
+        }
+        for code in [libc::EROFS, libc::EIO, libc::EACCES, libc::EPERM, libc::ENOENT] {
+            assert_eq!(of(code), DropReason::WriteError);
+        }
+        assert_eq!(of(libc::EPIPE), DropReason::Stopped);
     }
 
     #[test]
