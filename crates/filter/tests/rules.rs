@@ -1,8 +1,8 @@
 //! Rules by example: what is refused, what wins, and how far lists go.
 
 use filter::{
-    Action, Direction, PortRange, Rule, RuleFault, Rules, RulesError, Side, TrafficDirection,
-    Transport,
+    Action, Direction, Instruction, PortRange, Rule, RuleFault, Rules, RulesError, Side,
+    TrafficDirection, Transport,
 };
 use ipnet::IpNet;
 use rig::rules::{Random, verdict};
@@ -295,4 +295,65 @@ fn a_shadowed_rule_is_never_the_verdict() {
         }
     }
     assert!(dead > 50, "only {dead} shadowed rules: the test says little");
+}
+
+/// The instructions that a program of rules passes for a frame, and its verdict.
+fn steps(program: &[Instruction], frame: &[u8]) -> (usize, u32) {
+    let (mut a, mut x, mut scratch, mut at) = (0u32, 0u32, [0u32; 16], 0usize);
+    for step in 1.. {
+        let Instruction { code, jt, jf, k } = program[at];
+        at += 1;
+        let load = |start: u32| {
+            let bytes = [4, 2, 1][usize::from(code >> 3 & 3)];
+            let bytes = &frame[start as usize..start as usize + bytes];
+            bytes.iter().fold(0u32, |number, byte| number << 8 | u32::from(*byte))
+        };
+        let mut jump = |yes: bool| at += usize::from(if yes { jt } else { jf });
+        match code {
+            0x20 | 0x28 | 0x30 => a = load(k),
+            0x40 | 0x48 | 0x50 => a = load(x + k),
+            0x00 => a = k,
+            0x01 => x = k,
+            0x60 => a = scratch[k as usize],
+            0x61 => x = scratch[k as usize],
+            0x02 => scratch[k as usize] = a,
+            0x80 => a = frame.len() as u32,
+            0x54 => a &= k,
+            0x64 => a <<= k,
+            0x04 => a += k,
+            0x0c => a += x,
+            0x14 => a -= k,
+            0x07 => x = a,
+            0x05 => at += k as usize,
+            0x15 => jump(a == k),
+            0x25 => jump(a > k),
+            0x35 => jump(a >= k),
+            0x45 => jump(a & k != 0),
+            0x3d => jump(a >= x),
+            0x06 => return (step, k),
+            code => panic!("a program of rules has no instruction {code:#x}"),
+        }
+    }
+    unreachable!("a loop without end")
+}
+
+#[test]
+fn a_packet_is_compared_a_few_dozen_times_however_many_rules_there_are() {
+    for (count, steps_max) in [(10, 75), (100, 85), (1000, 90), (10_000, 100)] {
+        let rules = pairs(count);
+        let program = rules.compile(LinkType::ETHERNET, Direction::In).expect("a program");
+        let mut longest = 0;
+        for (number, rule) in (1..).zip(rules.as_slice()) {
+            let mut frame = frame_of(rule);
+            let (steps_hit, verdict) = steps(program.instructions(), &frame);
+            assert_eq!(verdict, number);
+            // And one that no rule matches: another port.
+            let port_at = if rule.source.is_some_and(|net| net.addr().is_ipv4()) { 36 } else { 56 };
+            frame[port_at] ^= 0xff;
+            let (steps_missed, verdict) = steps(program.instructions(), &frame);
+            assert_eq!(verdict, 0);
+            longest = longest.max(steps_hit).max(steps_missed);
+        }
+        assert!(longest <= steps_max, "{longest} instructions for a packet with {count} rules");
+    }
 }

@@ -51,8 +51,8 @@ impl Rules {
         let mut shadows = Vec::new();
         for (index, rule) in boxed.iter().enumerate() {
             let earlier = &boxed[..index];
-            if rule.is_dead(earlier) {
-                let by = earlier.iter().position(|one| rule.is_dead(std::slice::from_ref(one)));
+            let by = earlier.iter().position(|one| one.hides(rule));
+            if by.is_some() || rule.is_dead(earlier) {
                 let number = |index: usize| index as u32 + 1;
                 shadows.push(Shadow { number: number(index), by: by.map(number) });
             }
@@ -70,7 +70,20 @@ impl<'a> Boxed<'a> {
         Boxed { rule, boxes: KINDS.map(clipped) }
     }
 
-    /// Whether nothing that the rule matches comes past earlier ones.
+    /// Whether it matches all that a later rule matches.
+    fn hides(&self, later: &Boxed<'_>) -> bool {
+        let direction = self.rule.direction;
+        let boxes = later.boxes.iter().zip(&self.boxes);
+        (direction.is_none() || direction == later.rule.direction)
+            && (!is_unconditional(later.rule) || is_unconditional(self.rule))
+            && boxes.into_iter().all(|pair| match pair {
+                (None, _) => true,
+                (Some(_), None) => false,
+                (Some(later), Some(own)) => own.covers(later),
+            })
+    }
+
+    /// Whether nothing that the rule matches comes past earlier ones, all together.
     fn is_dead(&self, earlier: &[Boxed<'_>]) -> bool {
         let all_alike = earlier.iter().all(|one| one.rule.direction.is_none());
         let directions = match self.rule.direction {
