@@ -3,6 +3,7 @@
 mod capture_files;
 mod filter;
 mod parse;
+mod rules;
 mod segmentation;
 
 use crate::row::Row;
@@ -16,12 +17,13 @@ pub const SIZES: [usize; 3] = [64, 512, 1500];
 type Run = fn(Duration) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 5] = [
+pub const ALL: [(&str, Run); 6] = [
     (parse::BENCH, parse::run),
     (capture_files::WRITE, capture_files::write),
     (capture_files::READ, capture_files::read),
     (segmentation::BENCH, segmentation::run),
     (filter::BENCH, filter::run),
+    (rules::BENCH, rules::run),
 ];
 
 /// The kinds of frames that are looked at.
