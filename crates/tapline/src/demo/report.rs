@@ -253,6 +253,7 @@ pub fn success(
         writeln!(out, "  f='{file}'")?;
         writeln!(out, "  tshark -r \"$f\" -Y http.request      # or open it with Wireshark")?;
         writeln!(out, "  '{tapline}' capture -r \"$f\" 'tcp[tcpflags] & tcp-syn != 0'")?;
+        writeln!(out, "  '{tapline}' filter test --rules rules.toml -r \"$f\"")?;
     }
     writeln!(
         out,
