@@ -18,7 +18,9 @@
 
 use crate::file::{self, Fault, Node, Spelling, Table, Value, flag, number, word};
 use crate::rules::read_list;
-use crate::{DirectionChoice, Endpoint, FileError, Group, Oversize, RuleFile, parse_buffer_size};
+use crate::{
+    DirectionChoice, Endpoint, FileError, Group, Oversize, RingSize, RuleFile, parse_buffer_size,
+};
 use filter::Rules;
 use std::path::{Path, PathBuf};
 
@@ -64,8 +66,8 @@ pub struct TapConfig {
     pub oversize: Oversize,
     /// Whether the interface takes frames for other hosts too.
     pub promiscuous: bool,
-    /// Bytes of the kernel's ring; `None`: as many as the link's speed asks for.
-    pub buffer_bytes: Option<u64>,
+    /// The kernel's ring.
+    pub buffer_size: RingSize,
     /// Which packets are kept.
     pub filter: FilterConfig,
 }
@@ -82,10 +84,30 @@ pub enum TapSource {
 /// Which packets a tap keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FilterConfig {
-    /// A pcap-filter expression; an empty one keeps every packet.
+    /// All.
+    All,
+    /// What a pcap-filter expression matches.
     Expression(String),
-    /// Ordered rules.
+    /// What rules include.
     Rules(Rules),
+}
+
+impl FilterConfig {
+    /// An expression; a blank one keeps every packet.
+    pub fn expression(text: &str) -> FilterConfig {
+        match text.trim() {
+            "" => FilterConfig::All,
+            _ => FilterConfig::Expression(text.into()),
+        }
+    }
+
+    /// What a file of rules includes.
+    ///
+    /// # Errors
+    /// As [`RuleFile::open`].
+    pub fn rules(path: &Path) -> Result<FilterConfig, FileError> {
+        Ok(FilterConfig::Rules(RuleFile::open(path)?.rules))
+    }
 }
 
 /// Reads the taps of a file, and the files of rules that it names.
@@ -112,8 +134,8 @@ pub fn parse_mirror_file(path: &Path, content: &[u8]) -> Result<Vec<TapConfig>, 
     for table in tables {
         let reader = Reader::new(table, path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
         // A mistake in a file of rules has its place there.
-        let rules = reader.rule_file().map_err(failed)?.map(|path| RuleFile::open(&path));
-        let tap = reader.tap(rules.transpose()?.map(|file| file.rules)).map_err(failed)?;
+        let rules = reader.rule_file().map_err(failed)?.map(|path| FilterConfig::rules(&path));
+        let tap = reader.tap(rules.transpose()?).map_err(failed)?;
         if taps.iter().any(|other| other.name == tap.name) {
             let reason =
                 format!("a tap before is called `{}` too: give each a `name` of its own", tap.name);
@@ -155,7 +177,7 @@ impl<'a> Reader<'a> {
         self.table.get(name).map_or(self.at, |(at, _)| at)
     }
 
-    fn tap(&self, rules: Option<Rules>) -> Result<TapConfig, Fault> {
+    fn tap(&self, rules: Option<FilterConfig>) -> Result<TapConfig, Fault> {
         let source = self.source()?;
         let get = |name| self.table.get(name).map(|(_, node)| node);
         let directions = [
@@ -177,7 +199,7 @@ impl<'a> Reader<'a> {
             snapshot_length: get("snapshot_length").map_or(Ok(0), slice)?,
             oversize: oversize.transpose()?.unwrap_or_default(),
             promiscuous: promiscuous.transpose()?.unwrap_or_default(),
-            buffer_bytes: get("buffer_size").map_or(Ok(None), ring)?,
+            buffer_size: get("buffer_size").map_or(Ok(RingSize::Auto), ring)?,
             filter: self.filter(rules)?,
         })
     }
@@ -255,12 +277,14 @@ impl<'a> Reader<'a> {
         Ok(self.table.text("rules")?.map(|path| self.beside(path)))
     }
 
-    fn filter(&self, rules: Option<Rules>) -> Result<FilterConfig, Fault> {
+    /// The tap's filter; `rules` are those of the file that it names.
+    fn filter(&self, rules: Option<FilterConfig>) -> Result<FilterConfig, Fault> {
         match (rules, self.table.get("rule")) {
-            (Some(rules), _) => Ok(FilterConfig::Rules(rules)),
+            (Some(rules), _) => Ok(rules),
             (None, Some((_, list))) => read_list(list, Spelling::Snake).map(FilterConfig::Rules),
             (None, None) => {
-                Ok(FilterConfig::Expression(self.table.text("expression")?.unwrap_or_default()))
+                let expression = self.table.text("expression")?.unwrap_or_default();
+                Ok(FilterConfig::expression(&expression))
             }
         }
     }
@@ -291,16 +315,15 @@ pub fn snapshot_length(bytes: u32) -> Result<u32, &'static str> {
     }
 }
 
-/// A ring's size; none where the link's speed is to tell.
-fn ring(node: &Node) -> Result<Option<u64>, Fault> {
+fn ring(node: &Node) -> Result<RingSize, Fault> {
     let mend = "write \"auto\", or a size in quotes such as \"64MiB\"";
     match &node.value {
-        Value::Text(text) if text == "auto" => Ok(None),
+        Value::Text(text) if text == "auto" => Ok(RingSize::Auto),
         Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
             Err(Fault::new(node.at, format!("buffer_size {text:?} has no unit; {mend}")))
         }
         Value::Text(text) => match parse_buffer_size(text) {
-            Ok(bytes) => Ok(Some(bytes)),
+            Ok(bytes) => Ok(RingSize::Bytes(bytes as usize)),
             Err(error) => Err(Fault::new(node.at, format!("buffer_size: {error}"))),
         },
         value => Err(Fault::new(node.at, format!("buffer_size is {}; {mend}", value.kind()))),
@@ -356,7 +379,7 @@ mod tests {
             snapshot_length: 128,
             oversize: Oversize::Drop,
             promiscuous: true,
-            buffer_bytes: Some(16 << 20),
+            buffer_size: RingSize::Bytes(16 << 20),
             filter: FilterConfig::Expression("tcp port 80".into()),
         };
         assert_eq!(web, &wanted);
@@ -368,8 +391,8 @@ mod tests {
             snapshot_length: 0,
             oversize: Oversize::Fragment,
             promiscuous: false,
-            buffer_bytes: None,
-            filter: FilterConfig::Expression(String::new()),
+            buffer_size: RingSize::Auto,
+            filter: FilterConfig::All,
         };
         assert_eq!(file, &wanted);
     }

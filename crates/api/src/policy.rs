@@ -25,3 +25,12 @@ pub enum Oversize {
     /// It is dropped and counted as `oversize`.
     Drop,
 }
+
+/// How large the ring of a tap is. The rings of several workers share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RingSize {
+    /// By the link's speed and the memory there is; less if the kernel refuses that much.
+    Auto,
+    /// So many bytes, rounded up to whole blocks, or an error.
+    Bytes(usize),
+}

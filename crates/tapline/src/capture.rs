@@ -2,7 +2,7 @@
 
 use crate::cli::{Capture, Rotation, Verbosity};
 use crate::failure::Failure;
-use crate::opened::{Opened, Wanted, must_differ};
+use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
 use crate::session;
 use api::Stats;
@@ -12,7 +12,7 @@ use io::{Interfaces, Now, Sink};
 use pipeline::{Report, Tap, Target, TargetGroup};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
-    let wanted = Wanted::new(options.rules.as_deref(), &options.expression)?;
+    let wanted = filter_config(options.rules.as_deref(), &options.expression)?;
     let interfaces = Interfaces::default();
     let opened = match (&options.interface, &options.read) {
         (Some(name), _) => Opened::interface(

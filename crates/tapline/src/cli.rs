@@ -1,8 +1,7 @@
 //! The command line: one declaration, from which help comes too.
 
-use api::{DirectionChoice, Endpoint, Group, Oversize};
+use api::{DirectionChoice, Endpoint, Group, Oversize, RingSize};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use io::ring::RingSize;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +11,18 @@ use wire::LinkType;
 const SOCKET_BUFFER_SIZE: &str = "64MiB";
 /// Lowest bound on an archive: a few packets of any size fit into each of its segments.
 const ARCHIVE_BYTES_MIN: u64 = 100_000;
+
+/// What a file of taps says for each of them.
+const OPTIONS_OF_ONE_TAP: [&str; 8] = [
+    "to",
+    "direction",
+    "snapshot_length",
+    "oversize",
+    "promiscuous",
+    "buffer_size",
+    "rules",
+    "expression",
+];
 
 /// A virtual network TAP: copies traffic at a NIC, carries it over IP, records it, and never loses
 /// a packet without saying so.
@@ -129,8 +140,12 @@ pub struct Capture {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read"])))]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read", "config"])))]
 pub struct Mirror {
+    /// TOML file of several taps, each [[tap]] with what the options say of one: interface or read,
+    /// to, direction, snapshot_length and so on; paths are relative to it
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = OPTIONS_OF_ONE_TAP)]
+    pub config: Option<PathBuf>,
     /// Interface to tap; may be given more than once. any: all of them
     #[arg(short, long, value_name = "IF")]
     pub interface: Vec<String>,
@@ -139,7 +154,7 @@ pub struct Mirror {
     pub read: Option<PathBuf>,
     /// Where to: vxlan://HOST:PORT?vni=N, pcap:PATH, null:. Each --to gets every packet; endpoints
     /// joined by commas share them by flow
-    #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", required = true)]
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", required_unless_present = "config")]
     pub to: Vec<Group>,
     /// Which packets: received, sent, or both
     #[arg(short = 'Q', long, value_parser = direction, value_name = "both|in|out", default_value = "both")]
@@ -379,11 +394,8 @@ fn oversize(text: &str) -> Result<Oversize, String> {
 
 /// A slice must leave the Ethernet header that the far end reads.
 fn mirror_snapshot(text: &str) -> Result<u32, String> {
-    match text.parse() {
-        Ok(0) => Ok(0),
-        Ok(bytes @ 14..) => Ok(bytes),
-        _ => Err("write 0 for all, or 14 or more: the Ethernet header must be left".into()),
-    }
+    let bytes = text.parse().map_err(|_| "write a number of bytes, 0 for all".to_owned())?;
+    Ok(api::snapshot_length(bytes)?)
 }
 
 fn health_address(text: &str) -> Result<SocketAddr, String> {
@@ -414,18 +426,9 @@ fn ring_size(text: &str) -> Result<RingSize, api::Error> {
 
 /// tcpdump's `-B`: KiB, or a size with a unit.
 fn kib(text: &str) -> Result<u64, api::Error> {
-    let bytes = match text.parse::<u64>() {
-        Ok(_) => api::parse_size(&format!("{text}KiB"))?,
-        Err(_) => api::parse_size(text)?,
-    };
-    let range = 64 << 10..=4 << 30;
-    match range.contains(&bytes) {
-        true => Ok(bytes),
-        false => Err(api::Error::Unit {
-            what: "size",
-            text: text.into(),
-            reason: "a buffer has 64KiB to 4GiB".into(),
-        }),
+    match text.parse::<u64>() {
+        Ok(_) => api::parse_buffer_size(&format!("{text}KiB")),
+        Err(_) => api::parse_buffer_size(text),
     }
 }
 

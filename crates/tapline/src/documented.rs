@@ -1,6 +1,6 @@
 //! Every `tapline` command line in the documentation is one that the program understands.
 //!
-//! Command lines are those of code blocks. Three spaces, a comment or an operator of the shell end
+//! Command lines are those of code blocks, and of comments in examples. Three spaces, a comment or an operator of the shell end
 //! one; a backslash continues it.
 
 use crate::cli::Cli;
@@ -16,7 +16,11 @@ fn every_command_line_of_the_documentation_is_understood() {
     let (mut count, mut findings) = (0, Vec::new());
     for path in pages() {
         let text = fs::read_to_string(&path).unwrap();
-        for (number, line) in code_lines(&text) {
+        let lines = match path.extension().is_some_and(|extension| extension == "md") {
+            true => code_lines(&text),
+            false => comment_lines(&text),
+        };
+        for (number, line) in lines {
             match finding(&line) {
                 Some(Err(message)) => {
                     findings.push(format!("{}:{number}: {line}\n{message}", path.display()));
@@ -30,13 +34,27 @@ fn every_command_line_of_the_documentation_is_understood() {
     assert!(count >= 15, "only {count} command lines found");
 }
 
-/// The Markdown files whose code blocks are read: those of the root and of `docs`, `examples`.
+/// The files that are read: Markdown of the root, of `docs` and `examples`, and the examples.
 fn pages() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let folders = [root.clone(), root.join("docs"), root.join("examples")];
+    let folders = ["", "docs", "examples", "examples/rules"].map(|folder| root.join(folder));
     let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
     let paths = entries.map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect()
+    let is_read = |path: &PathBuf| match path.extension() {
+        Some(extension) => extension == "md" || (extension == "toml" && is_example(path)),
+        None => false,
+    };
+    paths.filter(is_read).collect()
+}
+
+fn is_example(path: &Path) -> bool {
+    path.components().any(|part| part.as_os_str() == "examples")
+}
+
+/// The commented lines of an example that are indented, with their numbers.
+fn comment_lines(text: &str) -> Vec<(usize, String)> {
+    let lines = (1..).zip(text.lines());
+    lines.filter_map(|(n, line)| Some((n, line.strip_prefix("#   ")?.to_owned()))).collect()
 }
 
 /// The lines of Markdown's code blocks with their numbers; continued ones are joined.

@@ -1,11 +1,11 @@
 //! `tapline mirror`: packets of an interface or a file, to tunnels and files.
 
 use crate::capture::ledger;
-use crate::cli::{Datapath, Mirror, Verbosity};
+use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
-use crate::opened::{Opened, Wanted, must_differ};
+use crate::opened::{Opened, filter_config, must_differ};
 use crate::session;
-use api::{Endpoint, Group};
+use api::{Endpoint, Group, TapConfig, TapSource};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::memory::NullSink;
 use io::ring::{Handover, KernelFilter, RingOptions};
@@ -23,59 +23,109 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
             "the kernel datapath is not there yet; use --datapath ring or auto".into(),
         ));
     }
+    let configs = match &options.config {
+        Some(path) => api::read_mirror_file(path)?,
+        None => of_options(&options)?,
+    };
+    let (taps, begun) = open(&configs, options.filter_place)?;
+    session::run(taps, &begun, ledger, &options.report, verbosity)
+}
+
+/// The taps that the options say: one for each interface, or one for the file.
+fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
     if options.interface.len() > 1 && writes_a_file(&options.to) {
         return Err(Failure::Usage(
             "two interfaces cannot write one file; run one mirror for each, or use a tunnel".into(),
         ));
     }
-    must_stand_apart(&options.to)?;
-    let wanted = Wanted::new(options.rules.as_deref(), &options.expression)?;
+    let filter = filter_config(options.rules.as_deref(), &options.expression)?;
+    let tap = |name: String, source: TapSource| TapConfig {
+        name,
+        source,
+        to: options.to.clone(),
+        direction: options.direction,
+        snapshot_length: options.snapshot_length,
+        oversize: options.oversize,
+        promiscuous: options.promiscuous,
+        buffer_size: options.buffer_size,
+        filter: filter.clone(),
+    };
+    let interfaces = options.interface.iter();
+    let interfaces = interfaces.map(|name| tap(name.clone(), TapSource::Interface(name.clone())));
+    let file = options.read.as_ref();
+    let file = file.map(|path| tap(path.display().to_string(), TapSource::File(path.clone())));
+    Ok(interfaces.chain(file).collect())
+}
+
+/// Opens taps, and says of each how it begins.
+fn open(
+    configs: &[TapConfig],
+    filter_place: FilterPlace,
+) -> Result<(Vec<Tap>, Vec<String>), Failure> {
+    must_stand_apart(configs)?;
     let interfaces = Interfaces::default();
-    let (mut taps, mut begun) = (Vec::new(), Vec::new());
-    let tunnels = options.to.iter().flat_map(|Group(members)| members).any(is_tunnel);
-    // Filters are compiled before the targets are opened, which replace files.
-    for opened in sources(&options, &wanted, &interfaces)? {
-        if tunnels && !may_be_ethernet(&opened.link_types) {
+    // All sources and filters before any target, which replaces files.
+    let mut ready = Vec::new();
+    for config in configs {
+        let opened = source(config, filter_place, &interfaces)?;
+        if tunnels(config) && !may_be_ethernet(&opened.link_types) {
             return Err(Failure::CouldNot(format!(
                 "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
                  with --to pcap:PATH",
-                opened.input.name
+                config.name
             )));
         }
-        let mut remotes = Vec::new();
-        let open = |group| open_group(group, &options, &interfaces, opened.first, &mut remotes);
-        let groups = options.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
-        let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
-        tap.own = OwnTunnels::new(remotes, opened.sees_loopback);
-        tap.filter = opened.filter;
-        tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
-        tap.needs_flow_hash = tunnels;
-        taps.push(tap);
-        begun.push(opened.announcement);
+        ready.push((config, opened));
     }
-    session::run(taps, &begun, ledger, &options.report, verbosity)
+    let (mut taps, mut own, mut begun) = (Vec::new(), Vec::new(), Vec::new());
+    // A tap that sends into tunnels leaves those of all of them out.
+    let mut remotes = Vec::new();
+    for (config, opened) in ready {
+        let open = |group| open_group(group, config, &interfaces, opened.first, &mut remotes);
+        let groups = config.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+        begun.push(match config.name == opened.input.name {
+            true => opened.announcement,
+            false => format!("tap {}: {}", config.name, opened.announcement),
+        });
+        let mut tap = Tap::new(config.name.clone(), vec![opened.input], groups);
+        tap.filter = opened.filter;
+        tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
+        tap.needs_flow_hash = tunnels(config);
+        own.push(tunnels(config).then_some(opened.sees_loopback));
+        taps.push(tap);
+    }
+    for (tap, sees_loopback) in taps.iter_mut().zip(own) {
+        if let Some(sees_loopback) = sees_loopback {
+            tap.own = OwnTunnels::new(remotes.clone(), sees_loopback);
+        }
+    }
+    Ok((taps, begun))
 }
 
-fn sources(
-    options: &Mirror,
-    wanted: &Wanted,
+fn source(
+    config: &TapConfig,
+    filter_place: FilterPlace,
     interfaces: &Interfaces,
-) -> Result<Vec<Opened>, Failure> {
-    if let Some(path) = &options.read {
-        return Ok(vec![Opened::file(path, options.direction, wanted, interfaces)?]);
+) -> Result<Opened, Failure> {
+    let TapConfig { direction, filter, .. } = config;
+    match &config.source {
+        TapSource::File(path) => Opened::file(path, *direction, filter, interfaces),
+        TapSource::Interface(name) => {
+            let ring = RingOptions {
+                interface: name.clone(),
+                promiscuous: config.promiscuous,
+                ring_size: config.buffer_size,
+                handover: Handover::Prompt,
+                snaplen: config.snapshot_length,
+                filter: KernelFilter::Absent,
+            };
+            Opened::interface(ring, *direction, filter, filter_place, interfaces)
+        }
     }
-    let open = |name: &String| {
-        let ring = RingOptions {
-            interface: name.clone(),
-            promiscuous: options.promiscuous,
-            ring_size: options.buffer_size,
-            handover: Handover::Prompt,
-            snaplen: options.snapshot_length,
-            filter: KernelFilter::Absent,
-        };
-        Opened::interface(ring, options.direction, wanted, options.filter_place, interfaces)
-    };
-    options.interface.iter().map(open).collect()
+}
+
+fn tunnels(config: &TapConfig) -> bool {
+    config.to.iter().flat_map(|Group(members)| members).any(is_tunnel)
 }
 
 /// Whether some packets may begin with an Ethernet header; those that do not are counted.
@@ -87,10 +137,18 @@ fn writes_a_file(groups: &[Group]) -> bool {
     groups.iter().flat_map(|Group(members)| members).any(|m| matches!(m, Endpoint::Pcap { .. }))
 }
 
-/// Refuses two targets that write one file: each would write over the other's packets.
-fn must_stand_apart(groups: &[Group]) -> Result<(), Failure> {
+/// Refuses two targets that write one file: each would write over the other's packets; and two taps
+/// that read standard input, of which each would get a part.
+fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
+    let is_stdin = |config: &&TapConfig| config.source == TapSource::File("-".into());
+    if configs.iter().filter(is_stdin).count() > 1 {
+        return Err(Failure::Usage(
+            "two taps cannot read standard input: give each its own".into(),
+        ));
+    }
     let mut places = BTreeSet::new();
-    for member in groups.iter().flat_map(|Group(members)| members) {
+    let groups = configs.iter().flat_map(|config| &config.to);
+    for member in groups.flat_map(|Group(members)| members) {
         let Endpoint::Pcap { path } = member else {
             continue;
         };
@@ -98,6 +156,11 @@ fn must_stand_apart(groups: &[Group]) -> Result<(), Failure> {
             return Err(Failure::Usage(format!(
                 "{member} is the file of another target too: give each its own"
             )));
+        }
+        for config in configs {
+            if let TapSource::File(read) = &config.source {
+                must_differ(Some(read), path, false)?;
+            }
         }
     }
     Ok(())
@@ -123,7 +186,7 @@ fn is_tunnel(endpoint: &Endpoint) -> bool {
 /// Opens the targets of a group; the far ends of its tunnels are added to `remotes`.
 fn open_group(
     Group(members): &Group,
-    options: &Mirror,
+    config: &TapConfig,
     interfaces: &Interfaces,
     first: Option<InterfaceId>,
     remotes: &mut Vec<SocketAddr>,
@@ -135,12 +198,9 @@ fn open_group(
                 let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
                 let remote = member.resolve()?;
                 remotes.push(remote);
-                Box::new(TunnelSink::open(remote, vni, options.oversize)?)
+                Box::new(TunnelSink::open(remote, vni, config.oversize)?)
             }
-            Endpoint::Pcap { path } => {
-                must_differ(options.read.as_deref(), path, false)?;
-                Box::new(file(path, interfaces, first)?)
-            }
+            Endpoint::Pcap { path } => Box::new(file(path, interfaces, first)?),
             Endpoint::Null => Box::new(NullSink::default()),
         };
         targets.push(Target::new(member.canonical(), sink));

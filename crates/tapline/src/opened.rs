@@ -2,8 +2,7 @@
 
 use crate::cli::{FilterIn, FilterPlace};
 use crate::failure::Failure;
-use api::{DirectionChoice, RuleFile};
-use filter::Rules;
+use api::{DirectionChoice, FileError, FilterConfig};
 use io::file::FileSource;
 use io::ring::{ANY, KernelFilter, RingOptions, RingSource, describe};
 use io::{InterfaceId, Interfaces, Source};
@@ -32,7 +31,7 @@ impl Opened {
     pub fn interface(
         mut options: RingOptions,
         direction: DirectionChoice,
-        wanted: &Wanted,
+        wanted: &FilterConfig,
         place: FilterPlace,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
@@ -50,12 +49,12 @@ impl Opened {
         };
         // Most interfaces are Ethernet; what an expression means to others shows as they come.
         let link_types = vec![described.map_or(LinkType::ETHERNET, |of| of.link_type)];
-        let filter = wanted.filter(direction, &link_types)?;
+        let filter = compiled(wanted, direction, &link_types)?;
         let in_kernel = match described {
             Some(_) => place.for_kernel(&filter, link_types[0]),
             None => place.for_any(),
         };
-        let matters = !matches!(wanted, Wanted::All);
+        let matters = !matches!(wanted, FilterConfig::All);
         let (source, filtered) = place.open(&mut options, in_kernel, matters, interfaces)?;
         let link_type = match described {
             Some(of) => format!("link type {}", of.link_type),
@@ -80,7 +79,7 @@ impl Opened {
     pub fn file(
         path: &Path,
         direction: DirectionChoice,
-        wanted: &Wanted,
+        wanted: &FilterConfig,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
         let source = FileSource::open(path, interfaces)?;
@@ -94,54 +93,38 @@ impl Opened {
             first: ids.first().copied(),
             announcement: format!("reading {name}"),
             input: Input { name, source: Box::new(source) as Box<dyn Source> },
-            filter: wanted.filter(direction, &link_types)?,
+            filter: compiled(wanted, direction, &link_types)?,
             link_types,
             sees_loopback: false,
         })
     }
 }
 
-/// Which packets are wanted, as the command line says it.
-pub enum Wanted {
-    /// All.
-    All,
-    /// What an expression matches.
-    Expression(String),
-    /// What rules include.
-    Rules(Rules),
+/// Compiles a filter for link types that are known beforehand.
+fn compiled(
+    wanted: &FilterConfig,
+    direction: DirectionChoice,
+    link_types: &[LinkType],
+) -> Result<CaptureFilter, Failure> {
+    let filter = match wanted {
+        FilterConfig::All => Ok(CaptureFilter::all(direction)),
+        FilterConfig::Rules(rules) => CaptureFilter::rules(direction, link_types, rules.clone()),
+        FilterConfig::Expression(expression) => {
+            let expression = expression.clone();
+            let compile = move |link_type: LinkType| {
+                io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
+            };
+            CaptureFilter::expression(direction, link_types, Box::new(compile))
+        }
+    };
+    filter.map_err(Failure::Usage)
 }
 
-impl Wanted {
-    /// Compiles the filter for link types that are known beforehand.
-    fn filter(
-        &self,
-        direction: DirectionChoice,
-        link_types: &[LinkType],
-    ) -> Result<CaptureFilter, Failure> {
-        let filter = match self {
-            Wanted::All => Ok(CaptureFilter::all(direction)),
-            Wanted::Rules(rules) => CaptureFilter::rules(direction, link_types, rules.clone()),
-            Wanted::Expression(expression) => {
-                let expression = expression.clone();
-                let compile = move |link_type: LinkType| {
-                    io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
-                };
-                CaptureFilter::expression(direction, link_types, Box::new(compile))
-            }
-        };
-        filter.map_err(Failure::Usage)
-    }
-
-    /// Reads the file of rules, or joins the words of an expression.
-    pub fn new(rules: Option<&Path>, expression: &[String]) -> Result<Wanted, Failure> {
-        if let Some(path) = rules {
-            return Ok(Wanted::Rules(RuleFile::open(path)?.rules));
-        }
-        let expression = expression.join(" ");
-        Ok(match expression.trim() {
-            "" => Wanted::All,
-            _ => Wanted::Expression(expression),
-        })
+/// What a command line says of its filter: a file of rules, or the words of an expression.
+pub fn filter_config(rules: Option<&Path>, words: &[String]) -> Result<FilterConfig, FileError> {
+    match rules {
+        Some(path) => FilterConfig::rules(path),
+        None => Ok(FilterConfig::expression(&words.join(" "))),
     }
 }
 

@@ -26,8 +26,8 @@ use std::time::{Duration, Instant};
 use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
 
+pub use api::RingSize;
 pub use screen::KernelFilter;
-pub use size::RingSize;
 
 /// The name that stands for all interfaces of the network namespace.
 pub const ANY: &str = "any";

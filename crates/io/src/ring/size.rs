@@ -19,15 +19,6 @@ const BYTES_MAX: u64 = 512 << 20;
 /// The part of the memory that a tap's rings may take.
 const MEMORY_PART: u64 = 8;
 
-/// How large the ring of a tap is. The rings of several workers share it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RingSize {
-    /// By the link's speed and the memory there is; less if the kernel refuses that much.
-    Auto,
-    /// So many bytes, rounded up to whole blocks, or an error.
-    Bytes(usize),
-}
-
 /// Bytes of a ring for a link of this speed, if it is known.
 pub(super) fn bytes_for(speed_mbps: Option<u32>) -> usize {
     choose(speed_mbps, memory_available(Path::new("/"))) as usize
