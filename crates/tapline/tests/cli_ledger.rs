@@ -212,7 +212,7 @@ fn lost_packets_are_an_exit_code_of_their_own_if_asked() {
         let output = tapline_reading(&input.bytes, &arguments);
         assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
         let text = stderr(&output);
-        assert!(text.contains("matched 10, sent 5, dropped 5 (write_error 5), 0 un"), "{text}");
+        assert!(text.contains("matched 10, sent 5, dropped 5 (link_type 5), 0 un"), "{text}");
         assert!(text.contains("write pcapng"), "says the mend: {text}");
         assert_eq!(packets_in(Path::new(&to)).len(), 5);
     }
