@@ -61,7 +61,6 @@ fn what_cannot_be_done_exits_with_1() {
         ("capture -r X -w /", &["write /", "choose"]),
         ("capture -i nonesuch0", &["no interface `nonesuch0`", "there are: ", "lo"]),
         ("mirror -i nonesuch0 --to null:", &["no interface `nonesuch0`", "lo"]),
-        ("capture -i any", &["`any` is not supported yet", "name one interface"]),
         ("mirror -r X --to null: --datapath kernel", &["not", "ring or auto"]),
         ("mirror -i lo --to null: --datapath kernel", &["not", "ring or auto"]),
         ("mirror -r X --to vxlan://no.such.host.invalid?vni=1", &["resolve", "write an address"]),

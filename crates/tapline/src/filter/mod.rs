@@ -6,9 +6,10 @@ mod test;
 
 use crate::cli::{FilterChoice, FilterCommand};
 use crate::failure::Failure;
-use crate::opened::Wanted;
+use crate::opened::filter_config;
 use ::filter::ebpf::{self, Decides, SocketFilter, SocketFilterOptions, Verdicts};
 use ::filter::{Direction, Program, Rules};
+use api::FilterConfig;
 use wire::LinkType;
 
 pub fn run(command: FilterCommand) -> Result<(), Failure> {
@@ -40,8 +41,8 @@ struct Programs {
 
 impl Chosen {
     fn new(choice: &FilterChoice) -> Result<Chosen, Failure> {
-        Ok(match (&choice.rules, Wanted::new(choice.rules.as_deref(), &choice.expression)?) {
-            (Some(path), Wanted::Rules(rules)) => {
+        Ok(match (&choice.rules, filter_config(choice.rules.as_deref(), &choice.expression)?) {
+            (Some(path), FilterConfig::Rules(rules)) => {
                 Chosen { name: path.display().to_string(), language: Language::Rules(rules) }
             }
             _ => {
