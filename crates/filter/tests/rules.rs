@@ -1,8 +1,8 @@
 //! Rules by example: what is refused, what wins, and how far lists go.
 
 use filter::{
-    Action, Direction, Instruction, PortRange, Rule, RuleFault, Rules, RulesError, Side,
-    TrafficDirection, Transport,
+    Action, Direction, INSTRUCTIONS_MAX, Instruction, PortRange, Rule, RuleFault, Rules,
+    RulesError, Side, TrafficDirection, Transport,
 };
 use ipnet::IpNet;
 use rig::rules::{Random, verdict};
@@ -355,5 +355,59 @@ fn a_packet_is_compared_a_few_dozen_times_however_many_rules_there_are() {
             longest = longest.max(steps_hit).max(steps_missed);
         }
         assert!(longest <= steps_max, "{longest} instructions for a packet with {count} rules");
+    }
+}
+
+#[test]
+fn ten_thousand_rules_that_overlap_have_a_program_too() {
+    // IPv6 on both sides, of no protocol: the longest that rules get. Half of them are narrow on one
+    // side and wide on the other, half the other way round, so that any split copies a half.
+    let mut random = Random::new(9);
+    let mut prefix = |is_wide: bool| {
+        let address = 0x2001_0db8_u128 << 96 | u128::from(random.bits()) << 32 | 0xffff_ffff;
+        let length = if is_wide { 33 } else { 97 + random.below(31) as u8 };
+        let net = IpNet::new(Ipv6Addr::from(address).into(), length).expect("at most 128");
+        Some(net.trunc())
+    };
+    let rule = |n: u32| {
+        let is_wide = n.is_multiple_of(2);
+        Rule { source: prefix(is_wide), destination: prefix(!is_wide), ..INCLUDE }
+    };
+    // Ports and types that are asked for make the others stand in a list for each protocol.
+    let asks = |protocol, transport| Rule { protocol: Some(protocol), transport, ..INCLUDE };
+    let ports = Transport::Ports { source: None, destination: Some(PortRange::one(1)) };
+    let icmp = asks(58, Transport::Icmp { kind: 1, code: None });
+    let rules = [asks(6, ports), asks(17, ports), icmp].into_iter().chain((0..10_000).map(rule));
+    let rules = Rules::new(rules.collect()).expect("sound");
+    let program = rules.compile(LinkType::ETHERNET, Direction::In).expect("a program");
+    assert!(program.instructions().len() < INSTRUCTIONS_MAX / 2);
+    let frames: Vec<Vec<u8>> = rules.as_slice()[3..].iter().step_by(100).map(frame_of).collect();
+    for frame in frames {
+        let expected = verdict(&rules, LinkType::ETHERNET, Direction::In, &frame);
+        assert!(expected > 0);
+        assert_eq!(program.run(&frame, 80), expected);
+    }
+}
+
+#[test]
+fn where_copies_make_too_long_a_program_there_are_none() {
+    // An eighth of each port's range, staggered: every split cuts through some.
+    let rule = |n: u32| {
+        let low = |by: u32| (n.wrapping_mul(by) % 57_344) as u16;
+        let range = |min: u16| Some(PortRange { min, max: min + 8191 });
+        let transport =
+            Transport::Ports { source: range(low(7919)), destination: range(low(104_729)) };
+        Rule { source: net("0.0.0.0/0"), protocol: Some(6), transport, ..INCLUDE }
+    };
+    let rules = Rules::new((0..95_000).map(rule).collect()).expect("sound");
+    let program = rules.compile(LinkType::ETHERNET, Direction::In).expect("a program");
+    let instructions = program.instructions().len();
+    assert!(instructions < 800_000, "{instructions} instructions");
+    let mut frame = syn();
+    let mut random = Random::new(6);
+    for _ in 0..50 {
+        frame[34..38].copy_from_slice(&(random.bits() as u32).to_be_bytes());
+        let expected = verdict(&rules, LinkType::ETHERNET, Direction::In, &frame);
+        assert_eq!(program.run(&frame, 60), expected);
     }
 }

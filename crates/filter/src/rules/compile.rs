@@ -5,7 +5,7 @@ use super::fields::{self, FIELDS, Field, Kind, Upper};
 use super::headers::{self, Version, Ways};
 use super::tree::{self, Numbered};
 use super::{Rule, RulesError, Transport};
-use crate::Program;
+use crate::{INSTRUCTIONS_MAX, Instruction, Program};
 use wire::{Direction, LinkType};
 
 pub use super::tree::LISTED_RULES;
@@ -41,13 +41,28 @@ pub(super) fn compile(
         return Ok(Program::constant(other));
     }
 
+    let [widely, tightly] = tree::COPIES_MAX;
+    let mut instructions = assemble(&tried, other, link_type, widely)?;
+    if instructions.len() > INSTRUCTIONS_MAX {
+        instructions = assemble(&tried, other, link_type, tightly)?;
+    }
+    Ok(Program::new(instructions)?)
+}
+
+/// Puts the program together; `other` is the verdict of what is not IP.
+fn assemble(
+    tried: &[(u32, &Rule)],
+    other: u32,
+    link_type: LinkType,
+    copies_max: usize,
+) -> Result<Vec<Instruction>, RulesError> {
     let mut asm = Assembler::default();
     let mut decisions = Vec::new();
     let mut version = |asm: &mut Assembler, v4: bool| {
         let mut reads = [false; FIELDS];
         let mut decision = |asm: &mut Assembler, kind: Kind| {
             let label = asm.label();
-            let rules = rules_of_kind(&tried, kind);
+            let rules = rules_of_kind(tried, kind);
             let possible = fields::possible(kind);
             for (field, range) in rules.iter().flat_map(|(_, ranges)| ranges.iter()) {
                 reads[usize::from(field.0)] |= !range.covers(&possible.get(field));
@@ -66,7 +81,7 @@ pub(super) fn compile(
         // Where nothing needs to be read, and the outcome is that of frames that are not IP, the
         // version need not be told apart.
         let plain = upper.iter().all(Option::is_none) && !reads.contains(&true);
-        let outcome = rules_of_kind(&tried, Kind { v4, upper: Upper::Rest });
+        let outcome = rules_of_kind(tried, Kind { v4, upper: Upper::Rest });
         let is_other = plain && outcome.first().map_or(0, |(number, _)| *number) == other;
         (!is_other).then_some(Version { upper, rest, reads })
     };
@@ -77,12 +92,12 @@ pub(super) fn compile(
         let version = if kind.v4 { &ways.v4 } else { &ways.v6 };
         if version.is_some() {
             asm.here(label);
-            tree::write(&mut asm, &rules, &fields::possible(kind));
+            tree::write(&mut asm, &rules, &fields::possible(kind), copies_max);
         }
     }
     asm.here(ways.other);
     asm.ret(other);
-    Ok(Program::new(asm.assemble())?)
+    Ok(asm.assemble())
 }
 
 /// Whether a rule matches every frame.

@@ -16,8 +16,8 @@ pub const LISTED_RULES: usize = 8;
 /// Splits on the way to a list at most.
 const DEPTH_MAX: usize = 48;
 
-/// How often a rule may stand in lists, on average.
-const COPIES_MAX: usize = 6;
+/// How often a rule may stand in lists, on average; and where that makes too long a program.
+pub(super) const COPIES_MAX: [usize; 2] = [6, 1];
 
 /// A rule's number and what it matches.
 pub(super) type Numbered = (u32, Ranges);
@@ -46,9 +46,9 @@ pub(super) fn reduce(rules: &[Numbered], possible: &Ranges) -> Vec<Numbered> {
 }
 
 /// Writes the decision between rules for packets within `possible`.
-pub(super) fn write(asm: &mut Assembler, rules: &[Numbered], possible: &Ranges) {
+pub(super) fn write(asm: &mut Assembler, rules: &[Numbered], possible: &Ranges, copies_max: usize) {
     let all = (0..rules.len() as u32).collect();
-    let budget = COPIES_MAX * rules.len();
+    let budget = copies_max * rules.len();
     let node = Builder { rules }.node(all, possible, budget, DEPTH_MAX);
     Writer { asm, rules }.node(&node, possible, None);
 }
