@@ -1,8 +1,11 @@
-//! Every relative link in the documentation leads to a file, and to a heading of it if it names one.
+//! Every relative link in the documentation leads to a file, and to a heading of it if it names one;
+//! and the index of `docs` leads to every page there.
 
 use crate::assert_none;
 use crate::tree::{TextFile, root, text_files};
 use std::path::{Component, Path, PathBuf};
+
+const INDEX: &str = "docs/README.md";
 
 #[test]
 fn relative_links_lead_somewhere() {
@@ -17,6 +20,20 @@ fn relative_links_lead_somewhere() {
     let exists = |path: &Path| root().join(path).exists();
     let findings = pages.iter().flat_map(|page| findings(page, &exists, &heads));
     assert_none(&findings.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_index_leads_to_every_page() {
+    let pages = text_files();
+    let index = pages.iter().find(|page| page.path == INDEX).expect("docs has an index");
+    let links: Vec<PathBuf> =
+        links(&index.text).iter().map(|(_, link)| beside(INDEX, link)).collect();
+    let is_page = |path: &str| path.starts_with("docs/") && path.ends_with(".md") && path != INDEX;
+    let missing = pages.iter().filter(|page| is_page(&page.path));
+    let missing = missing.filter(|page| !links.contains(&page.path.clone().into()));
+    let finding =
+        |page: &TextFile| format!("{INDEX}:1: does not lead to {}; add a line for it", page.path);
+    assert_none(&missing.map(finding).collect::<Vec<_>>());
 }
 
 fn findings(

@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use std::path::Path;
 
 /// Command lines, and what each does; a page shows those of its command.
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 13] = [
     ("tapline capture -i eth0 'tcp port 80'", "Prints web traffic, one line a packet."),
     (
         "tapline capture -i eth0 -w day-%H.pcapng -G 1h -s 200",
@@ -32,6 +32,11 @@ const EXAMPLES: [(&str, &str); 11] = [
         "tapline mirror -r in.pcap --to 'vxlan://[fd00::2]?vni=7' --oversize drop",
         "Sends a file's packets over IPv6, without fragments.",
     ),
+    (
+        "tapline mirror -i eth0 --rules web.toml --to 'vxlan://10.0.0.2?vni=71' --stats-json web.json",
+        "Mirrors what ordered rules include, and counts how often each decided.",
+    ),
+    ("tapline mirror -c /etc/tapline/taps.toml", "Runs the taps of a file."),
     (
         "tapline receive --listen vxlan://0.0.0.0 --archive /var/lib/tapline",
         "Records every VXLAN tunnel, a series of segments for each VNI and sender.",
