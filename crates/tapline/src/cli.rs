@@ -142,7 +142,7 @@ pub struct Capture {
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read", "config"])))]
 pub struct Mirror {
-    /// TOML file of several taps, each [[tap]] with what the options say of one: interface or read,
+    /// TOML file of several taps, each `[[tap]]` with what the options say of one: interface or read,
     /// to, direction, snapshot_length and so on; paths are relative to it
     #[arg(short, long, value_name = "FILE", conflicts_with_all = OPTIONS_OF_ONE_TAP)]
     pub config: Option<PathBuf>,
