@@ -151,6 +151,23 @@ impl TapStats {
             losses_in_frames: false,
         }
     }
+
+    /// Adds the line of another worker of the same tap. Differences add up, and never cancel.
+    pub fn merge(&mut self, other: &TapStats) {
+        let sum = |one: Option<u64>, other: Option<u64>| Some(one? + other?);
+        self.seen = sum(self.seen, other.seen);
+        self.filtered = sum(self.filtered, other.filtered);
+        self.matched += other.matched;
+        self.drops.merge(&other.drops);
+        for rule in &other.rules {
+            match self.rules.iter_mut().find(|known| known.index == rule.index) {
+                Some(known) => known.hits += rule.hits,
+                None => self.rules.push(rule.clone()),
+            }
+        }
+        self.unaccounted += other.unaccounted;
+        self.losses_in_frames |= other.losses_in_frames;
+    }
 }
 
 impl fmt::Display for TapStats {
@@ -192,6 +209,15 @@ impl TargetStats {
     pub fn new(endpoint: String, matched: u64, sent: u64, queued: u64, drops: Drops) -> Self {
         let unaccounted = matched.abs_diff(sent + queued + drops.total());
         TargetStats { endpoint, matched, sent, queued, drops, unaccounted }
+    }
+
+    /// Adds the line of the same target of another worker. Differences add up, and never cancel.
+    pub fn merge(&mut self, other: &TargetStats) {
+        self.matched += other.matched;
+        self.sent += other.sent;
+        self.queued += other.queued;
+        self.drops.merge(&other.drops);
+        self.unaccounted += other.unaccounted;
     }
 }
 
@@ -320,6 +346,29 @@ mod tests {
         let over = TapStats::new("a".into(), 10, 0, 12, Drops::default());
         let under = TapStats::new("b".into(), 10, 0, 8, Drops::default());
         assert_eq!(Stats::new(vec![over, under], vec![], vec![]).unaccounted, 4);
+    }
+
+    #[test]
+    fn lines_of_workers_add_up_and_their_differences_too() {
+        let mut tap = TapStats::new("eth0".into(), 10, 0, 12, drops(DropReason::KernelRing, 0));
+        let mut other = TapStats::new("eth0".into(), 10, 1, 6, drops(DropReason::KernelRing, 1));
+        tap.rules = vec![RuleStats { index: 1, hits: 12 }];
+        other.rules = vec![RuleStats { index: 1, hits: 5 }, RuleStats { index: 2, hits: 1 }];
+        other.losses_in_frames = true;
+        tap.merge(&other);
+        assert_eq!((tap.seen, tap.filtered, tap.matched), (Some(20), Some(1), 18));
+        assert_eq!((tap.drops.total(), tap.unaccounted, tap.losses_in_frames), (1, 4, true));
+        let hits = [RuleStats { index: 1, hits: 17 }, RuleStats { index: 2, hits: 1 }];
+        assert_eq!(tap.rules, hits);
+        other.seen = None;
+        tap.merge(&other);
+        assert_eq!(tap.seen, None);
+
+        let mut target = TargetStats::new("null:".into(), 5, 4, 1, Drops::default());
+        let other = drops(DropReason::Oversize, 2);
+        target.merge(&TargetStats::new("null:".into(), 5, 2, 0, other));
+        assert_eq!((target.matched, target.sent, target.queued), (10, 6, 1));
+        assert_eq!((target.drops.total(), target.unaccounted), (2, 1));
     }
 
     #[test]

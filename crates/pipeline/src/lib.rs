@@ -9,15 +9,19 @@
 //! What a sink cannot take at once is copied into its target's queue, so that a slow target costs
 //! no other target anything.
 
+mod crew;
 mod filter;
 mod group;
+mod limit;
 mod own;
 mod report;
 mod tap;
 mod target;
 mod worker;
 
+pub use crew::{Crew, CrewReport, cores, tap_line, target_lines};
 pub use filter::CaptureFilter;
+pub use limit::Limit;
 pub use own::OwnTunnels;
 pub use report::{InputReport, Report};
 pub use tap::{Input, Tap};

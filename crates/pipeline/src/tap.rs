@@ -1,6 +1,7 @@
 //! A tap: where packets come from, which of them are kept, and where they go.
 
 use crate::filter::CaptureFilter;
+use crate::limit::Limit;
 use crate::own::OwnTunnels;
 use crate::report::{InputReport, Report};
 use crate::target::{Target, TargetGroup};
@@ -38,7 +39,7 @@ pub struct Tap {
     /// Bytes kept of each packet; `None`: all.
     pub snaplen: Option<usize>,
     /// The tap ends after so many packets have matched.
-    pub limit: Option<u64>,
+    pub limit: Option<Limit>,
     /// Whether the sinks use the flow hash, beside groups of more than one.
     pub needs_flow_hash: bool,
     /// Each gets every matched packet; the members of a group share them.
@@ -174,16 +175,18 @@ impl Running {
     fn process(&mut self) -> u64 {
         self.matched_positions.clear();
         let tap = &mut self.tap;
-        let left = tap.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.matched));
         let mut beyond = 0;
         let packets = self.batch.packets_mut();
         for (position, packet) in packets.iter_mut().enumerate() {
-            if self.matched_positions.len() as u64 == left {
+            if tap.limit.as_ref().is_some_and(Limit::is_reached) {
                 beyond += 1;
             } else if !packet.meta.decided && !tap.filter.keeps(packet) {
                 self.filtered += 1;
             } else if tap.own.contains(packet) {
                 self.drops.add(DropReason::OwnTunnel);
+            } else if !tap.limit.as_ref().is_none_or(Limit::take) {
+                // Another worker took the last one meanwhile.
+                beyond += 1;
             } else {
                 if tap.needs_flow_hash {
                     // Before the slice, which may cut the ports off.
@@ -205,7 +208,7 @@ impl Running {
 
     /// Whether all that was asked for is done, or nobody takes packets any more.
     fn is_complete(&self) -> bool {
-        let full = self.tap.limit.is_some_and(|limit| self.matched >= limit);
+        let full = self.tap.limit.as_ref().is_some_and(Limit::is_reached);
         let mut targets = self.tap.groups.iter().flat_map(TargetGroup::targets).peekable();
         full || (targets.peek().is_some() && targets.all(Target::is_closed))
     }

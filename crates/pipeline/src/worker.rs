@@ -2,6 +2,7 @@
 
 use crate::report::Report;
 use crate::tap::{Running, Tap};
+use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -13,7 +14,7 @@ const SNAPSHOT: Duration = Duration::from_secs(2);
 /// A running tap.
 pub struct Worker {
     shared: Arc<Shared>,
-    thread: JoinHandle<Result<(), io::Error>>,
+    thread: JoinHandle<(Result<(), io::Error>, Running)>,
 }
 
 #[derive(Default)]
@@ -37,13 +38,21 @@ impl Worker {
     /// # Errors
     /// If the system has no thread left.
     pub fn start(tap: Tap) -> std::io::Result<Worker> {
+        Worker::start_on(tap, None)
+    }
+
+    /// Starts a tap on a thread that is kept on a core.
+    pub(crate) fn start_on(tap: Tap, core: Option<usize>) -> std::io::Result<Worker> {
         let shared = Arc::new(Shared::default());
         let mut running = Running::new(tap);
         shared.publish(running.report());
         let end = End { shared: Arc::clone(&shared), starter: std::thread::current() };
-        let thread = std::thread::Builder::new()
-            .name("tap".into())
-            .spawn(move || carry(&mut running, &end.shared))?;
+        let name = core.map_or("tap".into(), |core| format!("tap-{core}"));
+        let thread = std::thread::Builder::new().name(name).spawn(move || {
+            core.into_iter().for_each(keep_on);
+            let result = carry(&mut running, &end.shared);
+            (result, running)
+        })?;
         Ok(Worker { shared, thread })
     }
 
@@ -60,9 +69,14 @@ impl Worker {
     /// The ledger between two batches. `None` if the tap does not come to the end of its batch in
     /// 2 s: a reader of its output may be stuck.
     pub fn snapshot(&self) -> Option<Report> {
+        let (before, _) = self.published();
+        self.ask();
+        self.answer(before)
+    }
+
+    /// Waits for a ledger later than so many that were published, as [`Self::snapshot`].
+    pub(crate) fn answer(&self, before: u64) -> Option<Report> {
         let published = self.shared.report.lock().expect("the worker does not panic");
-        let before = published.count;
-        self.shared.wanted.store(true, Ordering::Release);
         let same = |published: &mut Published| published.count == before && !self.is_finished();
         let waited = self.shared.fresh.wait_timeout_while(published, SNAPSHOT, same);
         let (published, timeout) = waited.expect("the worker does not panic");
@@ -84,13 +98,31 @@ impl Worker {
     /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did. That was
     /// logged when it happened.
     pub fn join(self) -> (Report, Result<(), io::Error>) {
-        let result = self.thread.join().unwrap_or_else(|_| {
-            let source = std::io::Error::other("its worker panicked, which is a fault of tapline");
-            Err(io::Error::System { what: "a tap ended early".into(), source, mend: "" })
-        });
-        let published = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
-        (published.report.clone(), result)
+        let Ended { report, result, .. } = self.end();
+        (report, result)
     }
+
+    /// As [`Self::join`], but the tap's sources and sinks are given up with the result.
+    pub(crate) fn end(self) -> Ended {
+        let (result, running) = match self.thread.join() {
+            Ok((result, running)) => (result, Some(running)),
+            Err(_) => {
+                let source =
+                    std::io::Error::other("its worker panicked, which is a fault of tapline");
+                let what = "a tap ended early".into();
+                (Err(io::Error::System { what, source, mend: "" }), None)
+            }
+        };
+        let published = self.shared.report.lock().unwrap_or_else(PoisonError::into_inner);
+        Ended { report: published.report.clone(), result, _running: running }
+    }
+}
+
+/// What is left of a worker.
+pub(crate) struct Ended {
+    pub report: Report,
+    pub result: Result<(), io::Error>,
+    _running: Option<Running>,
 }
 
 impl Shared {
@@ -113,6 +145,15 @@ impl Drop for End {
         self.shared.ended.store(true, Ordering::Release);
         self.shared.fresh.notify_all();
         self.starter.unpark();
+    }
+}
+
+/// Keeps the calling thread on a core.
+fn keep_on(core: usize) {
+    let mut set = CpuSet::new();
+    set.set(core);
+    if let Err(error) = sched_setaffinity(None, &set) {
+        tracing::warn!("a worker cannot be kept on core {core}: {error}");
     }
 }
 

@@ -57,7 +57,7 @@ proptest! {
         let stall = if is_live { of_source.stall } else { 0 };
         let source = io::memory::MemorySource::new(packets(count), is_live);
         let mut tap = tap(Faulty::new(source, Faults { stall, ..of_source }), groups);
-        (tap.snaplen, tap.limit) = (snaplen, limit);
+        (tap.snaplen, tap.limit) = (snaplen, limit.map(pipeline::Limit::new));
         let report = run(tap);
 
         let before = report.drops_before_match();

@@ -95,13 +95,13 @@ fn a_limit_is_exact() {
         // From a file nobody asked for the rest.
         let sink = MemorySink::default();
         let mut from_file = tap(file(packets(1000)), vec![only("sink", sink.clone())]);
-        from_file.limit = Some(limit);
+        from_file.limit = Some(pipeline::Limit::new(limit));
         let report = run(from_file);
         assert_eq!((report.matched, report.seen()), (sliced, sliced));
         assert_eq!(numbers(&sink), (0..sliced).collect::<Vec<u64>>());
         // From the wire it was seen.
         let mut from_wire = tap(live(packets(1000)), vec![only("sink", sink.clone())]);
-        from_wire.limit = Some(limit);
+        from_wire.limit = Some(pipeline::Limit::new(limit));
         let report = run(from_wire);
         assert_eq!((report.matched, report.seen()), (sliced, 1000));
         assert_eq!(report.drops_before_match().get(api::DropReason::Stopped), 1000 - sliced);

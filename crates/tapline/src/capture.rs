@@ -5,13 +5,25 @@ use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
 use crate::session;
+use crate::workers::{file_of, say_files};
 use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
-use io::{Interfaces, Now, Sink};
-use pipeline::{Report, Tap, Target, TargetGroup};
+use io::{InterfaceId, Interfaces, Now, Sink};
+use pipeline::{CrewReport, Limit, Tap, Target, TargetGroup, tap_line, target_lines};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
+    let mut begun = Vec::new();
+    match (options.workers.count(), &options.write) {
+        (1, _) => {}
+        (workers, Some(path)) => begun.push(say_files(path, workers)?),
+        (workers, None) => {
+            return Err(Failure::Usage(format!(
+                "{workers} workers cannot print in one order: write to files (-w FILE), or leave \
+                 --workers out"
+            )));
+        }
+    }
     let wanted = filter_config(options.rules.as_deref(), &options.expression)?;
     let interfaces = Interfaces::default();
     let opened = match (&options.interface, &options.read) {
@@ -27,6 +39,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                 snaplen: options.snapshot_length,
                 filter: KernelFilter::Absent,
             },
+            options.workers.count(),
             options.direction,
             &wanted,
             options.filter_place,
@@ -35,37 +48,54 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         (None, Some(path)) => Opened::file(path, options.direction, &wanted, &interfaces)?,
         (None, None) => return Err(Failure::Usage("name an interface or a file".into())),
     };
+    begun.insert(0, opened.announcement);
+    let limit = options.count.map(Limit::new);
+    let workers = opened.shares.len();
+    let mut taps = Vec::with_capacity(workers);
+    for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
+        let target = target(&options, (worker, workers), opened.first, &interfaces)?;
+        let groups = vec![TargetGroup::new(vec![target], &[1])];
+        let mut tap = Tap::new(opened.name.clone(), vec![input], groups);
+        tap.filter = filter;
+        tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
+        tap.limit = limit.clone();
+        taps.push(tap);
+    }
+    session::run(vec![taps], &begun, ledger, &options.report, verbosity)
+}
+
+/// The file or the printer of one of some workers.
+fn target(
+    options: &Capture,
+    (worker, workers): (usize, usize),
+    first: Option<InterfaceId>,
+    interfaces: &Interfaces,
+) -> Result<Target, Failure> {
     let (endpoint, sink): (String, Box<dyn Sink>) = match &options.write {
         Some(path) => {
             must_differ(options.read.as_deref(), path, options.rotation.is_set())?;
             let recorder = RecorderOptions {
-                layout: Layout::File(path.clone()),
+                layout: Layout::File(file_of(path, worker, workers)?),
                 rotation: options.rotation.to_archive(),
                 unbuffered: options.packet_buffered,
-                first: opened.first,
+                first,
                 bytes_max: None,
             };
-            let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
+            let recorder = Recorder::new(recorder, interfaces, Now::read())?;
             (format!("pcap:{}", path.display()), Box::new(recorder))
         }
-        None => ("text:-".into(), Box::new(Printer::new(options.format, &interfaces))),
+        None => ("text:-".into(), Box::new(Printer::new(options.format, interfaces))),
     };
-    let begun = [opened.announcement];
-    let groups = vec![TargetGroup::new(vec![Target::new(endpoint, sink)], &[1])];
-    let mut tap = Tap::new(opened.input.name.clone(), vec![opened.input], groups);
-    tap.filter = opened.filter;
-    tap.snaplen = (options.snapshot_length > 0).then_some(options.snapshot_length as usize);
-    tap.limit = options.count;
-    session::run(vec![tap], &begun, ledger, &options.report, verbosity)
+    Ok(Target::new(endpoint, sink))
 }
 
 /// The ledger of taps: a line each, and a line for each of their targets.
-pub fn ledger(reports: &[Report]) -> Stats {
-    let taps = reports.iter().map(Report::tap).collect();
-    let targets = reports.iter().flat_map(|report| report.targets.clone()).collect();
+pub fn ledger(reports: &[CrewReport]) -> Stats {
+    let taps = reports.iter().filter_map(|workers| tap_line(workers)).collect();
+    let targets = reports.iter().flat_map(|workers| target_lines(workers)).collect();
     let mut stats = Stats::new(taps, Vec::new(), targets);
     // What a target recorded counts as received and written too, without a second line for it.
-    for source in reports.iter().flat_map(|report| &report.sources) {
+    for source in reports.iter().flatten().flat_map(|report| &report.sources) {
         stats.received += source.received;
         stats.written += source.written;
     }

@@ -1,5 +1,6 @@
 //! The command line: one declaration, from which help comes too.
 
+use crate::workers::Workers;
 use api::{DirectionChoice, Endpoint, Group, Oversize, RingSize};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
@@ -120,6 +121,10 @@ pub struct Capture {
     /// Size of the kernel's ring; a bare number means KiB. auto: 100 ms of the link at its full rate
     #[arg(short = 'B', long, value_parser = ring_size, value_name = "SIZE|auto", default_value = "auto")]
     pub buffer_size: RingSize,
+    /// Threads that share the interface's packets by flow, each on a core of its own; auto: one for
+    /// each core
+    #[arg(long, value_name = "N|auto", default_value_t, conflicts_with = "read")]
+    pub workers: Workers,
     /// Names are never looked up; taken for those whose fingers type it
     #[arg(short = 'n', action = ArgAction::Count, hide = true)]
     pub numeric: u8,
@@ -174,6 +179,10 @@ pub struct Mirror {
     /// Size of the kernel's ring; a bare number means KiB. auto: 100 ms of the link at its full rate
     #[arg(short = 'B', long, value_parser = ring_size, value_name = "SIZE|auto", default_value = "auto")]
     pub buffer_size: RingSize,
+    /// Threads that share the interface's packets by flow, each on a core of its own; auto: one for
+    /// each core
+    #[arg(long, value_name = "N|auto", default_value_t, conflicts_with = "read")]
+    pub workers: Workers,
     #[command(flatten)]
     pub filter_place: FilterPlace,
     #[command(flatten)]
@@ -454,7 +463,7 @@ mod tests {
         for arguments in [
             "capture -i eth0 -w x.pcapng -s 200 -c 10 -C 1 -G 60 -W 3 -U tcp port 80",
             "capture -r - --format json",
-            "capture -i any -B auto -w any.pcapng",
+            "capture -i any -B auto -w any.pcapng --workers auto",
             "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
             "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
@@ -486,6 +495,8 @@ mod tests {
         assert!(refused(&format!("{receive} --archive d --max-bytes 10")).contains("100kB"));
         assert!(refused(&format!("{receive} -w f --max-bytes 1GB")).contains("--write"));
         assert!(refused(&format!("{receive} -w f --health 8080")).contains("127.0.0.1:8080"));
+        assert!(refused("capture -i e --workers 0").contains("1 to 64, or auto"));
+        assert!(refused("capture -r f --workers 2").contains("--read"));
         assert!(refused("capture -i e -B 1").contains("64KiB"));
         assert!(refused("capture -i e -c 0").contains("0"));
         assert!(refused("capture -i e -Q sideways").contains("both, in or out"));

@@ -19,6 +19,7 @@ mod print;
 mod receive;
 mod service;
 mod session;
+mod workers;
 
 use clap::Parser;
 use cli::{Cli, Command};

@@ -5,6 +5,7 @@ use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session;
+use crate::workers::{file_of, say_files};
 use api::{Endpoint, Group, TapConfig, TapSource};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::memory::NullSink;
@@ -27,13 +28,13 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         Some(path) => api::read_mirror_file(path)?,
         None => of_options(&options)?,
     };
-    let (taps, begun) = open(&configs, options.filter_place)?;
+    let (taps, begun) = open(&configs, options.workers.count(), options.filter_place)?;
     session::run(taps, &begun, ledger, &options.report, verbosity)
 }
 
 /// The taps that the options say: one for each interface, or one for the file.
 fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
-    if options.interface.len() > 1 && writes_a_file(&options.to) {
+    if options.interface.len() > 1 && files(&options.to).next().is_some() {
         return Err(Failure::Usage(
             "two interfaces cannot write one file; run one mirror for each, or use a tunnel".into(),
         ));
@@ -57,17 +58,25 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
     Ok(interfaces.chain(file).collect())
 }
 
-/// Opens taps, and says of each how it begins.
+/// Opens taps, those of interfaces for so many workers each, and says of each how it begins.
 fn open(
     configs: &[TapConfig],
+    workers: usize,
     filter_place: FilterPlace,
-) -> Result<(Vec<Tap>, Vec<String>), Failure> {
+) -> Result<(Vec<Vec<Tap>>, Vec<String>), Failure> {
     must_stand_apart(configs)?;
+    let mut said_of_files = Vec::new();
+    for config in configs.iter().filter(|config| workers_of(config, workers) > 1) {
+        // Standard output is refused before anything is opened.
+        for path in files(&config.to) {
+            said_of_files.push(say_files(path, workers)?);
+        }
+    }
     let interfaces = Interfaces::default();
     // All sources and filters before any target, which replaces files.
     let mut ready = Vec::new();
     for config in configs {
-        let opened = source(config, filter_place, &interfaces)?;
+        let opened = source(config, workers, filter_place, &interfaces)?;
         if tunnels(config) && !may_be_ethernet(&opened.link_types) {
             return Err(Failure::CouldNot(format!(
                 "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
@@ -81,29 +90,58 @@ fn open(
     // A tap that sends into tunnels leaves those of all of them out.
     let mut remotes = Vec::new();
     for (config, opened) in ready {
-        let open = |group| open_group(group, config, &interfaces, opened.first, &mut remotes);
-        let groups = config.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
-        begun.push(match config.name == opened.input.name {
+        begun.push(match config.name == opened.name {
             true => opened.announcement,
             false => format!("tap {}: {}", config.name, opened.announcement),
         });
-        let mut tap = Tap::new(config.name.clone(), vec![opened.input], groups);
-        tap.filter = opened.filter;
-        tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
-        tap.needs_flow_hash = tunnels(config);
+        let workers = opened.shares.len();
+        let mut shares = Vec::with_capacity(workers);
+        for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
+            let place = Place { worker, workers, first: opened.first };
+            let open = |group| open_group(group, config, &interfaces, &place, &mut remotes);
+            let groups = config.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+            let mut tap = Tap::new(config.name.clone(), vec![input], groups);
+            tap.filter = filter;
+            tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
+            tap.needs_flow_hash = tunnels(config);
+            shares.push(tap);
+        }
         own.push(tunnels(config).then_some(opened.sees_loopback));
-        taps.push(tap);
+        taps.push(shares);
     }
-    for (tap, sees_loopback) in taps.iter_mut().zip(own) {
+    remotes.sort_unstable();
+    remotes.dedup();
+    for (shares, sees_loopback) in taps.iter_mut().zip(own) {
         if let Some(sees_loopback) = sees_loopback {
-            tap.own = OwnTunnels::new(remotes.clone(), sees_loopback);
+            for tap in shares {
+                tap.own = OwnTunnels::new(remotes.clone(), sees_loopback);
+            }
         }
     }
+    begun.extend(said_of_files);
     Ok((taps, begun))
+}
+
+/// Whose targets are opened.
+struct Place {
+    /// Which of how many workers.
+    worker: usize,
+    workers: usize,
+    /// The interface that files name first.
+    first: Option<InterfaceId>,
+}
+
+/// How many workers a tap has: a file is read by one.
+fn workers_of(config: &TapConfig, workers: usize) -> usize {
+    match config.source {
+        TapSource::File(_) => 1,
+        TapSource::Interface(_) => workers,
+    }
 }
 
 fn source(
     config: &TapConfig,
+    workers: usize,
     filter_place: FilterPlace,
     interfaces: &Interfaces,
 ) -> Result<Opened, Failure> {
@@ -119,7 +157,7 @@ fn source(
                 snaplen: config.snapshot_length,
                 filter: KernelFilter::Absent,
             };
-            Opened::interface(ring, *direction, filter, filter_place, interfaces)
+            Opened::interface(ring, workers, *direction, filter, filter_place, interfaces)
         }
     }
 }
@@ -133,8 +171,12 @@ fn may_be_ethernet(link_types: &[LinkType]) -> bool {
     link_types.is_empty() || link_types.contains(&LinkType::ETHERNET)
 }
 
-fn writes_a_file(groups: &[Group]) -> bool {
-    groups.iter().flat_map(|Group(members)| members).any(|m| matches!(m, Endpoint::Pcap { .. }))
+/// The files that are written.
+fn files(groups: &[Group]) -> impl Iterator<Item = &Path> {
+    groups.iter().flat_map(|Group(members)| members).filter_map(|member| match member {
+        Endpoint::Pcap { path } => Some(path.as_path()),
+        _ => None,
+    })
 }
 
 /// Refuses two targets that write one file: each would write over the other's packets; and two taps
@@ -188,7 +230,7 @@ fn open_group(
     Group(members): &Group,
     config: &TapConfig,
     interfaces: &Interfaces,
-    first: Option<InterfaceId>,
+    place: &Place,
     remotes: &mut Vec<SocketAddr>,
 ) -> Result<TargetGroup, Failure> {
     let mut targets = Vec::new();
@@ -200,7 +242,10 @@ fn open_group(
                 remotes.push(remote);
                 Box::new(TunnelSink::open(remote, vni, config.oversize)?)
             }
-            Endpoint::Pcap { path } => Box::new(file(path, interfaces, first)?),
+            Endpoint::Pcap { path } => {
+                let path = file_of(path, place.worker, place.workers)?;
+                Box::new(file(&path, interfaces, place.first)?)
+            }
             Endpoint::Null => Box::new(NullSink::default()),
         };
         targets.push(Target::new(member.canonical(), sink));

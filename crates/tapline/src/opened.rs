@@ -13,13 +13,15 @@ use wire::LinkType;
 
 /// A source that is ready, and what is to be known of it.
 pub struct Opened {
-    pub input: Input,
+    /// Its name in the ledger.
+    pub name: String,
+    /// For each worker its source, and which of its packets are wanted, as far as the kernel has not
+    /// decided it.
+    pub shares: Vec<(Input, CaptureFilter)>,
     /// An interface that is known before the first packet.
     pub first: Option<InterfaceId>,
     /// Its link types, as far as they are known.
     pub link_types: Vec<LinkType>,
-    /// Which of its packets are wanted, as far as the kernel has not decided it.
-    pub filter: CaptureFilter,
     /// Whether packets that were sent may come in again.
     pub sees_loopback: bool,
     /// What to say when it begins.
@@ -30,6 +32,7 @@ impl Opened {
     /// Taps an interface; the options' own filter is replaced by what is wanted.
     pub fn interface(
         mut options: RingOptions,
+        workers: usize,
         direction: DirectionChoice,
         wanted: &FilterConfig,
         place: FilterPlace,
@@ -55,23 +58,35 @@ impl Opened {
             None => place.for_any(),
         };
         let matters = !matches!(wanted, FilterConfig::All);
-        let (source, filtered) = place.open(&mut options, in_kernel, matters, interfaces)?;
+        let (sources, filtered) =
+            place.open(&mut options, workers, in_kernel, matters, interfaces)?;
         let link_type = match described {
             Some(of) => format!("link type {}", of.link_type),
             None => "link types by interface".into(),
         };
         let announcement = format!(
-            "listening on {}, {link_type}, ring of {} KiB{}",
+            "listening on {}, {link_type}, {} of {} KiB{}",
             options.interface,
-            source.ring_bytes() >> 10,
+            if workers == 1 { "ring".into() } else { format!("{workers} workers, each a ring") },
+            sources[0].ring_bytes() >> 10,
             if matters { filtered } else { "" }
         );
+        let (first, sees_loopback) = (sources[0].interface_id(), sources[0].sees_loopback());
+        // The first filter has told that it can be compiled, and where it runs.
+        let mut filter = Some(filter);
+        let mut shares = Vec::with_capacity(workers);
+        for source in sources {
+            let input = Input { name: options.interface.clone(), source: Box::new(source) };
+            let filter =
+                filter.take().map_or_else(|| compiled(wanted, direction, &link_types), Ok)?;
+            shares.push((input, filter));
+        }
         Ok(Opened {
-            first: source.interface_id(),
+            name: options.interface,
+            shares,
+            first,
             link_types,
-            sees_loopback: source.sees_loopback(),
-            input: Input { name: options.interface, source: Box::new(source) },
-            filter,
+            sees_loopback,
             announcement,
         })
     }
@@ -89,11 +104,13 @@ impl Opened {
         link_types.sort_unstable();
         link_types.dedup();
         let name = path.display().to_string();
+        let source: Box<dyn Source> = Box::new(source);
+        let input = Input { name: name.clone(), source };
         Ok(Opened {
             first: ids.first().copied(),
             announcement: format!("reading {name}"),
-            input: Input { name, source: Box::new(source) as Box<dyn Source> },
-            filter: compiled(wanted, direction, &link_types)?,
+            shares: vec![(input, compiled(wanted, direction, &link_types)?)],
+            name,
             link_types,
             sees_loopback: false,
         })
@@ -150,15 +167,16 @@ impl FilterPlace {
         }
     }
 
-    /// Opens a ring with a filter before it, or without one if that may be; and says where the filter
+    /// Opens a ring for each worker with a filter before it, or without one if that may be; and says where the filter
     /// is. One that keeps everything only counts, and does not matter much.
     fn open(
         self,
         options: &mut RingOptions,
+        workers: usize,
         filter: Result<KernelFilter, String>,
         matters: bool,
         interfaces: &Interfaces,
-    ) -> Result<(RingSource, &'static str), Failure> {
+    ) -> Result<(Vec<RingSource>, &'static str), Failure> {
         let name = options.interface.clone();
         let may_fall_back = self.filter_in == FilterIn::Auto && !self.prefilter;
         let refused = |why: String| match self.prefilter {
@@ -177,8 +195,8 @@ impl FilterPlace {
                     KernelFilter::Absent => ", filter in user space",
                 };
                 options.filter = filter;
-                match RingSource::open(options, interfaces) {
-                    Ok(source) => return Ok((source, place)),
+                match RingSource::open_all(options, workers, interfaces) {
+                    Ok(sources) => return Ok((sources, place)),
                     Err(io::Error::KernelFilter { source, .. }) => source.to_string(),
                     Err(error) => return Err(error.into()),
                 }
@@ -194,7 +212,7 @@ impl FilterPlace {
             tracing::debug!("{name}: what the ring loses is counted in frames: {why}");
         }
         options.filter = KernelFilter::Absent;
-        Ok((RingSource::open(options, interfaces)?, ", filter in user space"))
+        Ok((RingSource::open_all(options, workers, interfaces)?, ", filter in user space"))
     }
 }
 

@@ -8,7 +8,7 @@ use api::{Endpoint, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions};
 use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
-use pipeline::{Input, Report, Tap, Target, TargetGroup};
+use pipeline::{CrewReport, Input, Tap, Target, TargetGroup};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +36,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
     let status = recorder.status();
-    let ledger = |reports: &[Report]| {
+    let ledger = |reports: &[CrewReport]| {
         let mut stats = ledger(reports);
         stats.removed = options.max_bytes.map(|_| status.removed());
         stats
@@ -45,13 +45,20 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let target = Target::new("recorder".into(), Box::new(recorder));
     let tap = Tap::new("receive".into(), inputs, vec![TargetGroup::new(vec![target], &[1])]);
     let Some(health) = health else {
-        return session::run(vec![tap], &begun, ledger, &options.report, verbosity);
+        return session::run(vec![vec![tap]], &begun, ledger, &options.report, verbosity);
     };
     let mut watch = |moment: Moment<'_>| match moment {
         Moment::Alive(stats) => health.pulse(stats),
         Moment::Stopping => health.stopping(),
     };
-    session::run_watched(vec![tap], &begun, ledger, &options.report, verbosity, Some(&mut watch))
+    session::run_watched(
+        vec![vec![tap]],
+        &begun,
+        ledger,
+        &options.report,
+        verbosity,
+        Some(&mut watch),
+    )
 }
 
 fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {
@@ -103,10 +110,10 @@ fn open(
 
 /// The ledger of a receiver: a line for each source; and one for each listener that lost something
 /// before it knew the source, or that nobody sent anything.
-fn ledger(reports: &[Report]) -> Stats {
+fn ledger(reports: &[CrewReport]) -> Stats {
     let mut sources = Vec::new();
     let (mut seen, mut matched) = (0, 0);
-    for report in reports {
+    for report in reports.iter().flatten() {
         for input in &report.inputs {
             if input.drops.total() > 0 || report.sources.is_empty() {
                 let lost = input.drops.total();

@@ -4,7 +4,7 @@ use crate::cli::{Report as ReportOptions, Verbosity};
 use crate::failure::Failure;
 use crate::service;
 use api::{DropReason, Stats, TapStats};
-use pipeline::{Report, Tap, Worker};
+use pipeline::{Crew, CrewReport, Tap};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use std::io::{IsTerminal, Write};
 use std::path::Path;
@@ -39,14 +39,14 @@ pub fn log_to_stderr(verbosity: &Verbosity) {
         .init();
 }
 
-/// Runs taps to their end; `ledger` makes the command's ledger of their reports.
+/// Runs taps to their end, each given as the shares of its workers; `ledger` makes the command's ledger of their reports.
 ///
 /// `begun` is said on standard error as soon as signals are understood: who waits for it may send
 /// one. The ledger is printed, and written to `--stats-json` also on SIGUSR1.
 pub fn run(
-    taps: Vec<Tap>,
+    taps: Vec<Vec<Tap>>,
     begun: &[String],
-    ledger: impl Fn(&[Report]) -> Stats,
+    ledger: impl Fn(&[CrewReport]) -> Stats,
     options: &ReportOptions,
     verbosity: &Verbosity,
 ) -> Result<(), Failure> {
@@ -64,9 +64,9 @@ pub enum Moment<'a> {
 /// Runs taps to their end, as [`run`] does, and tells `watch`, if there is one, twice a second that they
 /// go on.
 pub fn run_watched(
-    taps: Vec<Tap>,
+    taps: Vec<Vec<Tap>>,
     begun: &[String],
-    ledger: impl Fn(&[Report]) -> Stats,
+    ledger: impl Fn(&[CrewReport]) -> Stats,
     options: &ReportOptions,
     verbosity: &Verbosity,
     mut watch: Option<&mut dyn FnMut(Moment<'_>)>,
@@ -76,12 +76,13 @@ pub fn run_watched(
     if !verbosity.quiet {
         begun.iter().for_each(|what| eprintln!("tapline: {what}"));
     }
-    let workers = taps.into_iter().map(Worker::start).collect::<Result<Vec<_>, _>>();
-    let workers = workers.map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
+    let crews = taps.into_iter().map(Crew::start).collect::<Result<Vec<_>, _>>();
+    let crews = crews.map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
     service::ready();
     let mut pulse = Pulse::default();
     let mut stopping: Option<Instant> = None;
-    while !workers.iter().all(Worker::is_finished) {
+    // Each is asked: a crew of which one worker has ended ends as one.
+    while crews.iter().filter(|crew| !crew.is_finished()).count() > 0 {
         if stop.swap(false, Ordering::Relaxed) {
             match stopping {
                 None => {
@@ -89,7 +90,7 @@ pub fn run_watched(
                     if let Some(watch) = &mut watch {
                         watch(Moment::Stopping);
                     }
-                    workers.iter().for_each(Worker::stop);
+                    crews.iter().for_each(Crew::stop);
                 }
                 // The reader of an output is stuck, and the user has seen that it does not end.
                 Some(since) if since.elapsed() >= INSIST => {
@@ -102,12 +103,12 @@ pub fn run_watched(
             stopping.get_or_insert_with(Instant::now);
         }
         if let Some(watch) = &mut watch
-            && let Some(reports) = pulse.look(&workers)
+            && let Some(reports) = pulse.look(&crews)
         {
             watch(Moment::Alive(&ledger(&reports)));
         }
         if snapshot.swap(false, Ordering::Relaxed) {
-            match workers.iter().map(Worker::snapshot).collect::<Option<Vec<Report>>>() {
+            match crews.iter().map(Crew::snapshot).collect::<Option<Vec<CrewReport>>>() {
                 // What cannot be written now is tried again, and reported, at the end.
                 Some(reports) => {
                     write_stats(options, &ledger(&reports)).unwrap_or_else(|failure| {
@@ -122,7 +123,7 @@ pub fn run_watched(
         }
         std::thread::park_timeout(PERIOD); // a worker that ends unparks
     }
-    let (reports, results): (Vec<Report>, Vec<_>) = workers.into_iter().map(Worker::join).unzip();
+    let (reports, results): (Vec<CrewReport>, Vec<_>) = crews.into_iter().map(Crew::join).unzip();
     let stats = ledger(&reports);
     if !verbosity.quiet {
         eprint!("{stats}");
@@ -160,17 +161,18 @@ fn hits(tap: &TapStats) -> String {
 struct Pulse {
     asked: Option<Instant>,
     /// Ledgers that each worker had published when it was asked; empty once all have answered.
-    counts: Vec<u64>,
+    counts: Vec<Vec<u64>>,
 }
 
 impl Pulse {
     /// The ledgers, once all workers have answered; then they are asked again after a while.
-    fn look(&mut self, workers: &[Worker]) -> Option<Vec<Report>> {
-        let published = || workers.iter().map(Worker::published);
+    fn look(&mut self, crews: &[Crew]) -> Option<Vec<CrewReport>> {
+        let published = || crews.iter().map(Crew::published);
         let mut answered = None;
         if !self.counts.is_empty() {
-            let (counts, reports): (Vec<u64>, Vec<Report>) = published().unzip();
-            if counts.iter().zip(&self.counts).all(|(now, then)| now > then) {
+            let (counts, reports): (Vec<Vec<u64>>, Vec<CrewReport>) = published().unzip();
+            let mut pairs = counts.iter().flatten().zip(self.counts.iter().flatten());
+            if pairs.all(|(now, then)| now > then) {
                 self.counts.clear();
                 answered = Some(reports);
             }
@@ -178,7 +180,7 @@ impl Pulse {
         let is_due = self.asked.is_none_or(|at| at.elapsed() >= PULSE);
         if self.counts.is_empty() && is_due {
             self.counts = published().map(|(count, _)| count).collect();
-            workers.iter().for_each(Worker::ask);
+            crews.iter().for_each(Crew::ask);
             self.asked = Some(Instant::now());
         }
         answered

@@ -107,7 +107,7 @@ fn a_deleted_interface_is_picked_up_again_when_it_is_back() {
     let capture = scene.start("tapped", &["capture", "-i", "client", "-w", text(&file), NUMBERED]);
     for life in 0..4 {
         if life > 0 {
-            rejoin(&scene);
+            scene.rejoin();
             let said = capture.wait_for("client is back");
             assert!(said.contains("(index "), "{said}");
         }
@@ -154,7 +154,7 @@ fn an_interface_deleted_under_load_loses_only_what_its_link_held() {
     let (mut sent_in_all, mut number) = (Vec::new(), 0);
     for life in 0..3 {
         if life > 0 {
-            rejoin(&scene);
+            scene.rejoin();
             mirror.wait_for("client is back");
         }
         let gone = AtomicBool::new(false);
@@ -243,19 +243,6 @@ fn the_ring_is_as_large_as_asked_for_or_as_the_link_is_fast() {
     assert_eq!(refused.status.code(), Some(1), "{}", refused.stderr);
     assert!(refused.stderr.contains("524288 KiB"), "{}", refused.stderr);
     assert!(refused.stderr.contains("-B SIZE"), "{}", refused.stderr);
-}
-
-/// Joins client and tapped host anew, as they were.
-fn rejoin(scene: &Scene) {
-    let (client, tapped) = (scene.host("client"), scene.host("tapped"));
-    client.netns.join("tapped", &tapped.netns, "client").unwrap();
-    for (host, other, interface) in [(client, tapped, "tapped"), (tapped, client, "client")] {
-        let name = if interface == "tapped" { "client" } else { "tapped" };
-        host.ip(&format!("link set {interface} address {}", host.mac(interface)));
-        host.ip(&format!("addr add {}/24 dev {interface}", host.v4(interface)));
-        let (address, mac) = (other.v4(name), other.mac(name));
-        host.ip(&format!("neigh replace {address} lladdr {mac} dev {interface} nud permanent"));
-    }
 }
 
 /// Sends numbered packets from the client until the link is gone; gives how many.

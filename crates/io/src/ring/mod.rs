@@ -5,6 +5,7 @@
 //! to complete, VLAN tags that it keeps beside the frame. All three are undone here, so that what
 //! leaves this source are the wire's packets; the host's offloads stay as they are.
 
+mod fanout;
 mod offload;
 mod place;
 mod screen;
@@ -18,10 +19,12 @@ use crate::interface::Interfaces;
 use crate::link::{self, Link, Links};
 use crate::packet::{Direction, InterfaceId, Meta};
 use api::{DropReason, Drops};
+use fanout::Fanout;
 use offload::Offloads;
 use place::{Place, Places};
 use screen::Screen;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
@@ -45,6 +48,8 @@ const BLOCKS_MIN: u32 = 2;
 /// How often an interface that is down is looked for: the kernel tells that it went down, but not
 /// that it is deleted then.
 const LOOK_WHILE_DOWN: Duration = Duration::from_millis(100);
+/// How often one that is up and idle is looked for, should its error have told of going down alone.
+const LOOK_WHILE_UP: Duration = Duration::from_secs(1);
 /// How often one that is gone is looked for, should word of its return be lost.
 const LOOK_WHILE_GONE: Duration = Duration::from_secs(1);
 
@@ -113,9 +118,12 @@ pub fn describe(name: &str) -> Result<Description, Error> {
 ///
 /// An interface that is deleted is waited for: when one of its name is there again, the tap goes on.
 pub struct RingSource {
-    name: String,
-    promiscuous: bool,
+    options: RingOptions,
     ring: Ring,
+    /// The rings of the other workers, which share the frames with this one.
+    fanout: Option<Arc<Fanout>>,
+    /// Whether this is the ring of the worker that speaks for all.
+    speaks: bool,
     cursor: Option<Cursor>,
     offloads: Offloads,
     screen: Screen,
@@ -136,13 +144,20 @@ pub struct RingSource {
     stopped: Option<Instant>,
 }
 
+/// Which of the rings of a tap's workers one is.
+struct RingShare {
+    fanout: Option<Arc<Fanout>>,
+    worker: usize,
+    workers: usize,
+}
+
 /// What is known of the tapped interface.
 #[derive(Debug)]
 enum Presence {
     /// All interfaces are tapped: they may come and go.
     Any,
     /// It is there, under this index, and was not found to be down since the last frame.
-    Up(i32),
+    Up { index: i32, looked_for: Instant },
     /// It is down, and was there when it was last looked for.
     Down { index: i32, looked_for: Instant },
     /// There is no such interface.
@@ -153,6 +168,12 @@ enum Presence {
     },
 }
 
+impl Presence {
+    fn up(index: i32) -> Presence {
+        Presence::Up { index, looked_for: Instant::now() }
+    }
+}
+
 impl RingSource {
     /// Opens the ring; packets arrive from now on.
     ///
@@ -160,6 +181,37 @@ impl RingSource {
     /// [`Error::NoInterface`], [`Error::HardwareType`], [`Error::KernelFilter`], and
     /// [`Error::System`] where the right (CAP_NET_RAW) or the memory is missing.
     pub fn open(options: &RingOptions, interfaces: &Interfaces) -> Result<RingSource, Error> {
+        let mut sources = RingSource::open_all(options, 1, interfaces)?;
+        Ok(sources.pop().expect("one was asked for"))
+    }
+
+    /// Opens a ring for each of some workers, which share the frames out by flow, and the memory
+    /// evenly. Packets arrive from now on.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_all(
+        options: &RingOptions,
+        workers: usize,
+        interfaces: &Interfaces,
+    ) -> Result<Vec<RingSource>, Error> {
+        let fanout = (workers > 1).then(|| Arc::new(Fanout::default()));
+        let mut sources = Vec::with_capacity(workers);
+        for worker in 0..workers {
+            let share = RingShare { fanout: fanout.clone(), worker, workers };
+            sources.push(RingSource::make(options, share, interfaces)?);
+        }
+        // Not before all are in the group, which decides by their number where a flow goes.
+        sources.iter().try_for_each(RingSource::let_frames_in)?;
+        Ok(sources)
+    }
+
+    /// Makes a ring and binds it; nothing comes in yet.
+    fn make(
+        options: &RingOptions,
+        share: RingShare,
+        interfaces: &Interfaces,
+    ) -> Result<RingSource, Error> {
         let name = options.interface.clone();
         let mut links = Links::open().map_err(|e| Error::system("open a netlink socket", e))?;
         let only = (name != ANY).then(|| name.clone());
@@ -172,13 +224,14 @@ impl RingSource {
             }
             None => (None, None),
         };
-        let ring = options.make_ring(&links)?;
-        let screen = Screen::attach(&options.filter, &ring)
+        let ring = options.make_ring(&links, share.workers)?;
+        let screen = Screen::load(&options.filter)
             .map_err(|source| Error::KernelFilter { name: name.clone(), source: source.into() })?;
         let mut source = RingSource {
-            promiscuous: options.promiscuous && only.is_some(),
-            name,
+            options: options.clone(),
             ring,
+            fanout: share.fanout,
+            speaks: share.worker == 0,
             cursor: None,
             offloads: Offloads::new(),
             screen,
@@ -193,12 +246,9 @@ impl RingSource {
             frames_lost: 0,
             stopped: None,
         };
-        match link {
-            Some(link) => {
-                source.tap(link)?;
-                source.presence = Presence::Up(link.index);
-            }
-            None => source.bind(0)?,
+        source.tap(link.map_or(0, |link| link.index))?;
+        if let Some(link) = link {
+            source.presence = Presence::up(link.index);
         }
         Ok(source)
     }
@@ -223,19 +273,45 @@ impl RingSource {
         self.place.map(|place| place.link_type)
     }
 
-    /// Lets the frames of an interface in.
-    fn tap(&mut self, link: Link) -> Result<(), Error> {
-        self.bind(link.index)?;
-        if self.promiscuous {
-            self.ring
-                .set_promiscuous(link.index)
-                .map_err(|e| failed(&self.name, "promiscuous mode", e))?;
+    /// Binds the ring to an interface, or to all, and lets no frame in yet.
+    fn tap(&mut self, index: i32) -> Result<(), Error> {
+        let name = &self.options.interface;
+        let failed = |what| move |error| failed(name, what, error);
+        crate::sys::reject_all(self.ring.socket()).map_err(failed("hold frames back"))?;
+        self.ring.bind(index).map_err(failed("bind to the interface"))?;
+        if let Some(fanout) = &self.fanout {
+            fanout.join(&self.ring, index).map_err(failed("share it out among workers"))?;
+        }
+        if self.options.promiscuous && index != 0 {
+            self.ring.set_promiscuous(index).map_err(failed("promiscuous mode"))?;
         }
         Ok(())
     }
 
-    fn bind(&mut self, index: i32) -> Result<(), Error> {
-        self.ring.bind(index).map_err(|e| failed(&self.name, "bind to the interface", e))
+    /// Puts the filter into the place of what holds frames back.
+    fn let_frames_in(&self) -> Result<(), Error> {
+        self.screen.attach(&self.ring).map_err(|source| {
+            let name = self.options.interface.clone();
+            Error::KernelFilter { name, source: source.into() }
+        })
+    }
+
+    /// As [`Self::tap`], for an interface that is back. A ring in a group cannot be bound again.
+    fn tap_again(&mut self) -> Result<Link, Error> {
+        let link = find(&self.options.interface, &mut self.links)?;
+        if self.screened != place::link_type(link.hardware) {
+            // It was made for frames of another kind.
+            self.screen.retire(self.frames_lost);
+        }
+        if self.fanout.is_some() {
+            let geometry = self.options.geometry(self.ring.bytes());
+            self.ring = Ring::new(geometry)
+                .map_err(|(what, e)| failed(&self.options.interface, what, e))?;
+            self.cursor = None;
+        }
+        self.tap(link.index)?;
+        self.let_frames_in()?;
+        Ok(link)
     }
 
     /// Turns a frame of the ring into the packets that the wire carries.
@@ -280,11 +356,20 @@ impl RingSource {
     fn check_interface(&mut self) {
         match self.presence {
             Presence::Any => {}
-            Presence::Up(index) => {
-                if let Ok(Some(error)) = self.ring.take_error()
-                    && self.is_still_there(index)
-                {
-                    tracing::warn!("{}: {error}; waiting for it to come up", self.name);
+            Presence::Up { index, looked_for } => {
+                let error = self.ring.take_error().ok().flatten();
+                // The last frames of one that was found to be down come after that, and look as if
+                // it were up: so it is looked for without an error too.
+                let is_time = looked_for.elapsed() >= LOOK_WHILE_UP;
+                if (error.is_some() || is_time) && self.is_still_there(index) {
+                    match error {
+                        Some(error) if self.speaks => {
+                            let name = &self.options.interface;
+                            tracing::warn!("{name}: {error}; waiting for it to come up");
+                        }
+                        Some(_) => {}
+                        None => self.presence = Presence::up(index),
+                    }
                 }
             }
             Presence::Down { index, looked_for } => {
@@ -309,7 +394,9 @@ impl RingSource {
             self.presence = Presence::Down { index, looked_for };
             return true;
         }
-        tracing::warn!("{} is gone; waiting for it to return", self.name);
+        if self.speaks {
+            tracing::warn!("{} is gone; waiting for it to return", self.options.interface);
+        }
         if let Err(error) = self.links.watch(true) {
             // It is still looked for, only less often.
             tracing::debug!("no news of interfaces: {error}");
@@ -323,13 +410,7 @@ impl RingSource {
     /// Goes on with the interface of the same name, if there is one again.
     fn look_for_return(&mut self) {
         let looked_for = Instant::now();
-        let result = find(&self.name, &mut self.links).and_then(|link| {
-            if self.screened != place::link_type(link.hardware) {
-                // It was made for frames of another kind.
-                self.screen.detach(&self.ring, self.frames_lost)?;
-            }
-            self.tap(link).map(|()| link)
-        });
+        let result = self.tap_again();
         let Presence::Gone { looked_for: last, refused } = &mut self.presence else {
             return;
         };
@@ -339,19 +420,21 @@ impl RingSource {
             Err(Error::NoInterface { .. }) => return,
             Err(error) => {
                 let error = error.to_string();
-                if refused.as_ref() != Some(&error) {
+                if refused.as_ref() != Some(&error) && self.speaks {
                     tracing::warn!("{error}; waiting for it to change");
                     *refused = Some(error);
                 }
                 return;
             }
         };
-        tracing::info!("{} is back (index {})", self.name, link.index);
+        if self.speaks {
+            tracing::info!("{} is back (index {})", self.options.interface, link.index);
+        }
         self.place = self.places.find(link.index, link.hardware, &self.links);
         // A new interface is down at first, which the socket reports as an error: no news.
         self.presence = match self.ring.take_error() {
             Ok(Some(_)) => Presence::Down { index: link.index, looked_for },
-            _ => Presence::Up(link.index),
+            _ => Presence::up(link.index),
         };
         if let Err(error) = self.links.watch(false) {
             tracing::debug!("news of interfaces cannot be ended: {error}");
@@ -368,12 +451,12 @@ impl RingSource {
 
 impl RingOptions {
     /// Makes the ring; one of automatic size is halved until the kernel has the memory.
-    fn make_ring(&self, links: &Links) -> Result<Ring, Error> {
+    fn make_ring(&self, links: &Links, workers: usize) -> Result<Ring, Error> {
         let bytes = match self.ring_size {
             RingSize::Auto => size::bytes_for(links.speed_mbps(&self.interface)),
             RingSize::Bytes(bytes) => bytes,
         };
-        self.fit(bytes, Ring::new)
+        self.fit(bytes / workers, Ring::new)
     }
 
     fn fit<R>(
@@ -447,8 +530,8 @@ impl Source for RingSource {
             }
         }
         self.ring.release(self.cursor.as_ref());
-        if let (Presence::Down { index, .. }, true) = (&self.presence, self.frames_out > taken) {
-            self.presence = Presence::Up(*index);
+        if let (&Presence::Down { index, .. }, true) = (&self.presence, self.frames_out > taken) {
+            self.presence = Presence::up(index);
         }
         if batch.len() > before || batch.room() == 0 {
             return Ok(Arrival::Packets);
@@ -471,7 +554,7 @@ impl Source for RingSource {
 
     fn stop(&mut self) -> Result<(), Error> {
         crate::sys::reject_all(self.ring.socket())
-            .map_err(|e| failed(&self.name, "stop the tap", e))?;
+            .map_err(|e| failed(&self.options.interface, "stop the tap", e))?;
         self.stopped.get_or_insert_with(Instant::now);
         self.read_statistics();
         Ok(())

@@ -28,7 +28,7 @@ pub enum KernelFilter {
 pub(super) enum Screen {
     Absent,
     Counting(Box<Counting>),
-    Hiding,
+    Hiding(Program),
     /// One that counted and was taken away: what it had counted, and how many frames the ring had
     /// lost by then.
     Past {
@@ -61,26 +61,30 @@ pub(super) struct Losses {
 }
 
 impl Screen {
-    /// Puts a filter in front of a ring that lets nothing in yet.
-    pub fn attach(filter: &KernelFilter, ring: &Ring) -> Result<Screen, Error> {
+    /// Loads a filter into the kernel.
+    pub fn load(filter: &KernelFilter) -> Result<Screen, Error> {
         match filter {
             KernelFilter::Absent => Ok(Screen::Absent),
-            KernelFilter::Counting(filter) => {
-                let loaded = LoadedFilter::load(filter)?;
-                loaded.attach(ring.socket())?;
-                Ok(Screen::Counting(Box::new(Counting {
-                    reach: filter.reach,
-                    loaded,
-                    taken: 0,
-                    taken_undecided: 0,
-                    counters: FilterCounters::default(),
-                    losses: Losses::default(),
-                })))
-            }
-            KernelFilter::Hiding(program) => {
-                attach_classic(ring.socket(), program)?;
-                Ok(Screen::Hiding)
-            }
+            KernelFilter::Counting(filter) => Ok(Screen::Counting(Box::new(Counting {
+                reach: filter.reach,
+                loaded: LoadedFilter::load(filter)?,
+                taken: 0,
+                taken_undecided: 0,
+                counters: FilterCounters::default(),
+                losses: Losses::default(),
+            }))),
+            KernelFilter::Hiding(program) => Ok(Screen::Hiding(program.clone())),
+        }
+    }
+
+    /// Puts the filter in front of a ring, into the place of the one that lets nothing in. Its
+    /// counters go on, whatever ring it stood before.
+    pub fn attach(&self, ring: &Ring) -> Result<(), Error> {
+        match self {
+            Screen::Counting(counting) => counting.loaded.attach(ring.socket()),
+            Screen::Hiding(program) => attach_classic(ring.socket(), program),
+            Screen::Absent | Screen::Past { .. } => crate::sys::detach_filter(ring.socket())
+                .map_err(|e| Error::system("take the filter before the ring away", e)),
         }
     }
 
@@ -109,21 +113,16 @@ impl Screen {
         }
     }
 
-    /// Takes the filter away, for frames of another kind. The ring is dry, and lets nothing in.
-    pub fn detach(&mut self, ring: &Ring, frames_lost: u64) -> Result<(), Error> {
-        let (screened, losses) = match (&*self, self.screening()) {
+    /// Gives the filter up, for frames of another kind. The ring is dry, and lets nothing in.
+    pub fn retire(&mut self, frames_lost: u64) {
+        match (&*self, self.screening()) {
             (Screen::Counting(counting), Screening::Counted(screened)) => {
-                (screened, counting.losses)
+                *self = Screen::Past { screened, losses: counting.losses, frames_lost };
             }
-            (Screen::Hiding, _) => (Screened::default(), Losses::default()),
-            _ => return Ok(()),
-        };
-        crate::sys::detach_filter(ring.socket())
-            .map_err(|e| Error::system("take the filter before the ring away", e))?;
-        if let Screen::Counting(_) = self {
-            *self = Screen::Past { screened, losses, frames_lost };
+            // What it hid stays unknown.
+            (Screen::Hiding(_), _) => *self = Screen::Hiding(Program::constant(u32::MAX)),
+            _ => {}
         }
-        Ok(())
     }
 
     /// Reads the filter's counters. To be called *before* the ring's frames are counted, so that a
@@ -151,7 +150,7 @@ impl Screen {
     /// `frames_lost`, which the kernel counted.
     pub fn lost_undecided(&self, frames_lost: u64) -> u64 {
         match self {
-            Screen::Absent | Screen::Hiding => frames_lost,
+            Screen::Absent | Screen::Hiding(_) => frames_lost,
             Screen::Counting(counting) => counting.losses.undecided,
             Screen::Past { losses, frames_lost: past, .. } => losses.undecided + frames_lost - past,
         }
@@ -161,7 +160,7 @@ impl Screen {
     pub fn missing(&self) -> Option<u64> {
         match self {
             Screen::Counting(counting) => Some(counting.losses.missing),
-            Screen::Absent | Screen::Hiding | Screen::Past { .. } => None,
+            Screen::Absent | Screen::Hiding(_) | Screen::Past { .. } => None,
         }
     }
 
@@ -169,7 +168,7 @@ impl Screen {
     pub fn screening(&self) -> Screening {
         match self {
             Screen::Absent => Screening::Absent,
-            Screen::Hiding => Screening::Hidden,
+            Screen::Hiding(_) => Screening::Hidden,
             Screen::Past { screened, .. } => Screening::Counted(screened.clone()),
             Screen::Counting(counting) => {
                 let rule_hits = counting.loaded.rule_hits().unwrap_or_else(|error| {

@@ -15,6 +15,7 @@
 use crate::pool::Data;
 use crate::pool::sys::Chunk;
 use crate::sys::set_option;
+use filter::Instruction;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -214,6 +215,37 @@ impl Ring {
             mr_address: [0; 8],
         };
         set_option(self.socket(), libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP, &request)
+    }
+
+    /// Makes a fan-out group of this ring, which is bound to an interface; gives its id, which no
+    /// other group of the network namespace has.
+    pub(super) fn make_group(&self) -> io::Result<u16> {
+        let kind = libc::PACKET_FANOUT_CBPF | libc::PACKET_FANOUT_FLAG_UNIQUEID;
+        self.set_group(kind << 16)?;
+        let mut words = [0u32; 1]; // id, kind, flags: 16, 8 and 8 bits
+        crate::sys::get_words(self.socket(), libc::SOL_PACKET, libc::PACKET_FANOUT, &mut words)?;
+        Ok(words[0] as u16)
+    }
+
+    /// Joins a fan-out group of the same interface.
+    pub(super) fn join_group(&self, id: u16) -> io::Result<()> {
+        self.set_group(libc::PACKET_FANOUT_CBPF << 16 | u32::from(id))
+    }
+
+    fn set_group(&self, value: u32) -> io::Result<()> {
+        set_option(self.socket(), libc::SOL_PACKET, libc::PACKET_FANOUT, &value)
+    }
+
+    /// Sets the program by which the group of this ring shares frames out.
+    pub(super) fn share_by(&self, program: &[Instruction]) -> io::Result<()> {
+        let mut program: Vec<libc::sock_filter> = program
+            .iter()
+            .map(|&Instruction { code, jt, jf, k }| libc::sock_filter { code, jt, jf, k })
+            .collect();
+        let len = u16::try_from(program.len()).map_err(io::Error::other)?;
+        // The kernel copies the program inside the call.
+        let program = libc::sock_fprog { len, filter: program.as_mut_ptr() };
+        set_option(self.socket(), libc::SOL_PACKET, libc::PACKET_FANOUT_DATA, &program)
     }
 
     /// Frames and lost frames since the last call: the kernel clears them when read.

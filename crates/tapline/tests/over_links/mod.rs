@@ -92,6 +92,20 @@ impl Scene {
         generator.run_in(&self.host("client").netns, self.numbered_to()).accepted
     }
 
+    /// Joins client and tapped host anew, as they were, after their link was deleted.
+    pub fn rejoin(&self) {
+        let (client, tapped) = (self.host("client"), self.host("tapped"));
+        client.netns.join("tapped", &tapped.netns, "client").expect("the names are free");
+        for (host, other, (interface, back)) in
+            [(client, tapped, ("tapped", "client")), (tapped, client, ("client", "tapped"))]
+        {
+            host.ip(&format!("link set {interface} address {}", host.mac(interface)));
+            host.ip(&format!("addr add {}/24 dev {interface}", host.v4(interface)));
+            let (address, mac) = (other.v4(back), other.mac(back));
+            host.ip(&format!("neigh replace {address} lladdr {mac} dev {interface} nud permanent"));
+        }
+    }
+
     /// Where numbered packets go.
     pub fn numbered_to(&self) -> SocketAddr {
         (self.host("tapped").v4("client"), PORT).into()
