@@ -3,8 +3,9 @@
 use crate::batch::{Batch, Selection};
 use crate::clock::Now;
 use crate::error::Error;
+use crate::waker::Wakeup;
 use api::{Drops, SourceStats};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// What a call of [`Source::receive`] found.
@@ -155,21 +156,27 @@ pub trait Sink: Send {
     }
 }
 
-/// Waits until one of the sources is ready or the time is over. A source without a descriptor is
-/// always ready.
+/// Waits until one of the sources is ready, the wait is ended from elsewhere, or the time is over. A
+/// source without a descriptor is always ready.
 ///
 /// # Errors
 /// If the kernel refuses to poll.
 pub fn wait<'a>(
     sources: impl Iterator<Item = &'a dyn Source> + Clone,
+    wakeup: Option<&'a Wakeup>,
     timeout: Duration,
 ) -> Result<(), Error> {
     if sources.clone().any(|source| source.readiness().is_none()) {
         return Ok(());
     }
-    let descriptors = sources.filter_map(|source| source.readiness());
+    // First, as there may be more sources than are waited for.
+    let first = wakeup.map(|wakeup| wakeup.as_fd());
+    let descriptors = first.into_iter().chain(sources.filter_map(|source| source.readiness()));
     match crate::sys::poll_readable(descriptors, timeout) {
-        Ok(_) => Ok(()),
+        Ok(is_first_ready) => {
+            wakeup.filter(|_| is_first_ready).into_iter().for_each(Wakeup::clear);
+            Ok(())
+        }
         Err(source) => Err(Error::System { what: "poll".into(), source, mend: "" }),
     }
 }

@@ -22,6 +22,7 @@ pub mod ring;
 mod sys;
 pub mod tun;
 pub mod tunnel;
+mod waker;
 
 pub use batch::{BATCH_PACKETS, Batch, Selection};
 pub use clock::{Now, now_ns};
@@ -31,3 +32,4 @@ pub use fault::{Faults, Faulty};
 pub use interface::{Interface, Interfaces};
 pub use packet::{Direction, InterfaceId, Meta, Outer, Packet, Tunnel};
 pub use pool::{Data, HEADROOM, Pool};
+pub use waker::{Waker, Wakeup, waker};

@@ -10,7 +10,7 @@ use std::time::Duration;
 const DESCRIPTORS: usize = 64;
 
 /// Waits until one of the descriptors is readable or in error, or the time is over, or a signal
-/// came. Returns whether one is.
+/// came. Returns whether the first one is.
 pub(crate) fn poll_readable<'a>(
     descriptors: impl Iterator<Item = BorrowedFd<'a>>,
     timeout: Duration,
@@ -29,7 +29,7 @@ pub(crate) fn poll_readable<'a>(
             error if error.kind() == io::ErrorKind::Interrupted => Ok(false),
             error => Err(error),
         },
-        ready => Ok(ready > 0),
+        ready => Ok(ready > 0 && set[0].revents != 0),
     }
 }
 

@@ -6,11 +6,13 @@ use crate::own::OwnTunnels;
 use crate::report::{InputReport, Report};
 use crate::target::{Target, TargetGroup};
 use api::{DirectionChoice, DropReason, Drops};
-use io::{Arrival, Batch, Now, Source, Upstream, wait};
+use io::{Arrival, Batch, Now, Source, Upstream, Wakeup, wait};
 use std::time::{Duration, Instant};
 
 /// How long a tap sleeps at most when nothing comes: the clock's work is due at times.
-const IDLE: Duration = Duration::from_millis(50);
+const IDLE: Duration = Duration::from_millis(200);
+/// How long it sleeps at most while its sources run dry.
+const STOPPING: Duration = Duration::from_millis(5);
 /// How long it sleeps while packets wait for a target.
 const BACKLOG: Duration = Duration::from_micros(1000);
 /// How often the kernel's counters are read at least.
@@ -85,10 +87,12 @@ pub(crate) struct Running {
     /// When sources must have run dry, once the tap stops.
     deadline: Option<Instant>,
     failure: Option<io::Error>,
+    /// Ends its sleep.
+    wakeup: Wakeup,
 }
 
 impl Running {
-    pub(crate) fn new(mut tap: Tap) -> Running {
+    pub(crate) fn new(mut tap: Tap, wakeup: Wakeup) -> Running {
         tap.needs_flow_hash |= tap.groups.iter().any(TargetGroup::balances);
         let lane = |input| Lane { input, delivered: 0, ended: false };
         Running {
@@ -102,6 +106,7 @@ impl Running {
             counters_read_ns: 0,
             deadline: None,
             failure: None,
+            wakeup,
         }
     }
 
@@ -230,10 +235,14 @@ impl Running {
         let lanes = self.lanes.iter().filter(|lane| !lane.ended);
         let sources = lanes.map(|lane| &*lane.input.source);
         let waiting = sources.filter(|source| !backlog || source.is_live());
-        let timeout = if backlog { BACKLOG } else { IDLE };
+        let timeout = match backlog {
+            true => BACKLOG,
+            false if self.deadline.is_some() => STOPPING,
+            false => IDLE,
+        };
         if waiting.clone().next().is_none() {
             std::thread::sleep(timeout);
-        } else if let Err(error) = wait(waiting.clone(), timeout) {
+        } else if let Err(error) = wait(waiting.clone(), Some(&self.wakeup), timeout) {
             self.failure.get_or_insert(error);
             std::thread::sleep(timeout);
         } else {

@@ -14,6 +14,7 @@ const SNAPSHOT: Duration = Duration::from_secs(2);
 /// A running tap.
 pub struct Worker {
     shared: Arc<Shared>,
+    waker: io::Waker,
     thread: JoinHandle<(Result<(), io::Error>, Running)>,
 }
 
@@ -36,7 +37,7 @@ impl Worker {
     /// Starts a tap on a thread of its own, which unparks the calling thread when it ends.
     ///
     /// # Errors
-    /// If the system has no thread left.
+    /// If the system has no thread or no descriptor left.
     pub fn start(tap: Tap) -> std::io::Result<Worker> {
         Worker::start_on(tap, None)
     }
@@ -44,7 +45,8 @@ impl Worker {
     /// Starts a tap on a thread that is kept on a core.
     pub(crate) fn start_on(tap: Tap, core: Option<usize>) -> std::io::Result<Worker> {
         let shared = Arc::new(Shared::default());
-        let mut running = Running::new(tap);
+        let (waker, wakeup) = io::waker()?;
+        let mut running = Running::new(tap, wakeup);
         shared.publish(running.report());
         let end = End { shared: Arc::clone(&shared), starter: std::thread::current() };
         let name = core.map_or("tap".into(), |core| format!("tap-{core}"));
@@ -53,12 +55,13 @@ impl Worker {
             let result = carry(&mut running, &end.shared);
             (result, running)
         })?;
-        Ok(Worker { shared, thread })
+        Ok(Worker { shared, waker, thread })
     }
 
     /// Asks the tap to stop: nothing more comes in, what has come in is carried to its end.
     pub fn stop(&self) {
         self.shared.stop.store(true, Ordering::Relaxed);
+        self.waker.wake();
     }
 
     /// Whether the tap has come to its end.
@@ -86,6 +89,7 @@ impl Worker {
     /// Asks for a ledger without waiting for it: [`Self::published`] has it once the batch is through.
     pub fn ask(&self) {
         self.shared.wanted.store(true, Ordering::Release);
+        self.waker.wake();
     }
 
     /// The ledger that was published last, and how many were published so far: one more since

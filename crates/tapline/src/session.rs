@@ -6,14 +6,17 @@ use crate::service;
 use api::{DropReason, Stats, TapStats};
 use pipeline::{Crew, CrewReport, Tap};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::iterator::Signals;
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often signals are looked for.
-const PERIOD: Duration = Duration::from_millis(50);
+/// How long the main thread sleeps when no signal comes and no worker ends; and how long while the
+/// session is watched.
+const IDLE: Duration = Duration::from_secs(5);
+const WATCHED: Duration = Duration::from_millis(50);
 
 /// How often a watched session asks its workers whether they go on.
 const PULSE: Duration = Duration::from_millis(500);
@@ -71,7 +74,7 @@ pub fn run_watched(
     verbosity: &Verbosity,
     mut watch: Option<&mut dyn FnMut(Moment<'_>)>,
 ) -> Result<(), Failure> {
-    let (stop, snapshot) = (stop_flag()?, flag(SIGUSR1, Arc::default())?);
+    let signals = take_signals()?;
     check_stats_path(options)?;
     if !verbosity.quiet {
         begun.iter().for_each(|what| eprintln!("tapline: {what}"));
@@ -83,7 +86,7 @@ pub fn run_watched(
     let mut stopping: Option<Instant> = None;
     // Each is asked: a crew of which one worker has ended ends as one.
     while crews.iter().filter(|crew| !crew.is_finished()).count() > 0 {
-        if stop.swap(false, Ordering::Relaxed) {
+        if signals.stop.swap(false, Ordering::Relaxed) {
             match stopping {
                 None => {
                     service::stopping();
@@ -107,7 +110,7 @@ pub fn run_watched(
         {
             watch(Moment::Alive(&ledger(&reports)));
         }
-        if snapshot.swap(false, Ordering::Relaxed) {
+        if signals.snapshot.swap(false, Ordering::Relaxed) {
             match crews.iter().map(Crew::snapshot).collect::<Option<Vec<CrewReport>>>() {
                 // What cannot be written now is tried again, and reported, at the end.
                 Some(reports) => {
@@ -121,7 +124,8 @@ pub fn run_watched(
                 ),
             }
         }
-        std::thread::park_timeout(PERIOD); // a worker that ends unparks
+        // A signal unparks, and so does a worker that ends.
+        std::thread::park_timeout(if watch.is_some() { WATCHED } else { IDLE });
     }
     let (reports, results): (Vec<CrewReport>, Vec<_>) = crews.into_iter().map(Crew::join).unzip();
     let stats = ledger(&reports);
@@ -198,19 +202,28 @@ fn lost(stats: &Stats, by_signal: bool) -> u64 {
     stats.drops.total() - unwanted.iter().map(|&reason| stats.drops.get(reason)).sum::<u64>()
 }
 
-/// A flag that each signal to stop sets.
-fn stop_flag() -> Result<Arc<AtomicBool>, Failure> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        flag(signal, Arc::clone(&stop))?;
-    }
-    Ok(stop)
+/// What signals ask for.
+#[derive(Default)]
+struct Asked {
+    stop: AtomicBool,
+    snapshot: AtomicBool,
 }
 
-fn flag(signal: i32, flag: Arc<AtomicBool>) -> Result<Arc<AtomicBool>, Failure> {
-    signal_hook::flag::register(signal, Arc::clone(&flag))
-        .map_err(|e| Failure::CouldNot(format!("take signal {signal}: {e}")))?;
-    Ok(flag)
+/// Takes signals from now on, on a thread of its own, which unparks the calling one.
+fn take_signals() -> Result<Arc<Asked>, Failure> {
+    let failed = |e: std::io::Error| Failure::CouldNot(format!("take signals: {e}"));
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP, SIGUSR1]).map_err(failed)?;
+    let asked = Arc::new(Asked::default());
+    let (by, main) = (Arc::clone(&asked), std::thread::current());
+    let take = move || {
+        for signal in signals.forever() {
+            let flag = if signal == SIGUSR1 { &by.snapshot } else { &by.stop };
+            flag.store(true, Ordering::Relaxed);
+            main.unpark();
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(take).map_err(failed)?;
+    Ok(asked)
 }
 
 /// Finds out at the start, not at the end, that the ledger cannot be written.

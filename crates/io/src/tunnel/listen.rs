@@ -265,10 +265,12 @@ mod tests {
             match arrival {
                 Arrival::End => return packets,
                 Arrival::Packets => {}
-                Arrival::Idle => {
-                    crate::wait(std::iter::once(&*source as &dyn Source), Duration::from_millis(10))
-                        .unwrap()
-                }
+                Arrival::Idle => crate::wait(
+                    std::iter::once(&*source as &dyn Source),
+                    None,
+                    Duration::from_millis(10),
+                )
+                .unwrap(),
             }
         }
     }
