@@ -301,7 +301,13 @@ impl RingSource {
         let link = find(&self.options.interface, &mut self.links)?;
         if self.screened != place::link_type(link.hardware) {
             // It was made for frames of another kind.
-            self.screen.retire(self.frames_lost);
+            if self.screen.retire(self.frames_lost) && self.speaks {
+                tracing::warn!(
+                    "{}: its frames are of another kind now, which the filter before the ring was \
+                     not made for; filtering in user space from now on",
+                    self.options.interface
+                );
+            }
         }
         if self.fanout.is_some() {
             let geometry = self.options.geometry(self.ring.bytes());
@@ -568,10 +574,7 @@ impl Source for RingSource {
     }
 
     fn missing(&self) -> u64 {
-        match self.screen.missing() {
-            Some(packets) => packets + self.frames_out.saturating_sub(self.frames_in),
-            None => self.frames_in.abs_diff(self.frames_out),
-        }
+        self.screen.missing(self.frames_in, self.frames_out)
     }
 
     fn screening(&mut self) -> Screening {

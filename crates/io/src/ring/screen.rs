@@ -1,8 +1,10 @@
 //! The capture filter in the kernel: which of its frames are decided, and what became of the rest.
 //!
-//! The filter counts wire packets before the ring; the source counts them behind it. What is missing
-//! between the two is what the ring lost: known to the packet once the ring has run dry, and before
-//! that in frames, as the kernel's own count of lost frames says.
+//! The filter counts frames and their wire packets before the ring; the source counts both behind it.
+//! What is missing between the two is in the ring, or lost by it. How many frames the ring lost, the
+//! kernel says; so once as many frames are missing as were lost, all that is missing was lost, and
+//! is known to the packet. Before that, a frame counts as lost only if it cannot be one of those in
+//! the ring, and as one packet: the count never falls, and never exceeds the truth.
 
 use super::sys::{Frame, Ring};
 use crate::bpf::{FilterCounters, LoadedFilter};
@@ -42,11 +44,24 @@ pub(super) enum Screen {
 pub(super) struct Counting {
     reach: Reach,
     loaded: LoadedFilter,
-    /// Wire packets taken from the ring: those that the filter had decided, and the others.
-    taken: u64,
-    taken_undecided: u64,
+    taken: Passed,
+    /// The filter's counters as read before the ring's, and after them.
+    before: FilterCounters,
     counters: FilterCounters,
     losses: Losses,
+}
+
+/// Frames and their wire packets, those that the filter had decided apart from the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Passed {
+    decided: Amount,
+    undecided: Amount,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Amount {
+    frames: u64,
+    packets: u64,
 }
 
 /// Wire packets that the filter counted and nobody took.
@@ -56,7 +71,7 @@ pub(super) struct Losses {
     pub decided: u64,
     /// Lost by the ring, of the others.
     pub undecided: u64,
-    /// Still in the ring; or, once that is dry, a fault.
+    /// Still in the ring; or, once that is dry, a fault. So is what was taken and not counted.
     pub missing: u64,
 }
 
@@ -68,8 +83,8 @@ impl Screen {
             KernelFilter::Counting(filter) => Ok(Screen::Counting(Box::new(Counting {
                 reach: filter.reach,
                 loaded: LoadedFilter::load(filter)?,
-                taken: 0,
-                taken_undecided: 0,
+                taken: Passed::default(),
+                before: FilterCounters::default(),
                 counters: FilterCounters::default(),
                 losses: Losses::default(),
             }))),
@@ -102,47 +117,56 @@ impl Screen {
         })
     }
 
-    /// Counts the wire packets of a frame.
+    /// Counts a frame that was taken, and its wire packets.
     #[inline]
     pub fn count(&mut self, is_decided: bool, packets: u64) {
         if let Screen::Counting(counting) = self {
-            match is_decided {
-                true => counting.taken += packets,
-                false => counting.taken_undecided += packets,
-            }
+            let amount = match is_decided {
+                true => &mut counting.taken.decided,
+                false => &mut counting.taken.undecided,
+            };
+            amount.frames += 1;
+            amount.packets += packets;
         }
     }
 
     /// Gives the filter up, for frames of another kind. The ring is dry, and lets nothing in.
-    pub fn retire(&mut self, frames_lost: u64) {
-        match (&*self, self.screening()) {
+    /// Returns whether there was one.
+    pub fn retire(&mut self, frames_lost: u64) -> bool {
+        let everything = || Program::constant(u32::MAX);
+        *self = match (&*self, self.screening()) {
             (Screen::Counting(counting), Screening::Counted(screened)) => {
-                *self = Screen::Past { screened, losses: counting.losses, frames_lost };
+                Screen::Past { screened, losses: counting.losses, frames_lost }
             }
             // What it hid stays unknown.
-            (Screen::Hiding(_), _) => *self = Screen::Hiding(Program::constant(u32::MAX)),
-            _ => {}
-        }
+            (Screen::Hiding(program), _) if *program != everything() => {
+                Screen::Hiding(everything())
+            }
+            _ => return false,
+        };
+        true
     }
 
-    /// Reads the filter's counters. To be called *before* the ring's frames are counted, so that a
-    /// ring that is dry by that count holds none of these packets.
+    /// Reads the filter's counters. To be called *before* the ring's own are read: what is counted
+    /// here is then in the ring, or lost by it, or just on its way there.
     pub fn read(&mut self) {
         if let Screen::Counting(counting) = self {
-            match counting.loaded.counters() {
-                Ok(counters) => counting.counters = counters,
-                Err(error) => tracing::debug!("{error}"),
-            }
+            counting.read();
+            counting.before = counting.counters;
         }
     }
 
-    /// Compares what the filter has let through with what was taken; `frames_lost` is the kernel's
-    /// count of frames that the ring had no room for.
+    /// Compares what the filter has let through with what was taken. `frames_lost` is the kernel's
+    /// count of frames that the ring had no room for, just read; `is_dry`: all others that it
+    /// counted were taken.
     pub fn settle(&mut self, frames_lost: u64, is_dry: bool) {
         if let Screen::Counting(counting) = self {
-            let rest = counting.counters.matched.saturating_sub(counting.taken);
-            let undecided = counting.counters.undecided.saturating_sub(counting.taken_undecided);
-            counting.losses = Losses::of(rest, undecided, frames_lost, is_dry);
+            counting.read();
+            let passed = Passed::from(&counting.counters);
+            // If something passed the filter meanwhile, the counts are not of one moment.
+            let is_still = passed == Passed::from(&counting.before);
+            counting.losses =
+                counting.losses.update(passed, counting.taken, frames_lost, is_dry && is_still);
         }
     }
 
@@ -156,11 +180,16 @@ impl Screen {
         }
     }
 
-    /// Wire packets that were counted, not taken, and not lost; `None` if the filter has no counters.
-    pub fn missing(&self) -> Option<u64> {
+    /// Wire packets that were counted, not taken, and not lost: in the ring, or a fault. The kernel
+    /// and the source counted so many frames in and out of the ring.
+    pub fn missing(&self, frames_in: u64, frames_out: u64) -> u64 {
         match self {
-            Screen::Counting(counting) => Some(counting.losses.missing),
-            Screen::Absent | Screen::Hiding(_) | Screen::Past { .. } => None,
+            // Those that did not come out show in the filter's counters.
+            Screen::Counting(counting) => {
+                counting.losses.missing + frames_out.saturating_sub(frames_in)
+            }
+            Screen::Past { losses, .. } => losses.missing + frames_in.abs_diff(frames_out),
+            Screen::Absent | Screen::Hiding(_) => frames_in.abs_diff(frames_out),
         }
     }
 
@@ -185,23 +214,44 @@ impl Screen {
     }
 }
 
-impl Losses {
-    /// Splits what nobody took into what was lost and what is still to come.
-    fn of(decided: u64, undecided: u64, frames_lost: u64, is_dry: bool) -> Losses {
-        // Without a lost frame nothing can be missing but what is still in the ring; and of lost
-        // frames one knows while others are in the ring only that each was a packet at least.
-        let (lost, lost_undecided) = match is_dry && frames_lost > 0 {
-            true => (decided, undecided),
-            false => {
-                let lost = decided.min(frames_lost);
-                (lost, undecided.min(frames_lost - lost))
-            }
-        };
-        Losses {
-            decided: lost,
-            undecided: lost_undecided,
-            missing: decided + undecided - lost - lost_undecided,
+impl Counting {
+    fn read(&mut self) {
+        match self.loaded.counters() {
+            Ok(counters) => self.counters = counters,
+            Err(error) => tracing::debug!("{error}"),
         }
+    }
+}
+
+impl From<&FilterCounters> for Passed {
+    fn from(counters: &FilterCounters) -> Passed {
+        Passed {
+            decided: Amount { frames: counters.matched_frames, packets: counters.matched },
+            undecided: Amount { frames: counters.undecided_frames, packets: counters.undecided },
+        }
+    }
+}
+
+impl Losses {
+    /// Splits what nobody took into what was lost and what is still to come. `is_exact`: nothing is
+    /// in the ring, and the counts are of one moment.
+    fn update(self, passed: Passed, taken: Passed, frames_lost: u64, is_exact: bool) -> Losses {
+        let left = |passed: u64, taken: u64| passed.saturating_sub(taken);
+        let frames = left(passed.decided.frames, taken.decided.frames);
+        let undecided_frames = left(passed.undecided.frames, taken.undecided.frames);
+        let packets = left(passed.decided.packets, taken.decided.packets);
+        let undecided_packets = left(passed.undecided.packets, taken.undecided.packets);
+        let (decided, undecided) = match is_exact && frames + undecided_frames == frames_lost {
+            true => (packets, undecided_packets),
+            false => (
+                self.decided.max(left(frames_lost, undecided_frames)),
+                self.undecided.max(left(frames_lost, frames)),
+            ),
+        };
+        let uncounted = left(taken.decided.packets, passed.decided.packets)
+            + left(taken.undecided.packets, passed.undecided.packets);
+        let missing = left(packets + undecided_packets, decided + undecided) + uncounted;
+        Losses { decided, undecided, missing }
     }
 }
 
@@ -217,17 +267,51 @@ fn attach_classic(socket: BorrowedFd<'_>, program: &Program) -> Result<(), Error
 mod tests {
     use super::*;
 
+    fn passed(decided: (u64, u64), undecided: (u64, u64)) -> Passed {
+        let amount = |(frames, packets)| Amount { frames, packets };
+        Passed { decided: amount(decided), undecided: amount(undecided) }
+    }
+
+    fn losses(decided: u64, undecided: u64, missing: u64) -> Losses {
+        Losses { decided, undecided, missing }
+    }
+
     #[test]
     fn what_nobody_took_is_lost_missing_or_on_its_way() {
-        let losses = |decided, undecided, missing| Losses { decided, undecided, missing };
+        let none = Losses::default();
+        let taken = passed((10, 10), (10, 20));
         // Nothing lost: what is in the ring is on its way, and nothing may be left when it is dry.
-        assert_eq!(Losses::of(5, 2, 0, false), losses(0, 0, 7));
-        assert_eq!(Losses::of(0, 0, 0, true), losses(0, 0, 0));
-        assert_eq!(Losses::of(3, 0, 0, true), losses(0, 0, 3));
-        // A dry ring: all that was not taken was lost, however few frames that were.
-        assert_eq!(Losses::of(90, 45, 3, true), losses(90, 45, 0));
-        // One that is not dry: at least the frames.
-        assert_eq!(Losses::of(90, 45, 3, false), losses(3, 0, 132));
-        assert_eq!(Losses::of(2, 45, 3, false), losses(2, 1, 44));
+        let more = passed((12, 15), (11, 22));
+        assert_eq!(none.update(more, taken, 0, false), losses(0, 0, 7));
+        assert_eq!(none.update(taken, taken, 0, true), none);
+        assert_eq!(none.update(more, taken, 0, true), losses(0, 0, 7));
+        // As many frames are missing as were lost: so these were, whatever they held.
+        let more = passed((12, 100), (11, 65));
+        assert_eq!(none.update(more, taken, 3, true), losses(90, 45, 0));
+        // Some of the four that are missing may be in the ring: of one packet each.
+        let more = passed((13, 100), (11, 65));
+        assert_eq!(none.update(more, taken, 3, true), losses(2, 0, 133));
+        // What was taken, and not counted, is a fault that no loss makes up for.
+        let less = passed((9, 9), (13, 26));
+        assert_eq!(none.update(less, taken, 3, true), losses(0, 6, 1));
+    }
+
+    #[test]
+    fn what_is_lost_before_the_ring_is_dry_is_never_more_than_turns_out() {
+        let none = Losses::default();
+        let taken = passed((10, 10), (10, 10));
+        // 50 frames lost: none of those that the filter had decided, 50 of the others.
+        let early = none.update(passed((110, 110), (60, 500)), taken, 50, false);
+        assert_eq!(early, losses(0, 0, 590));
+        let later =
+            early.update(passed((110, 110), (60, 500)), passed((100, 100), (10, 10)), 50, false);
+        assert_eq!(later, losses(0, 40, 460));
+        let last =
+            later.update(passed((110, 110), (60, 500)), passed((110, 110), (10, 10)), 50, true);
+        assert_eq!(last, losses(0, 490, 0));
+        // More in the ring tells less of what was lost; what was known stays known.
+        let next =
+            last.update(passed((140, 140), (90, 590)), passed((110, 110), (10, 10)), 51, false);
+        assert_eq!(next, losses(0, 490, 120));
     }
 }
