@@ -1,8 +1,12 @@
-//! A TUN device: a network interface without an Ethernet header, whose other end is this process.
+//! Network interfaces whose other end is this process: a TUN device, without an Ethernet header, and
+//! a TAP device, with one.
 //!
 //! Source: Linux `Documentation/networking/tuntap.rst`.
 
 mod sys;
+mod tap;
+
+pub use tap::Tap;
 
 use crate::error::Error;
 use std::fs::{File, OpenOptions};
@@ -22,9 +26,7 @@ impl Tun {
     /// [`Error::System`] without CAP_NET_ADMIN, or if the name is taken.
     pub fn new(name: &str, hardware: Option<u16>) -> Result<Tun, Error> {
         let failed = |e| Error::system(format!("make the TUN device `{name}`"), e);
-        let open = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
-        let file = open.map_err(failed)?;
-        sys::attach(&file, name).map_err(failed)?;
+        let file = attach(name, libc::IFF_TUN | libc::IFF_NO_PI).map_err(failed)?;
         if let Some(hardware) = hardware {
             sys::set_hardware(&file, hardware).map_err(failed)?;
         }
@@ -47,4 +49,11 @@ impl Tun {
     pub fn receive(&self, buffer: &mut [u8]) -> Result<usize, Error> {
         (&self.file).read(buffer).map_err(|e| Error::system("receive from a TUN device", e))
     }
+}
+
+/// Makes a device of a kind (`IFF_…`).
+fn attach(name: &str, flags: libc::c_int) -> std::io::Result<File> {
+    let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
+    sys::attach(&file, name, flags)?;
+    Ok(file)
 }

@@ -8,8 +8,8 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Makes a device of this name, without a header before each packet.
-pub(super) fn attach(file: &File, name: &str) -> io::Result<()> {
+/// Makes a device of this name and kind (`IFF_…`).
+pub(super) fn attach(file: &File, name: &str, flags: libc::c_int) -> io::Result<()> {
     // SAFETY: an all-zero ifreq is valid.
     let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
     if name.len() >= libc::IFNAMSIZ {
@@ -18,7 +18,7 @@ pub(super) fn attach(file: &File, name: &str) -> io::Result<()> {
     for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
         *slot = byte.cast_signed();
     }
-    request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+    request.ifr_ifru.ifru_flags = flags as i16;
     // SAFETY: the request holds a name that ends in a NUL; the kernel writes inside it.
     match unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF as _, &mut request) } {
         0 => Ok(()),
