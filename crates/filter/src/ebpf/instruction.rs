@@ -170,6 +170,9 @@ pub struct Helper {
 impl Helper {
     /// `void *bpf_map_lookup_elem(map, const void *key)`: the value, or null.
     pub const MAP_LOOKUP: Helper = Helper { id: 1, name: "bpf_map_lookup_elem" };
+    /// `long bpf_tail_call(context, map of programs, u32 index)`: does not return, unless there is no
+    /// such program.
+    pub const TAIL_CALL: Helper = Helper { id: 12, name: "bpf_tail_call" };
     /// `long bpf_skb_load_bytes(skb, u32 offset, void *to, u32 len)`: 0, or negative if the packet
     /// has not so many bytes.
     pub const SKB_LOAD_BYTES: Helper = Helper { id: 26, name: "bpf_skb_load_bytes" };

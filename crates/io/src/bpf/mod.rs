@@ -22,10 +22,12 @@
 //! # }
 //! ```
 
+mod jump;
 mod sys;
 
 use crate::error::Error;
 use filter::ebpf::{COUNTERS_PER_ELEMENT, Counter, CounterLayout, SocketFilter};
+use jump::Jump;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -37,6 +39,7 @@ const LOG_BYTES: usize = 1 << 20;
 const LOG_LINES_SHOWN: usize = 3;
 const NEEDS_RIGHT: &str = "; it needs CAP_BPF, or root: setcap cap_net_raw,cap_net_admin,cap_bpf+ep $(command -v tapline)";
 const TOO_COMPLEX: &str = "; it is a program beyond the kernel's limits: use fewer rules or a shorter expression, or filter in user space";
+const TOO_LARGE_FOR_SOCKET: &str = "; the socket has no room for it: raise net.core.optmem_max";
 /// A test run takes the first 14 bytes for an Ethernet header and hides them from a socket filter.
 const HIDDEN_BYTES: usize = 14;
 
@@ -44,6 +47,8 @@ const HIDDEN_BYTES: usize = 14;
 #[derive(Debug)]
 pub struct LoadedFilter {
     program: OwnedFd,
+    /// What is attached instead, if it is long.
+    jump: Option<Jump>,
     counters: PerCpuArray,
     layout: CounterLayout,
 }
@@ -88,7 +93,9 @@ impl LoadedFilter {
         let code = filter.code.encode(|_| counters.map.as_raw_fd());
         let program = sys::load_socket_filter(NAME, &code, &mut []);
         let program = program.map_err(|error| refused(&code, error))?;
-        Ok(LoadedFilter { program, counters, layout })
+        let jump = Jump::is_needed(code.len()).then(|| Jump::to(program.as_fd())).transpose();
+        let jump = jump.map_err(|e| Error::system("load a jump to an eBPF socket filter", e))?;
+        Ok(LoadedFilter { program, jump, counters, layout })
     }
 
     /// Attaches it to a packet socket, in the place of any filter that was there. It counts from
@@ -97,8 +104,15 @@ impl LoadedFilter {
     /// # Errors
     /// [`Error::System`] if the kernel refuses, as it does where a filter was locked.
     pub fn attach(&self, socket: BorrowedFd<'_>) -> Result<(), Error> {
-        let attached = sys::attach(socket, self.program.as_fd());
-        attached.map_err(|e| Error::system("attach an eBPF socket filter", e))
+        let program = self.jump.as_ref().map_or(self.program.as_fd(), Jump::program);
+        sys::attach(socket, program).map_err(|source| Error::System {
+            what: "attach an eBPF socket filter".into(),
+            mend: match source.raw_os_error() {
+                Some(libc::ENOMEM) => TOO_LARGE_FOR_SOCKET,
+                _ => "",
+            },
+            source,
+        })
     }
 
     /// Reads the counters. A frame that is being counted may show in some of them only.
@@ -218,7 +232,8 @@ struct PerCpuArray {
 impl PerCpuArray {
     fn new(words: usize, elements: usize) -> Result<PerCpuArray, Error> {
         let cpus = possible_cpus()?;
-        let map = sys::create_per_cpu_array(NAME, (words * 8) as u32, elements as u32);
+        let map =
+            sys::create_map(sys::MapType::PerCpuArray, NAME, (words * 8) as u32, elements as u32);
         let map = map.map_err(|source| Error::System {
             what: format!("make an eBPF map of {elements} × {words} counters"),
             mend: match source.raw_os_error() {

@@ -10,15 +10,26 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 const MAP_CREATE: i32 = 0;
 const MAP_LOOKUP_ELEM: i32 = 1;
+const MAP_UPDATE_ELEM: i32 = 2;
 const PROG_LOAD: i32 = 5;
 const PROG_TEST_RUN: i32 = 10;
 
-const MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const PROG_TYPE_SOCKET_FILTER: u32 = 1;
 const NAME_BYTES: usize = 16;
 
-/// Makes a per-CPU array; all its values are 0.
-pub(super) fn create_per_cpu_array(
+/// What a map holds.
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(super) enum MapType {
+    /// Programs, to be called by their place.
+    Programs = 3,
+    /// Values, of which each CPU has its own; at first all are 0.
+    PerCpuArray = 6,
+}
+
+/// Makes a map whose keys are the places of its elements.
+pub(super) fn create_map(
+    map_type: MapType,
     name: &str,
     value_bytes: u32,
     elements: u32,
@@ -35,7 +46,7 @@ pub(super) fn create_per_cpu_array(
         map_name: [u8; NAME_BYTES],
     }
     let mut attributes = MapCreate {
-        map_type: MAP_TYPE_PERCPU_ARRAY,
+        map_type: map_type as u32,
         key_size: size_of::<u32>() as u32,
         value_size: value_bytes,
         max_entries: elements,
@@ -46,6 +57,34 @@ pub(super) fn create_per_cpu_array(
     };
     // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
     descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+}
+
+/// Where an element of a map stands, and where its value.
+#[repr(C)]
+struct MapElement {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Puts a program into a map of programs.
+pub(super) fn put_program(
+    map: BorrowedFd<'_>,
+    element: u32,
+    program: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let descriptor = program.as_raw_fd() as u32;
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(&raw const element),
+        value: address(&raw const descriptor),
+        flags: 0,
+    };
+    // SAFETY: key and value are the four bytes each that a map of programs has, and are only read.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(|_| ())
 }
 
 /// Reads a per-CPU element: for each possible CPU as many words as the value has.
@@ -59,14 +98,6 @@ pub(super) fn look_up(
     words: &mut [u64],
     words_needed: usize,
 ) -> io::Result<()> {
-    #[repr(C)]
-    struct MapElement {
-        map_fd: u32,
-        padding: u32,
-        key: u64,
-        value: u64,
-        flags: u64,
-    }
     assert!(words.len() >= words_needed, "{} words of {words_needed}", words.len());
     let mut attributes = MapElement {
         map_fd: map.as_raw_fd() as u32,
