@@ -11,19 +11,16 @@
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
 mod over_links;
+mod over_wire;
 
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use over_links::{Tapline, text};
-use rig::{
-    Frame, Host, Scratch, Tcpdump, Topology, assert_same_packets, exchange, frames_in,
-    link_or_skip, on_one_cpu, root_or_skip, tool_or_skip, wait_until_still,
-};
+use over_wire::{FRAME_BYTES_MAX, Scene, can_run};
+use rig::{Frame, Tcpdump, assert_same_packets, exchange, frames_in, on_one_cpu, wait_until_still};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 const BYTES_EACH_WAY: usize = 2 << 20;
-/// The longest frame of a link with an MTU of 1500.
-const FRAME_BYTES_MAX: usize = 1514;
 
 #[test]
 fn tcp_is_captured_as_the_wire_carries_it_at_both_ends() {
@@ -31,7 +28,7 @@ fn tcp_is_captured_as_the_wire_carries_it_at_both_ends() {
         return;
     }
     let scene = Scene::new("tcp");
-    let captures = scene.start("tcp port 80");
+    let captures = start(&scene, "tcp port 80");
     for address in scene.server_addresses() {
         let (client, server) = (&scene.host("client").netns, &scene.host("server").netns);
         exchange(client, server, (address, 80).into(), BYTES_EACH_WAY);
@@ -47,7 +44,7 @@ fn udp_cut_by_the_kernel_for_its_sender_is_captured_as_the_wire_carries_it() {
         return;
     }
     let scene = Scene::new("udp");
-    let captures = scene.start("udp port 9");
+    let captures = start(&scene, "udp port 9");
     let server = scene.host("server");
     for address in scene.server_addresses() {
         let to = SocketAddr::from((address, 9));
@@ -79,106 +76,27 @@ fn send_in_segments(to: SocketAddr) {
     socket.send(b"x").unwrap();
 }
 
-fn can_run() -> bool {
-    root_or_skip()
-        && tool_or_skip("tcpdump")
-        && tool_or_skip("ethtool")
-        && link_or_skip("type bridge")
-}
-
-struct Scene {
-    net: Topology,
-    scratch: Scratch,
-}
-
-impl Scene {
-    fn new(name: &str) -> Scene {
-        let line = Topology::line(["client", "west", "east", "server"]);
-        let line = line.offloads_off("west", "east").offloads_off("east", "west");
-        let scene = Scene { net: line.build(), scratch: Scratch::new(&format!("wire-{name}")) };
-        for (host, ports) in [("west", ["client", "east"]), ("east", ["west", "server"])] {
-            let host = scene.host(host);
-            host.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0");
-            for port in ports {
-                host.ip(&format!("addr flush dev {port}"));
-                host.ip(&format!("link set {port} master bridge"));
-            }
-            host.ip("link set bridge up");
-        }
-        let ends = [("client", "west", 1), ("server", "east", 2)];
-        for ((host, port, place), (other, other_port, other_place)) in
-            [(ends[0], ends[1]), (ends[1], ends[0])]
-        {
-            let mac = scene.host(other).mac(other_port);
-            let host = scene.host(host);
-            host.ip(&format!("addr flush dev {port}"));
-            for (own, prefix, peer) in
-                [(v4(place), 24, v4(other_place)), (v6(place), 64, v6(other_place))]
-            {
-                let nodad = if own.is_ipv6() { "nodad" } else { "" };
-                host.ip(&format!("addr add {own}/{prefix} dev {port} {nodad}"));
-                host.ip(&format!("neigh replace {peer} lladdr {mac} dev {port} nud permanent"));
-            }
-            scene.join_received_packets(host, port);
-            limit_window(host);
-        }
-        scene
-    }
-
-    fn host(&self, name: &str) -> &Host {
-        self.net.host(name)
-    }
-
-    fn server_addresses(&self) -> [IpAddr; 2] {
-        [v4(2), v6(2)]
-    }
-
-    /// Has the host join received packets (GRO), which a veth does not by itself.
-    fn join_received_packets(&self, host: &Host, port: &str) {
-        let output = host.netns.command("ethtool").args(["-K", port, "gro", "on"]).output();
-        assert!(output.unwrap().status.success(), "ethtool -K {port} gro on");
-    }
-
-    fn start(&self, expression: &str) -> Captures {
-        let path = |name: &str| self.scratch.path(name);
-        let tcpdump = |host: &str, port: &str, name: &str| {
-            Tcpdump::start(self.host(host), port, &path(name), expression)
-        };
-        let tapline = |host: &str, port: &str, name: &str| {
-            let file = path(name);
-            let words = ["capture", "-U", "-i", port, "-w", text(&file), expression];
-            (Tapline::start(self.host(host), path(&format!("{name}.json")), &words), file)
-        };
-        Captures {
-            wire: tcpdump("west", "east", "wire.pcap"),
-            inside: [
-                tcpdump("client", "west", "client.pcap"),
-                tcpdump("server", "east", "server.pcap"),
-            ],
-            tapped: [
-                tapline("client", "west", "client.pcapng"),
-                tapline("server", "east", "server.pcapng"),
-            ],
-        }
-    }
-}
-
-fn v4(place: u8) -> IpAddr {
-    Ipv4Addr::new(10, 72, 0, place).into()
-}
-
-fn v6(place: u8) -> IpAddr {
-    Ipv6Addr::new(0xfd72, 0, 0, 0, 0, 0, 0, place.into()).into()
-}
-
-/// Fewer bytes on their way than the queue of a veth holds, so that none is lost behind the judge.
-fn limit_window(host: &Host) {
-    let set = || {
-        for key in ["tcp_rmem", "tcp_wmem"] {
-            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), "4096 65536 131072").unwrap();
-        }
+fn start(scene: &Scene, expression: &str) -> Captures {
+    let path = |name: &str| scene.scratch.path(name);
+    let tcpdump = |host: &str, port: &str, name: &str| {
+        Tcpdump::start(scene.host(host), port, &path(name), expression)
     };
-    host.netns.run(set).unwrap();
+    let tapline = |host: &str, port: &str, name: &str| {
+        let file = path(name);
+        let words = ["capture", "-U", "-i", port, "-w", text(&file), expression];
+        (Tapline::start(scene.host(host), path(&format!("{name}.json")), &words), file)
+    };
+    Captures {
+        wire: tcpdump("west", "east", "wire.pcap"),
+        inside: [
+            tcpdump("client", "west", "client.pcap"),
+            tcpdump("server", "east", "server.pcap"),
+        ],
+        tapped: [
+            tapline("client", "west", "client.pcapng"),
+            tapline("server", "east", "server.pcapng"),
+        ],
+    }
 }
 
 struct Captures {

@@ -121,7 +121,11 @@ pub struct Tapline {
 impl Tapline {
     /// Starts it on a host, with `--stats-json`, and waits until it takes packets.
     pub fn start(host: &Host, ledger: PathBuf, words: &[&str]) -> Tapline {
-        let mut program = host.netns.command(BINARY);
+        Tapline::start_as(host.netns.command(BINARY), ledger, words)
+    }
+
+    /// The same for a command that runs the binary in its own way.
+    pub fn start_as(mut program: Command, ledger: PathBuf, words: &[&str]) -> Tapline {
         program.arg(words[0]).arg("--stats-json").arg(&ledger).args(&words[1..]);
         let running = Running::start(&mut program);
         running.wait_for("listening on", SOON);
@@ -147,6 +151,17 @@ impl Tapline {
         let ledger = self.running.ledger(&self.ledger, SOON);
         assert_eq!(ledger.unaccounted, 0, "while it runs: {ledger}");
         ledger
+    }
+
+    /// The file that its ledger is written to.
+    pub fn ledger_file(&self) -> &Path {
+        &self.ledger
+    }
+
+    /// Waits until so many packets were seen.
+    pub fn wait_for_seen(&self, count: u64) {
+        let what = format!("{count} packets are seen");
+        wait_until(&what, SOON, || self.ledger().seen >= Some(count));
     }
 
     /// Waits until so many packets have matched.

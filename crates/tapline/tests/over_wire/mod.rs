@@ -1,0 +1,98 @@
+//! A link that carries what a cable would, between two hosts with all offloads on.
+//!
+//! ```text
+//! client ─────────── west ═══════════ east ─────────── server
+//!        offloads on      offloads off     offloads on
+//! ```
+//! `west` and `east` are bridges, so that frames pass unchanged; the link between them has no
+//! offloads, so that what tcpdump sees there is what a cable would carry.
+
+#![allow(dead_code, reason = "each test uses its part")]
+
+use rig::{Host, Scratch, Topology, link_or_skip, root_or_skip, tool_or_skip};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The longest frame of a link with an MTU of 1500.
+pub const FRAME_BYTES_MAX: usize = 1514;
+
+/// Says whether such a link can be made here.
+pub fn can_run() -> bool {
+    root_or_skip()
+        && tool_or_skip("tcpdump")
+        && tool_or_skip("ethtool")
+        && link_or_skip("type bridge")
+}
+
+/// The hosts, and a folder for files.
+pub struct Scene {
+    net: Topology,
+    pub scratch: Scratch,
+}
+
+impl Scene {
+    pub fn new(name: &str) -> Scene {
+        let line = Topology::line(["client", "west", "east", "server"]);
+        let line = line.offloads_off("west", "east").offloads_off("east", "west");
+        let scene = Scene { net: line.build(), scratch: Scratch::new(&format!("wire-{name}")) };
+        for (host, ports) in [("west", ["client", "east"]), ("east", ["west", "server"])] {
+            let host = scene.host(host);
+            host.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0");
+            for port in ports {
+                host.ip(&format!("addr flush dev {port}"));
+                host.ip(&format!("link set {port} master bridge"));
+            }
+            host.ip("link set bridge up");
+        }
+        let ends = [("client", "west", 1), ("server", "east", 2)];
+        for ((host, port, place), (other, other_port, other_place)) in
+            [(ends[0], ends[1]), (ends[1], ends[0])]
+        {
+            let mac = scene.host(other).mac(other_port);
+            let host = scene.host(host);
+            host.ip(&format!("addr flush dev {port}"));
+            for (own, prefix, peer) in
+                [(v4(place), 24, v4(other_place)), (v6(place), 64, v6(other_place))]
+            {
+                let nodad = if own.is_ipv6() { "nodad" } else { "" };
+                host.ip(&format!("addr add {own}/{prefix} dev {port} {nodad}"));
+                host.ip(&format!("neigh replace {peer} lladdr {mac} dev {port} nud permanent"));
+            }
+            scene.join_received_packets(host, port);
+            limit_window(host);
+        }
+        scene
+    }
+
+    pub fn host(&self, name: &str) -> &Host {
+        self.net.host(name)
+    }
+
+    pub fn server_addresses(&self) -> [IpAddr; 2] {
+        [v4(2), v6(2)]
+    }
+
+    /// Has the host join received packets (GRO), which a veth does not by itself.
+    fn join_received_packets(&self, host: &Host, port: &str) {
+        let output = host.netns.command("ethtool").args(["-K", port, "gro", "on"]).output();
+        assert!(output.expect("the host stands").status.success(), "ethtool -K {port} gro on");
+    }
+}
+
+fn v4(place: u8) -> IpAddr {
+    Ipv4Addr::new(10, 72, 0, place).into()
+}
+
+fn v6(place: u8) -> IpAddr {
+    Ipv6Addr::new(0xfd72, 0, 0, 0, 0, 0, 0, place.into()).into()
+}
+
+/// Fewer bytes on their way than the queue of a veth holds, so that none is lost behind the judge.
+fn limit_window(host: &Host) {
+    let set = || {
+        for key in ["tcp_rmem", "tcp_wmem"] {
+            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), "4096 65536 131072")
+                .expect("the host stands");
+        }
+    };
+    host.netns.run(set).expect("the host stands");
+}
