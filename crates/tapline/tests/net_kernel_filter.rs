@@ -217,7 +217,7 @@ fn what_a_small_ring_loses_behind_the_filter_is_known_to_the_packet() {
         let capture = scene.start("tapped", &[&capture, IN_KERNEL, words].concat());
         let (sent, ledgers) = send_and_pause(&scene, &capture);
         let (ledger, said) = end(capture);
-        assert_grows(&[&ledgers[..], &[ledger.clone()]].concat());
+        assert_grows(&[&ledgers[..], std::slice::from_ref(&ledger)].concat());
         let reached = sent - (lost_before_tap(&scene) - sent_before);
         sent_before = lost_before_tap(&scene);
         let numbers = numbers_in(&file);
@@ -246,7 +246,7 @@ fn what_a_mirror_s_ring_loses_stands_at_each_target_and_is_shared_in_a_group() {
     let mirror = scene.start("tapped", &[&mirror, IN_KERNEL, &[NUMBERED]].concat());
     let (sent, ledgers) = send_and_pause(&scene, &mirror);
     let done = end(mirror);
-    assert_grows(&[&ledgers[..], &[done.0.clone()]].concat());
+    assert_grows(&[&ledgers[..], std::slice::from_ref(&done.0)].concat());
     let reached = sent - lost_before_tap(&scene);
     assert_tap(&done, reached, 0, reached);
     let (mirrored, said) = done;
