@@ -44,10 +44,14 @@ impl GroupTable {
         GroupTable { slots: (0..SLOTS).map(owner).collect() }
     }
 
-    /// How many slots each of so many members has.
-    pub fn shares(&self, members: usize) -> Vec<usize> {
+    /// Shares packets of unknown flows out among so many members, by their shares of the table: each
+    /// packet goes to the owner of the next slot. So with more packets no member gets fewer.
+    pub fn share_out(&self, packets: u64, members: usize) -> Vec<u64> {
+        let (rounds, rest) = (packets / SLOTS as u64, (packets % SLOTS as u64) as usize);
         let mut shares = vec![0; members];
-        self.slots.iter().for_each(|&member| shares[usize::from(member)] += 1);
+        for (slot, &member) in self.slots.iter().enumerate() {
+            shares[usize::from(member)] += rounds + u64::from(slot < rest);
+        }
         shares
     }
 
@@ -97,6 +101,26 @@ mod tests {
             let share = share(&table, position);
             assert!((share - wanted).abs() < 0.02, "member {position} has {share}");
         }
+    }
+
+    #[test]
+    fn packets_of_unknown_flows_are_shared_out_exactly_and_none_is_taken_back() {
+        let members = [member("a", 2), member("b", 1), member("c", 0), member("d", 5)];
+        let table = GroupTable::new(&members);
+        let mut before = vec![0; 4];
+        let round = SLOTS as u64;
+        for packets in (0..200).chain(round - 50..round + 200) {
+            let shares = table.share_out(packets, 4);
+            assert_eq!(shares.iter().sum::<u64>(), packets);
+            assert!(shares.iter().zip(&before).all(|(now, before)| now >= before), "{packets}");
+            before = shares;
+        }
+        assert!(before[3] > before[0] && before[0] > before[1] && before[1] > 0, "{before:?}");
+        assert_eq!(before[2], 0, "a member of no weight");
+        assert_eq!(
+            table.share_out(SLOTS as u64 * 9, 4)[0],
+            table.share_out(SLOTS as u64, 4)[0] * 9
+        );
     }
 
     #[test]

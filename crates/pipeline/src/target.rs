@@ -4,7 +4,6 @@ use crate::group::{GroupTable, Member};
 use api::{DropReason, Drops, TargetStats};
 use io::{Now, Packet, Pool, Selection, Sink, SinkCounters, Upstream};
 use std::collections::VecDeque;
-use wire::flow::SLOTS;
 
 /// Packets that may wait for one target.
 pub const QUEUE_PACKETS: usize = 8192;
@@ -161,14 +160,8 @@ impl TargetGroup {
     /// The lines of the ledger of the group's targets. Of `lost` packets nobody knows the flow:
     /// each target bears them by its share of the table, and the sum is exact.
     pub(crate) fn stats(&self, lost: u64) -> impl Iterator<Item = TargetStats> {
-        let shares = self.table.shares(self.targets.len());
-        let (mut slots_before, mut lost_before) = (0, 0);
-        self.targets.iter().zip(shares).map(move |(target, slots)| {
-            slots_before += slots;
-            let lost_so_far = (u128::from(lost) * slots_before as u128 / SLOTS as u128) as u64;
-            let of_target = lost_so_far - std::mem::replace(&mut lost_before, lost_so_far);
-            target.stats(of_target)
-        })
+        let borne = self.table.share_out(lost, self.targets.len());
+        self.targets.iter().zip(borne).map(|(target, lost)| target.stats(lost))
     }
 
     /// The group's targets.
