@@ -15,7 +15,7 @@ use filter::{Action, Direction, Rules};
 use io::tun::Tap;
 use over_links::{Tapline, alone, text};
 use over_wire::{FRAME_BYTES_MAX, Scene, can_run};
-use rig::{Frame, Tcpdump, exchange, frames_in, rules::verdict};
+use rig::{Frame, Tcpdump, exchange, frames_in, link_or_skip, rules::verdict};
 use rustix::process::Signal;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -51,8 +51,18 @@ fn capture(scene: &Scene, place: (&str, &str), name: &str, words: &[&str]) -> (T
 
 /// What the link between the bridges carries, in a file that stays.
 fn wire(scene: &Scene) -> (Tcpdump, PathBuf) {
+    scene.settle();
     let path = scene.scratch.path("wire.pcap");
     (Tcpdump::start(scene.host("west"), "east", &path, ""), path)
+}
+
+/// What the client's stack shows.
+fn inside(scene: &Scene) -> Tcpdump {
+    Tcpdump::start(scene.host("client"), "west", &scene.scratch.path("inside.pcap"), "")
+}
+
+fn super_packets_of(tcpdump: Tcpdump) -> usize {
+    tcpdump.stop().iter().filter(|frame| frame.bytes.len() > FRAME_BYTES_MAX).count()
 }
 
 fn exchange_both(scene: &Scene) {
@@ -121,11 +131,10 @@ fn tcp_is_selected_and_counted_as_the_wire_carries_it() {
     let checksums = capture(&scene, client, "checksums", &[of_checksums]);
     let by_rules = [("client", "west"), ("server", "east")]
         .map(|place| (capture(&scene, place, &format!("rules-{}", place.0), &of_rules), place));
-    let inside = scene.scratch.path("inside.pcap");
-    let inside = Tcpdump::start(scene.host("client"), "west", &inside, "");
+    let inside = inside(&scene);
     exchange_both(&scene);
     let frames = tcpdump.stop();
-    let supers = inside.stop().iter().filter(|f| f.bytes.len() > FRAME_BYTES_MAX).count();
+    let supers = super_packets_of(inside);
     assert!(supers > 0, "no super-packets at the client: the test proves nothing");
     let seen = frames.len() as u64;
     eprintln!("{seen} packets on the wire, {supers} super-packets at the client");
@@ -157,6 +166,55 @@ fn tcp_is_selected_and_counted_as_the_wire_carries_it() {
         assert_file(&file, &done, &expected);
         assert_eq!(hits(&done), expected_hits, "{}", done.1);
         assert!(matched > 0 && matched < seen && expected_hits[0] > 0, "{}", done.1);
+    }
+}
+
+#[test]
+fn super_packets_inside_a_tunnel_are_counted_as_the_wire_carries_them() {
+    if !can_run() || !link_or_skip("type vxlan id 1 dstport 4789") {
+        return;
+    }
+    let _alone = alone();
+    let scene = Scene::new("balance-tunnel");
+    let ends = [("client", "west", 1, 2), ("server", "east", 2, 1)];
+    for (host, port, own, other) in ends {
+        let host = scene.host(host);
+        host.ip(&format!(
+            "link add overlay type vxlan id 5 dstport 4789 dev {port} \
+             local 10.72.0.{own} remote 10.72.0.{other}"
+        ));
+        host.ip(&format!("link set overlay address 02:99:00:00:00:0{own}"));
+        host.ip("link set overlay up");
+        host.ip(&format!("addr add 10.99.0.{own}/24 dev overlay"));
+        let peer = format!("lladdr 02:99:00:00:00:0{other} dev overlay nud permanent");
+        host.ip(&format!("neigh replace 10.99.0.{other} {peer}"));
+    }
+    let (tcpdump, wire) = wire(&scene);
+    let expressions = ["udp port 4789", "tcp", "udp[12:2] = 0 and udp port 4789", ""];
+    let captures: Vec<_> = (0..)
+        .zip(expressions)
+        .flat_map(|(n, expression)| ends.map(|(host, port, ..)| (n, expression, host, port)))
+        .map(|(n, expression, host, port)| {
+            let words = ["--filter-in", "auto", expression];
+            (capture(&scene, (host, port), &format!("{host}-{n}"), &words), expression, host)
+        })
+        .collect();
+    let (client, server) = (&scene.host("client").netns, &scene.host("server").netns);
+    let inside = inside(&scene);
+    exchange(client, server, ([10, 99, 0, 2], 80).into(), BYTES_EACH_WAY);
+    let frames = tcpdump.stop();
+    assert!(super_packets_of(inside) > 0, "no super-packets: the test proves nothing");
+    let seen = frames.len() as u64;
+    let whole = frames.iter().filter(|frame| frame.bytes.len() > 1400).count();
+    assert!(whole > BYTES_EACH_WAY / 1500, "{whole} whole packets of {seen}");
+    for ((capture, file), expression, host) in captures {
+        capture.wait_for_seen(seen);
+        let done = end(capture);
+        eprintln!("{host}, {expression}: {}", done.0.taps[0]);
+        let expected = selected_by_tcpdump(&wire, expression);
+        let matched = expected.len() as u64;
+        assert_tap(&done, seen, seen - matched, matched);
+        assert_file(&file, &done, &expected);
     }
 }
 
@@ -338,8 +396,7 @@ fn tap(scene: &Scene) -> Tap {
     let tap = west.netns.run(|| Tap::new("vm").unwrap()).unwrap();
     west.ip("link set vm master bridge");
     west.ip("link set vm up");
-    // The kernel's own first packets on a device that came up.
-    std::thread::sleep(Duration::from_millis(300));
+    scene.settle();
     tap
 }
 

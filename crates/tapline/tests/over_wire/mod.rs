@@ -9,8 +9,9 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use rig::{Host, Scratch, Topology, link_or_skip, root_or_skip, tool_or_skip};
+use rig::{Host, Scratch, Topology, link_or_skip, root_or_skip, tool_or_skip, wait_until};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 /// The longest frame of a link with an MTU of 1500.
 pub const FRAME_BYTES_MAX: usize = 1514;
@@ -65,6 +66,23 @@ impl Scene {
 
     pub fn host(&self, name: &str) -> &Host {
         self.net.host(name)
+    }
+
+    /// Waits until the kernel's own first packets on new interfaces have passed.
+    pub fn settle(&self) {
+        let passed = || {
+            let ports = [("client", "west"), ("west", "east"), ("server", "east")];
+            ports.map(|(host, port)| {
+                ["rx", "tx"].map(|way| self.host(host).counter(port, way, "packets"))
+            })
+        };
+        let mut last = passed();
+        let mut is_still = || {
+            std::thread::sleep(Duration::from_millis(300));
+            let before = std::mem::replace(&mut last, passed());
+            before == last
+        };
+        wait_until("no more packets pass", Duration::from_secs(10), &mut is_still);
     }
 
     pub fn server_addresses(&self) -> [IpAddr; 2] {
