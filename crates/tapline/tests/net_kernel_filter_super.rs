@@ -418,6 +418,9 @@ fn super_packets_of_a_virtual_machine_are_counted_in_packets_of_the_wire() {
         "udp port 81",
         "udp port 80 or ip6",
         "vlan 7 and tcp",
+        "vlan 7 and udp",
+        "vlan and vlan and vlan",
+        "vlan 0",
         "vlan 100 and vlan 7",
         "not vlan",
         "ip[6:2] & 0x1fff = 0 and tcp[13] & 8 != 0",
@@ -434,14 +437,24 @@ fn super_packets_of_a_virtual_machine_are_counted_in_packets_of_the_wire() {
     let to = mac(&scene.host("server").mac("east"));
     let packets = super_packets();
     send(&vm, &packets, to);
-    // And some that are none.
-    let single = SuperPacket::new(GsoKind::UdpL4, 100, 100);
-    for number in 0..10 {
-        let (frame, _) = single.frame(number, to);
-        vm.send(&frame, None).unwrap();
+    // And some that are none, with tags of all kinds: a priority without a VLAN, too.
+    let mut singles = 0;
+    for tags in [
+        &[][..],
+        &[[0x8100, 7]],
+        &[[0x8100, 0xe000]],
+        &[[0x88a8, 7]],
+        &[[0x88a8, 100], [0x8100, 7]],
+        &[[0x8100, 7], [0x8100, 8], [0x8100, 9]],
+    ] {
+        for kind in [GsoKind::UdpL4, GsoKind::TcpV6] {
+            let (frame, _) = SuperPacket { tags, ..SuperPacket::new(kind, 100, 100) }.frame(9, to);
+            vm.send(&frame, None).unwrap();
+            singles += 1;
+        }
     }
     let frames = tcpdump.stop();
-    let seen = segments(&packets) + 10;
+    let seen = segments(&packets) + singles;
     assert_eq!(frames.len() as u64, seen, "what the kernel made of it");
     for ((capture, file), expression) in captures {
         capture.wait_for_seen(seen);
