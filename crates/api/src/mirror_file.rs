@@ -11,6 +11,7 @@
 //! oversize = "fragment"                       # drop
 //! promiscuous = false
 //! buffer_size = "auto"                        # or 64MiB
+//! workers = 1                                 # threads that share the interface; or "auto"
 //! expression = "tcp port 80"                  # or rules = "web.toml", or [[tap.rule]] as there
 //! ```
 //!
@@ -19,7 +20,8 @@
 use crate::file::{self, Fault, Node, Spelling, Table, Value, flag, number, word};
 use crate::rules::read_list;
 use crate::{
-    DirectionChoice, Endpoint, FileError, Group, Oversize, RingSize, RuleFile, parse_buffer_size,
+    DirectionChoice, Endpoint, FileError, Group, Oversize, RingSize, RuleFile, Workers,
+    parse_buffer_size,
 };
 use filter::Rules;
 use std::path::{Path, PathBuf};
@@ -32,7 +34,7 @@ pub const SNAPSHOT_LENGTH_MIN: u32 = 14;
 const BYTES_MAX: u64 = 64 << 20;
 
 const FILE: [&str; 1] = ["tap"];
-const TAP: [&str; 12] = [
+const TAP: [&str; 13] = [
     "name",
     "interface",
     "read",
@@ -42,12 +44,13 @@ const TAP: [&str; 12] = [
     "oversize",
     "promiscuous",
     "buffer_size",
+    "workers",
     "expression",
     "rules",
     "rule",
 ];
 /// What a file that is read has not.
-const OF_INTERFACES: [&str; 2] = ["promiscuous", "buffer_size"];
+const OF_INTERFACES: [&str; 3] = ["promiscuous", "buffer_size", "workers"];
 
 /// One tap: what `mirror`'s options say, and what a `[[tap]]` of a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub struct TapConfig {
     pub promiscuous: bool,
     /// The kernel's ring.
     pub buffer_size: RingSize,
+    /// How many threads share an interface.
+    pub workers: Workers,
     /// Which packets are kept.
     pub filter: FilterConfig,
 }
@@ -199,6 +204,7 @@ impl<'a> Reader<'a> {
             snapshot_length: get("snapshot_length").map_or(Ok(0), slice)?,
             oversize: oversize.transpose()?.unwrap_or_default(),
             promiscuous: promiscuous.transpose()?.unwrap_or_default(),
+            workers: get("workers").map_or(Ok(Workers::default()), workers)?,
             buffer_size: get("buffer_size").map_or(Ok(RingSize::Auto), ring)?,
             filter: self.filter(rules)?,
         })
@@ -315,6 +321,18 @@ pub fn snapshot_length(bytes: u32) -> Result<u32, &'static str> {
     }
 }
 
+fn workers(node: &Node) -> Result<Workers, Fault> {
+    let fault = |mend: String| Fault::new(node.at, format!("workers: {mend}"));
+    match &node.value {
+        Value::Text(text) => text.parse().map_err(fault),
+        Value::Number(number) => number.to_string().parse().map_err(fault),
+        value => {
+            let kind = value.kind();
+            Err(Fault::new(node.at, format!("workers is {kind}; write a number, or \"auto\"")))
+        }
+    }
+}
+
 fn ring(node: &Node) -> Result<RingSize, Fault> {
     let mend = "write \"auto\", or a size in quotes such as \"64MiB\"";
     match &node.value {
@@ -359,6 +377,7 @@ mod tests {
             oversize = "drop"
             promiscuous = true
             buffer_size = "16MiB"
+            workers = 4
             expression = "tcp port 80"
 
             [[tap]]
@@ -380,6 +399,7 @@ mod tests {
             oversize: Oversize::Drop,
             promiscuous: true,
             buffer_size: RingSize::Bytes(16 << 20),
+            workers: Workers::Count(4),
             filter: FilterConfig::Expression("tcp port 80".into()),
         };
         assert_eq!(web, &wanted);
@@ -392,6 +412,7 @@ mod tests {
             oversize: Oversize::Fragment,
             promiscuous: false,
             buffer_size: RingSize::Auto,
+            workers: Workers::Count(1),
             filter: FilterConfig::All,
         };
         assert_eq!(file, &wanted);
@@ -435,6 +456,9 @@ mod tests {
             ("buffer_size = \"4096\"", 15, "no unit"),
             ("buffer_size = 64", 15, "in quotes"),
             ("promiscuous = \"yes\"", 15, "without quotes"),
+            ("workers = 0", 11, "1 to 64, or auto"),
+            ("workers = \"many\"", 11, "1 to 64, or auto"),
+            ("workers = true", 11, "write a number"),
             ("read = \"x\"", 1, "one source"),
             ("name = \" \"", 1, "leave it out"),
             ("name = 3", 8, "write a string"),

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
 use crate::session;
-use crate::workers::{file_of, say_files};
+use crate::workers::{count, file_of, say_files};
 use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
@@ -14,7 +14,7 @@ use pipeline::{CrewReport, Limit, Tap, Target, TargetGroup, tap_line, target_lin
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let mut begun = Vec::new();
-    match (options.workers.count(), &options.write) {
+    match (count(options.workers), &options.write) {
         (1, _) => {}
         (workers, Some(path)) => begun.push(say_files(path, workers)?),
         (workers, None) => {
@@ -39,7 +39,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                 snaplen: options.snapshot_length,
                 filter: KernelFilter::Absent,
             },
-            options.workers.count(),
+            count(options.workers),
             options.direction,
             &wanted,
             options.filter_place,

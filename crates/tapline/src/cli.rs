@@ -1,7 +1,6 @@
 //! The command line: one declaration, from which help comes too.
 
-use crate::workers::Workers;
-use api::{DirectionChoice, Endpoint, Group, Oversize, RingSize};
+use api::{DirectionChoice, Endpoint, Group, Oversize, RingSize, Workers};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,13 +13,14 @@ const SOCKET_BUFFER_SIZE: &str = "64MiB";
 const ARCHIVE_BYTES_MIN: u64 = 100_000;
 
 /// What a file of taps says for each of them.
-const OPTIONS_OF_ONE_TAP: [&str; 8] = [
+const OPTIONS_OF_ONE_TAP: [&str; 9] = [
     "to",
     "direction",
     "snapshot_length",
     "oversize",
     "promiscuous",
     "buffer_size",
+    "workers",
     "rules",
     "expression",
 ];

@@ -5,7 +5,7 @@ use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session;
-use crate::workers::{file_of, say_files};
+use crate::workers::{count, file_of, say_files};
 use api::{Endpoint, Group, TapConfig, TapSource};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::memory::NullSink;
@@ -28,7 +28,7 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         Some(path) => api::read_mirror_file(path)?,
         None => of_options(&options)?,
     };
-    let (taps, begun) = open(&configs, options.workers.count(), options.filter_place)?;
+    let (taps, begun) = open(&configs, options.filter_place)?;
     session::run(taps, &begun, ledger, &options.report, verbosity)
 }
 
@@ -49,6 +49,7 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
         oversize: options.oversize,
         promiscuous: options.promiscuous,
         buffer_size: options.buffer_size,
+        workers: options.workers,
         filter: filter.clone(),
     };
     let interfaces = options.interface.iter();
@@ -58,25 +59,23 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
     Ok(interfaces.chain(file).collect())
 }
 
-/// Opens taps, those of interfaces for so many workers each, and says of each how it begins.
+/// Opens taps, for each of their workers, and says of each how it begins.
 fn open(
     configs: &[TapConfig],
-    workers: usize,
     filter_place: FilterPlace,
 ) -> Result<(Vec<Vec<Tap>>, Vec<String>), Failure> {
     must_stand_apart(configs)?;
     let mut said_of_files = Vec::new();
-    for config in configs.iter().filter(|config| workers_of(config, workers) > 1) {
-        // Standard output is refused before anything is opened.
+    for config in configs.iter().filter(|config| workers_of(config) > 1) {
         for path in files(&config.to) {
-            said_of_files.push(say_files(path, workers)?);
+            said_of_files.push(say_files(path, workers_of(config))?);
         }
     }
     let interfaces = Interfaces::default();
     // All sources and filters before any target, which replaces files.
     let mut ready = Vec::new();
     for config in configs {
-        let opened = source(config, workers, filter_place, &interfaces)?;
+        let opened = source(config, filter_place, &interfaces)?;
         if tunnels(config) && !may_be_ethernet(&opened.link_types) {
             return Err(Failure::CouldNot(format!(
                 "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
@@ -132,16 +131,15 @@ struct Place {
 }
 
 /// How many workers a tap has: a file is read by one.
-fn workers_of(config: &TapConfig, workers: usize) -> usize {
+fn workers_of(config: &TapConfig) -> usize {
     match config.source {
         TapSource::File(_) => 1,
-        TapSource::Interface(_) => workers,
+        TapSource::Interface(_) => count(config.workers),
     }
 }
 
 fn source(
     config: &TapConfig,
-    workers: usize,
     filter_place: FilterPlace,
     interfaces: &Interfaces,
 ) -> Result<Opened, Failure> {
@@ -157,7 +155,14 @@ fn source(
                 snaplen: config.snapshot_length,
                 filter: KernelFilter::Absent,
             };
-            Opened::interface(ring, workers, *direction, filter, filter_place, interfaces)
+            Opened::interface(
+                ring,
+                workers_of(config),
+                *direction,
+                filter,
+                filter_place,
+                interfaces,
+            )
         }
     }
 }
@@ -189,19 +194,23 @@ fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
         ));
     }
     let mut places = BTreeSet::new();
-    let groups = configs.iter().flat_map(|config| &config.to);
-    for member in groups.flat_map(|Group(members)| members) {
-        let Endpoint::Pcap { path } = member else {
-            continue;
-        };
-        if place(path).is_some_and(|place| !places.insert(place)) {
-            return Err(Failure::Usage(format!(
-                "{member} is the file of another target too: give each its own"
-            )));
-        }
-        for config in configs {
-            if let TapSource::File(read) = &config.source {
-                must_differ(Some(read), path, false)?;
+    for config in configs {
+        let workers = workers_of(config);
+        for (path, worker) in
+            files(&config.to).flat_map(|path| (0..workers).map(move |n| (path, n)))
+        {
+            // Standard output, which workers cannot share, is refused here.
+            let path = file_of(path, worker, workers)?;
+            if place(&path).is_some_and(|place| !places.insert(place)) {
+                return Err(Failure::Usage(format!(
+                    "pcap:{} is the file of another target too: give each its own",
+                    path.display()
+                )));
+            }
+            for reader in configs {
+                if let TapSource::File(read) = &reader.source {
+                    must_differ(Some(read), &path, false)?;
+                }
             }
         }
     }

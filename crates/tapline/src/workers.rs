@@ -1,54 +1,14 @@
 //! How many workers share a tap, and what the files of each are called.
 
 use crate::failure::Failure;
-use std::fmt;
+use api::Workers;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-/// Workers that a tap may have.
-const WORKERS_MAX: usize = 64;
-
-/// How many workers share a tap.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Workers {
-    /// One for each core that the process may use.
-    Auto,
-    Count(usize),
-}
-
-impl Workers {
-    pub fn count(self) -> usize {
-        match self {
-            Workers::Auto => pipeline::cores().len().min(WORKERS_MAX),
-            Workers::Count(count) => count,
-        }
-    }
-}
-
-impl Default for Workers {
-    fn default() -> Workers {
-        Workers::Count(1)
-    }
-}
-
-impl FromStr for Workers {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Workers, String> {
-        match (text, text.parse()) {
-            ("auto", _) => Ok(Workers::Auto),
-            (_, Ok(count @ 1..=WORKERS_MAX)) => Ok(Workers::Count(count)),
-            _ => Err(format!("write 1 to {WORKERS_MAX}, or auto: one for each core")),
-        }
-    }
-}
-
-impl fmt::Display for Workers {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Workers::Auto => f.write_str("auto"),
-            Workers::Count(count) => write!(f, "{count}"),
-        }
+/// How many threads that is here.
+pub fn count(workers: Workers) -> usize {
+    match workers {
+        Workers::Auto => pipeline::cores().len().clamp(1, Workers::MAX),
+        Workers::Count(count) => count,
     }
 }
 
@@ -108,13 +68,8 @@ mod tests {
     }
 
     #[test]
-    fn counts_are_understood() {
-        assert_eq!("auto".parse(), Ok(Workers::Auto));
-        assert_eq!("4".parse(), Ok(Workers::Count(4)));
-        for text in ["0", "65", "-1", "many", ""] {
-            let said = text.parse::<Workers>().unwrap_err();
-            assert!(said.contains("1 to 64, or auto"), "{said}");
-        }
-        assert!(Workers::Auto.count() >= 1);
+    fn there_is_a_worker_for_each_core() {
+        assert!(count(Workers::Auto) >= 1);
+        assert_eq!(count(Workers::Count(3)), 3);
     }
 }

@@ -91,6 +91,10 @@ fn a_mistake_is_told_with_its_place_and_nothing_is_begun() {
         ("[[tap]]\nname = \"2\"\nread = \"x\"\nto = [\"pcap:out.pcapng\"]", &["give each its own"]),
         ("[[tap]]\nname = \"2\"\nread = \"x\"\nto = [\"pcap:in.pcap\"]", &["written over"]),
         (
+            "[[tap]]\ninterface = \"lo\"\nworkers = 2\nto = [\"pcap:o.pcapng\", \"pcap:o-1.pcapng\"]",
+            &["o-1.pcapng is the file of another target"],
+        ),
+        (
             "[[tap]]\nread = \"-\"\nto=[\"null:\"]\n[[tap]]\nname = \"2\"\nread = \"-\"\nto=[\"null:\"]",
             &["standard input"],
         ),
@@ -110,8 +114,14 @@ fn a_mistake_is_told_with_its_place_and_nothing_is_begun() {
 #[test]
 fn options_of_one_tap_do_not_go_with_a_file() {
     let (_scratch, file) = scene("");
-    for more in [&["--to", "null:"][..], &["-i", "lo"], &["-s", "50"], &["--rules", "x"], &["tcp"]]
-    {
+    for more in [
+        &["--to", "null:"][..],
+        &["-i", "lo"],
+        &["-s", "50"],
+        &["--workers", "2"],
+        &["--rules", "x"],
+        &["tcp"],
+    ] {
         let output = mirror(&file, more);
         assert_eq!(output.status.code(), Some(2), "{more:?}");
         assert!(stderr(&output).contains("cannot be used with"), "{}", stderr(&output));

@@ -25,6 +25,7 @@ fn two_taps_of_one_interface_mirror_and_record_side_by_side() {
         interface = "client"
         to = ["vxlan://{address}?vni=71"]
         buffer_size = "16MiB"
+        workers = 2
         [[tap.rule]]
         traffic_direction = "INGRESS"
         rule_action = "INCLUDE"
