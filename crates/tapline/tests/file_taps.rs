@@ -91,7 +91,8 @@ fn a_mistake_is_told_with_its_place_and_nothing_is_begun() {
         ("[[tap]]\nname = \"2\"\nread = \"x\"\nto = [\"pcap:out.pcapng\"]", &["give each its own"]),
         ("[[tap]]\nname = \"2\"\nread = \"x\"\nto = [\"pcap:in.pcap\"]", &["written over"]),
         (
-            "[[tap]]\ninterface = \"lo\"\nworkers = 2\nto = [\"pcap:o.pcapng\", \"pcap:o-1.pcapng\"]",
+            "[[tap]]\nname = \"2\"\nread = \"in.pcap\"\nto = [\"pcap:o-1.pcapng\"]\n\
+             [[tap]]\ninterface = \"lo\"\nworkers = 2\nto = [\"pcap:o.pcapng\"]",
             &["o-1.pcapng is the file of another target"],
         ),
         (
