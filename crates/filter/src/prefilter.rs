@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ld  #vlan_tag_present    a tag in metadata: user space decides
+//! ld  #len                 longer than IP can say: a super-packet with a header that its segments lack
 //! ldb #pkttype             sent or received: each direction has a program of its own
 //! ```
 //! What comes through is decided again in user space, so it may let too much through but must not
@@ -15,11 +16,13 @@ use crate::{Action, Error, Instruction, KERNEL_INSTRUCTIONS_MAX, Program, op};
 const PACKET_TYPE: u32 = 0xffff_f004;
 const VLAN_TAG_PRESENT: u32 = 0xffff_f030;
 const PACKET_OUTGOING: u32 = 4;
+/// The longest frame without a jumbo header, which stands before IPv6 payloads above 65,535 bytes.
+const LONGEST: u32 = u16::MAX as u32 + 14;
 /// A socket filter's verdict is a snap length.
 const ALL_BYTES: u32 = i32::MAX as u32;
 
-/// Joins the programs of both directions into one that lets through what matches, and every frame
-/// with a tag in metadata.
+/// Joins the programs of both directions into one that lets through what matches, every frame with a
+/// tag in metadata, and super-packets that may have a jumbo header.
 ///
 /// # Errors
 /// [`Error::TooLongForKernel`], and [`Error::JumpsBack`] as the programs of `protochain` do.
@@ -31,7 +34,9 @@ pub fn prefilter(
     let (received, sent) = (lets_through(received, verdicts), lets_through(sent, verdicts));
     let mut joined = vec![
         Instruction::new(op::LD | op::W | op::ABS, 0, 0, VLAN_TAG_PRESENT),
-        Instruction::new(op::JMP | op::JEQ | op::K, 1, 0, 0),
+        Instruction::new(op::JMP | op::JEQ | op::K, 0, 2, 0),
+        Instruction::new(op::LD | op::LEN, 0, 0, 0),
+        Instruction::new(op::JMP | op::JGT | op::K, 0, 1, LONGEST),
         Instruction::new(op::RET | op::K, 0, 0, ALL_BYTES),
         Instruction::new(op::LD | op::B | op::ABS, 0, 0, PACKET_TYPE),
         Instruction::new(op::JMP | op::JEQ | op::K, 0, 1, PACKET_OUTGOING),
@@ -85,16 +90,18 @@ mod tests {
         let joined = prefilter(&ethertype, &none, Verdicts::Rules(&rules)).unwrap();
         let listing = "\
 (000) ld       [-4048]
-(001) jeq      #0x0             jt 3\tjf 2
-(002) ret      #2147483647
-(003) ldb      [-4092]
-(004) jeq      #0x4             jt 5\tjf 6
-(005) ja       10
-(006) ldh      [12]
-(007) jeq      #0x800           jt 8\tjf 9
-(008) ret      #2147483647
-(009) ret      #0
-(010) ret      #0
+(001) jeq      #0x0             jt 2\tjf 4
+(002) ld       #pktlen
+(003) jgt      #0x1000d         jt 4\tjf 5
+(004) ret      #2147483647
+(005) ldb      [-4092]
+(006) jeq      #0x4             jt 7\tjf 8
+(007) ja       12
+(008) ldh      [12]
+(009) jeq      #0x800           jt 10\tjf 11
+(010) ret      #2147483647
+(011) ret      #0
+(012) ret      #0
 ";
         assert_eq!(joined.to_string(), listing);
     }
@@ -103,8 +110,8 @@ mod tests {
     fn an_expression_s_verdicts_are_all_matches() {
         let joined =
             prefilter(&Program::constant(96), &Program::constant(0), Verdicts::Expression).unwrap();
-        assert_eq!(joined.instructions()[6], ret(ALL_BYTES));
-        assert_eq!(joined.instructions()[7], ret(0));
+        assert_eq!(joined.instructions()[8], ret(ALL_BYTES));
+        assert_eq!(joined.instructions()[9], ret(0));
     }
 
     #[test]
@@ -114,7 +121,7 @@ mod tests {
         let long = Program::new(long).unwrap();
         let none = Program::constant(0);
         let error = prefilter(&long, &none, Verdicts::Expression).unwrap_err();
-        assert_eq!(error, Error::TooLongForKernel { got: KERNEL_INSTRUCTIONS_MAX + 8 });
+        assert_eq!(error, Error::TooLongForKernel { got: KERNEL_INSTRUCTIONS_MAX + 10 });
         let back = Instruction::new(op::JMP | op::JA, 0, 0, u32::MAX);
         let back = Program::new(vec![back, ret(1)]).unwrap();
         assert_eq!(prefilter(&none, &back, Verdicts::Expression).unwrap_err(), Error::JumpsBack);
