@@ -10,16 +10,18 @@ mod over_links;
 
 use api::{DropReason, Stats};
 use balance::*;
-use io::tun::Tun;
+use io::tun::{Tap, Tun};
 use over_links::*;
 use rig::{
     Generator, Running, duplicates, frames_in, missing, numbers_in, root_or_skip, tool_or_skip,
+    wait_until,
 };
 use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
+use wire::segment::{Gso, GsoKind};
 
 const IN_KERNEL: &[&str] = &["--filter-in", "kernel"];
 const IN_USER: &[&str] = &["--filter-in", "user"];
@@ -427,4 +429,71 @@ fn an_interface_that_returns_is_filtered_as_before_and_as_another_kind_in_user_s
     let (ledger, said) = end(prefilter.0);
     assert_eq!((ledger.seen, ledger.filtered, ledger.matched), (None, None, numbered), "{said}");
     assert_eq!(numbers_in(prefilter.1).len() as u64, numbered);
+}
+
+#[test]
+fn frames_of_a_kind_that_nobody_reads_are_dropped_behind_a_filter_in_the_kernel_too() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::alone("balance-hardware");
+    let tapped = scene.host("tapped");
+    let device = tapped.netns.run(|| Tun::new("tun", None).unwrap()).unwrap();
+    tapped.ip("addr add 10.81.0.1/24 dev tun");
+    let file = scene.path("tun.pcapng");
+    let words = ["capture", "-i", "tun", "-w", text(&file)];
+    let capture = scene.start("tapped", &[&words, IN_KERNEL, &[NUMBERED]].concat());
+    let send = |count| {
+        tapped.ip("link set tun up");
+        Generator::new(10_000, count).run_in(&tapped.netns, "10.81.0.2:9".parse().unwrap());
+    };
+    send(100);
+    capture.wait_for_matched(100);
+    tapped.ip("link set tun down");
+    device.set_hardware(824).unwrap(); // ARPHRD_NETLINK
+    send(200);
+    wait_until("200 are dropped", SOON, || {
+        capture.ledger().drops.get(DropReason::HardwareType) >= 200
+    });
+    let (ledger, said) = end(capture);
+    assert_eq!((ledger.matched, ledger.written, ledger.drops.total()), (100, 100, 200), "{said}");
+}
+
+#[test]
+fn what_a_filter_in_the_kernel_estimates_of_a_super_packet_in_a_tunnel_is_no_loss() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::alone("balance-estimate");
+    let tapped = scene.host("tapped");
+    let vm = tapped.netns.run(|| Tap::new("vm").unwrap()).unwrap();
+    tapped.ip("link set vm up");
+    let file = scene.path("vm.pcapng");
+    let words = ["capture", "-i", "vm", "-w", text(&file), "udp port 4789"];
+    let capture = scene.start("tapped", &[&words[..5], IN_KERNEL, &words[5..]].concat());
+
+    // Ethernet, IPv4 and UDP, 42 bytes; VXLAN, 8; Ethernet, IPv4 and TCP, 54: the five segments of
+    // 100, 100, 100, 100 and 50 bytes look like six to who takes all behind UDP for the payload.
+    let (inner_len, payload_len) = (54, 450);
+    let ip = |protocol: u8, len: usize| {
+        let mut header = [0x45, 0, 0, 0, 0, 0, 0, 0, 64, protocol, 0, 0, 10, 9, 0, 1, 10, 9, 0, 2];
+        header[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+        header
+    };
+    let ethernet = [2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    let udp_len = 8 + 8 + inner_len + payload_len;
+    let [high, low] = (udp_len as u16).to_be_bytes();
+    let mut frame = [&ethernet[..], &ip(17, 20 + udp_len)].concat();
+    frame.extend([0xc0, 0, 0x12, 0xb5, high, low, 0, 0, 8, 0, 0, 0, 0, 0, 7, 0]);
+    frame.extend([&ethernet[..], &ip(6, 40 + payload_len)].concat());
+    let csum_start = frame.len() as u16;
+    frame.extend([4, 0, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0, 9, 0, 0, 0, 0]);
+    frame.resize(frame.len() + payload_len, 7);
+    let gso = Gso { kind: GsoKind::TcpV4, size: 100, csum_start, csum_offset: 16 };
+    (0..10).for_each(|_| vm.send(&frame, Some(&gso)).unwrap());
+
+    capture.wait_for_matched(50);
+    let (ledger, said) = end(capture);
+    assert_eq!((ledger.matched, ledger.written, ledger.drops.total()), (50, 50, 0), "{said}");
+    assert!(frames_in(&file).iter().all(|frame| frame.bytes.len() <= 204), "they are cut");
 }

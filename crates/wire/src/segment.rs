@@ -167,6 +167,12 @@ impl Plan {
         self.count
     }
 
+    /// Whether the segments' own IP header stands behind another one.
+    #[inline]
+    pub fn is_in_tunnel(&self) -> bool {
+        self.path.levels().len() > 1
+    }
+
     /// The length of segment `i`, link header included, bytes; at most the first's.
     ///
     /// # Panics

@@ -20,7 +20,7 @@ use crate::link::{self, Link, Links};
 use crate::packet::{Direction, InterfaceId, Meta};
 use api::{DropReason, Drops};
 use fanout::Fanout;
-use offload::Offloads;
+use offload::{Offloads, Undone};
 use place::{Place, Places};
 use screen::Screen;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -323,11 +323,13 @@ impl RingSource {
     /// Turns a frame of the ring into the packets that the wire carries.
     fn deliver(&mut self, frame: Frame, batch: &mut Batch) {
         let place = self.places.find(frame.interface, frame.hardware, &self.links);
+        let is_decided = self.screen.has_decided(&frame);
         let Some(place) = place else {
+            // A filter before the ring has counted it all the same.
+            self.screen.count(is_decided, Undone::left_whole(&frame));
             return self.drops.add(DropReason::HardwareType);
         };
         let is_sent = frame.packet_type == libc::PACKET_OUTGOING;
-        let is_decided = self.screen.has_decided(&frame);
         // Among all interfaces, what loopback sends is left to come in again, as tcpdump does.
         if is_sent && place.is_loopback && self.place.is_none() {
             return;
@@ -343,8 +345,8 @@ impl RingSource {
             decided: is_decided,
             flow_hash: None,
         };
-        let packets = self.offloads.undo(frame, meta, &mut self.drops, batch);
-        self.screen.count(is_decided, packets);
+        let undone = self.offloads.undo(frame, meta, &mut self.drops, batch);
+        self.screen.count(is_decided, undone);
     }
 
     /// Takes over the ring's counters, which reading clears (read nowhere else), and the filter's.

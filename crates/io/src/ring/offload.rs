@@ -25,6 +25,38 @@ const ETHERTYPE_VLAN: u16 = 0x8100;
 const MACS_LEN: usize = 12;
 const TAG_LEN: usize = 4;
 
+/// What a frame became.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Undone {
+    /// Packets that were made of it, those included that found no memory.
+    pub packets: u64,
+    /// Whether a filter before the ring counts as many.
+    pub tally: Tally,
+}
+
+/// How the packets of a frame compare with those that a filter before the ring counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Tally {
+    /// They are as many.
+    Exact,
+    /// They may be fewer: the filter does not look into tunnels, nor tell what cannot be cut.
+    Estimated,
+    /// They are fewer: the ring had room for a part of the super-packet only.
+    CutShort,
+}
+
+impl Undone {
+    /// A frame that stays as it came out of the ring.
+    pub fn left_whole(frame: &Frame) -> Undone {
+        let tally = match frame.vnet.gso_size {
+            0 => Tally::Exact,
+            _ if is_whole(frame) => Tally::Estimated,
+            _ => Tally::CutShort,
+        };
+        Undone { packets: 1, tally }
+    }
+}
+
 /// Makes wire packets of frames.
 pub(super) struct Offloads {
     segments: Pool,
@@ -36,15 +68,15 @@ impl Offloads {
     }
 
     /// Adds to a batch the packets that the wire carries for a frame; `meta` is what they share.
-    /// Returns how many there are, those included that found no memory.
     pub fn undo(
         &mut self,
         mut frame: Frame,
         mut meta: Meta,
         drops: &mut Drops,
         batch: &mut Batch,
-    ) -> u64 {
-        let whole = frame.data.len() as u64 == u64::from(frame.len);
+    ) -> Undone {
+        let whole = is_whole(&frame);
+        let left_whole = Undone::left_whole(&frame);
         let tag_len = if restore_tag(&mut frame, meta.link_type) { TAG_LEN } else { 0 };
         meta.origlen = frame.len + tag_len as u32;
         let csum_start = usize::from(frame.vnet.csum_start) + tag_len;
@@ -67,7 +99,7 @@ impl Offloads {
             let _ = complete_checksum(&mut frame.data, csum_start, offset);
         }
         batch.push(Packet { data: frame.data, meta });
-        1
+        left_whole
     }
 
     /// Cuts a super-packet into the wire's packets.
@@ -78,7 +110,7 @@ impl Offloads {
         meta: &Meta,
         drops: &mut Drops,
         batch: &mut Batch,
-    ) -> u64 {
+    ) -> Undone {
         for index in 0..plan.count() {
             let len = plan.segment_len(index);
             let Some(mut data) = self.segments.take(len) else {
@@ -88,8 +120,14 @@ impl Offloads {
             plan.emit(&frame.data, index, &mut data);
             batch.push(Packet { data, meta: Meta { origlen: len as u32, ..meta.clone() } });
         }
-        plan.count() as u64
+        let tally = if plan.is_in_tunnel() { Tally::Estimated } else { Tally::Exact };
+        Undone { packets: plan.count() as u64, tally }
     }
+}
+
+/// Whether all bytes of a frame are there.
+fn is_whole(frame: &Frame) -> bool {
+    frame.data.len() as u64 == u64::from(frame.len)
 }
 
 /// Puts a tag that the kernel keeps beside the frame back between the MACs and the EtherType.

@@ -6,6 +6,7 @@
 //! is known to the packet. Before that, a frame counts as lost only if it cannot be one of those in
 //! the ring, and as one packet: the count never falls, and never exceeds the truth.
 
+use super::offload::{Tally, Undone};
 use super::sys::{Frame, Ring};
 use crate::bpf::{FilterCounters, LoadedFilter};
 use crate::device::{Screened, Screening};
@@ -45,6 +46,8 @@ pub(super) struct Counting {
     reach: Reach,
     loaded: LoadedFilter,
     taken: Passed,
+    /// The least exact that was taken.
+    tally: Tally,
     /// The filter's counters as read before the ring's, and after them.
     before: FilterCounters,
     counters: FilterCounters,
@@ -84,6 +87,7 @@ impl Screen {
                 reach: filter.reach,
                 loaded: LoadedFilter::load(filter)?,
                 taken: Passed::default(),
+                tally: Tally::Exact,
                 before: FilterCounters::default(),
                 counters: FilterCounters::default(),
                 losses: Losses::default(),
@@ -119,14 +123,15 @@ impl Screen {
 
     /// Counts a frame that was taken, and its wire packets.
     #[inline]
-    pub fn count(&mut self, is_decided: bool, packets: u64) {
+    pub fn count(&mut self, is_decided: bool, undone: Undone) {
         if let Screen::Counting(counting) = self {
             let amount = match is_decided {
                 true => &mut counting.taken.decided,
                 false => &mut counting.taken.undecided,
             };
             amount.frames += 1;
-            amount.packets += packets;
+            amount.packets += undone.packets;
+            counting.tally = counting.tally.max(undone.tally);
         }
     }
 
@@ -165,8 +170,13 @@ impl Screen {
             let passed = Passed::from(&counting.counters);
             // If something passed the filter meanwhile, the counts are not of one moment.
             let is_still = passed == Passed::from(&counting.before);
-            counting.losses =
-                counting.losses.update(passed, counting.taken, frames_lost, is_dry && is_still);
+            let is_exact = is_dry && is_still;
+            counting.losses = counting.losses.update(
+                passed,
+                counting.taken,
+                frames_lost,
+                is_exact.then_some(counting.tally),
+            );
         }
     }
 
@@ -233,17 +243,28 @@ impl From<&FilterCounters> for Passed {
 }
 
 impl Losses {
-    /// Splits what nobody took into what was lost and what is still to come. `is_exact`: nothing is
+    /// Splits what nobody took into what was lost and what is still to come. With a tally nothing is
     /// in the ring, and the counts are of one moment.
-    fn update(self, passed: Passed, taken: Passed, frames_lost: u64, is_exact: bool) -> Losses {
+    fn update(
+        self,
+        passed: Passed,
+        taken: Passed,
+        frames_lost: u64,
+        tally: Option<Tally>,
+    ) -> Losses {
         let left = |passed: u64, taken: u64| passed.saturating_sub(taken);
         let frames = left(passed.decided.frames, taken.decided.frames);
         let undecided_frames = left(passed.undecided.frames, taken.undecided.frames);
         let packets = left(passed.decided.packets, taken.decided.packets);
         let undecided_packets = left(passed.undecided.packets, taken.undecided.packets);
-        let (decided, undecided) = match is_exact && frames + undecided_frames == frames_lost {
-            true => (packets, undecided_packets),
-            false => (
+        let tally = tally.filter(|_| frames + undecided_frames == frames_lost);
+        let (decided, undecided) = match tally {
+            // Every frame came through whole: what the filter counted more, it had estimated.
+            Some(Tally::Estimated) if frames_lost == 0 => return Losses::default(),
+            Some(tally) if frames_lost > 0 || tally == Tally::CutShort => {
+                (packets, undecided_packets)
+            }
+            _ => (
                 self.decided.max(left(frames_lost, undecided_frames)),
                 self.undecided.max(left(frames_lost, frames)),
             ),
@@ -282,18 +303,24 @@ mod tests {
         let taken = passed((10, 10), (10, 20));
         // Nothing lost: what is in the ring is on its way, and nothing may be left when it is dry.
         let more = passed((12, 15), (11, 22));
-        assert_eq!(none.update(more, taken, 0, false), losses(0, 0, 7));
-        assert_eq!(none.update(taken, taken, 0, true), none);
-        assert_eq!(none.update(more, taken, 0, true), losses(0, 0, 7));
+        assert_eq!(none.update(more, taken, 0, None), losses(0, 0, 7));
+        assert_eq!(none.update(taken, taken, 0, Some(Tally::Exact)), none);
+        assert_eq!(none.update(more, taken, 0, Some(Tally::Exact)), losses(0, 0, 7));
         // As many frames are missing as were lost: so these were, whatever they held.
         let more = passed((12, 100), (11, 65));
-        assert_eq!(none.update(more, taken, 3, true), losses(90, 45, 0));
+        assert_eq!(none.update(more, taken, 3, Some(Tally::Exact)), losses(90, 45, 0));
         // Some of the four that are missing may be in the ring: of one packet each.
         let more = passed((13, 100), (11, 65));
-        assert_eq!(none.update(more, taken, 3, true), losses(2, 0, 133));
+        assert_eq!(none.update(more, taken, 3, Some(Tally::Exact)), losses(2, 0, 133));
+        // No frame was lost, so no packet was, unless the ring had no room for a whole super-packet,
+        // or the filter had estimated what is in one.
+        let same = passed((10, 14), (10, 25));
+        assert_eq!(none.update(same, taken, 0, Some(Tally::Exact)), losses(0, 0, 9));
+        assert_eq!(none.update(same, taken, 0, Some(Tally::CutShort)), losses(4, 5, 0));
+        assert_eq!(none.update(same, taken, 0, Some(Tally::Estimated)), none);
         // What was taken, and not counted, is a fault that no loss makes up for.
         let less = passed((9, 9), (13, 26));
-        assert_eq!(none.update(less, taken, 3, true), losses(0, 6, 1));
+        assert_eq!(none.update(less, taken, 3, Some(Tally::Exact)), losses(0, 6, 1));
     }
 
     #[test]
@@ -301,17 +328,21 @@ mod tests {
         let none = Losses::default();
         let taken = passed((10, 10), (10, 10));
         // 50 frames lost: none of those that the filter had decided, 50 of the others.
-        let early = none.update(passed((110, 110), (60, 500)), taken, 50, false);
+        let early = none.update(passed((110, 110), (60, 500)), taken, 50, None);
         assert_eq!(early, losses(0, 0, 590));
         let later =
-            early.update(passed((110, 110), (60, 500)), passed((100, 100), (10, 10)), 50, false);
+            early.update(passed((110, 110), (60, 500)), passed((100, 100), (10, 10)), 50, None);
         assert_eq!(later, losses(0, 40, 460));
-        let last =
-            later.update(passed((110, 110), (60, 500)), passed((110, 110), (10, 10)), 50, true);
+        let last = later.update(
+            passed((110, 110), (60, 500)),
+            passed((110, 110), (10, 10)),
+            50,
+            Some(Tally::Exact),
+        );
         assert_eq!(last, losses(0, 490, 0));
         // More in the ring tells less of what was lost; what was known stays known.
         let next =
-            last.update(passed((140, 140), (90, 590)), passed((110, 110), (10, 10)), 51, false);
+            last.update(passed((140, 140), (90, 590)), passed((110, 110), (10, 10)), 51, None);
         assert_eq!(next, losses(0, 490, 120));
     }
 }

@@ -27,10 +27,18 @@ impl Tun {
     pub fn new(name: &str, hardware: Option<u16>) -> Result<Tun, Error> {
         let failed = |e| Error::system(format!("make the TUN device `{name}`"), e);
         let file = attach(name, libc::IFF_TUN | libc::IFF_NO_PI).map_err(failed)?;
-        if let Some(hardware) = hardware {
-            sys::set_hardware(&file, hardware).map_err(failed)?;
-        }
-        Ok(Tun { file })
+        let tun = Tun { file };
+        hardware.map_or(Ok(()), |hardware| tun.set_hardware(hardware))?;
+        Ok(tun)
+    }
+
+    /// Has the device claim another hardware type (`ARPHRD_…`).
+    ///
+    /// # Errors
+    /// [`Error::System`] while it is up.
+    pub fn set_hardware(&self, hardware: u16) -> Result<(), Error> {
+        let failed = |e| Error::system("set the hardware type of a TUN device", e);
+        sys::set_hardware(&self.file, hardware).map_err(failed)
     }
 
     /// Has a packet come in through the device: what stands in `packet` begins with its IP header.
