@@ -169,7 +169,7 @@ impl Recorder {
             self.close(full, None);
             place = None;
         }
-        match place.map_or_else(|| self.open_series(origin, packet.meta.ts_ns), Ok) {
+        match place.map_or_else(|| self.open_series(origin, packet), Ok) {
             Ok(place) => {
                 self.current = Some((origin, place));
                 self.open[place].1.write(packet);
@@ -256,9 +256,9 @@ impl Recorder {
         }
     }
 
-    /// Opens a file for the series of an origin; gives its place.
+    /// Opens a file for the series of an origin and its first packet; gives its place.
     #[cold]
-    fn open_series(&mut self, origin: Origin, ts_ns: u64) -> Result<usize, DropReason> {
+    fn open_series(&mut self, origin: Origin, packet: &Packet) -> Result<usize, DropReason> {
         let now_ns = self.now.monotonic_ns;
         if self.complete {
             return Err(DropReason::Stopped);
@@ -270,8 +270,9 @@ impl Recorder {
         if self.open.len() >= OPEN_MAX {
             self.close_unused();
         }
-        self.take_room(SEGMENT_BYTES)?;
-        match self.begin(self.name_of(origin), ts_ns) {
+        // With the packet, whose room is forgotten where it is counted anew.
+        self.take_room(SEGMENT_BYTES + BLOCK_BYTES + packet.data.len() as u64)?;
+        match self.begin(self.name_of(origin), packet.meta.ts_ns) {
             Ok(segment) => {
                 self.disk.opened();
                 self.open.push((self.series_of(origin), segment));

@@ -2,7 +2,8 @@
 //!
 //! Counted are the lengths of files: closed segments by their names, open ones by what their writers
 //! put into them, those of other recorders and damaged ones as found at the start. Age is the time of
-//! a segment's last packet. What is no segment is neither counted nor touched.
+//! a segment's last packet. What is no segment is neither counted nor touched, nor is what a link
+//! leads to: that may be outside of the archive.
 
 use crate::layout::{damaged, parse_closed_segment, spool};
 use crate::segment::Closed;
@@ -24,8 +25,8 @@ const STATISTICS_BYTES_MAX: u32 = 4096;
 pub(crate) struct Retention {
     archive: PathBuf,
     bytes_max: u64,
-    /// By the time of the last packet, then by id.
-    closed: BTreeMap<(u64, Ulid), Kept>,
+    /// By the time of the last packet, then by id; the same segment may stand in two places.
+    closed: BTreeMap<(u64, Ulid, PathBuf), Kept>,
     closed_bytes: u64,
     /// What is there and cannot be removed.
     fixed_bytes: u64,
@@ -36,7 +37,6 @@ pub(crate) struct Retention {
 }
 
 struct Kept {
-    path: PathBuf,
     bytes: u64,
     /// Known of those that this process closed.
     packets: Option<u64>,
@@ -76,16 +76,19 @@ impl Retention {
             for entry in list(&folder)? {
                 let name = entry.file_name();
                 let Some(name) = name.to_str() else { continue };
-                let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+                let Ok(kind) = entry.file_type() else { continue };
                 if depth < DEPTH {
                     let key = ["date=", "hour=", "source="][depth];
-                    if is_folder && name.starts_with(key) {
+                    if kind.is_dir() && name.starts_with(key) {
                         folders.push((entry.path(), depth + 1));
                     }
-                } else if let Some(key) = parse_closed_segment(name).filter(|_| !is_folder) {
+                } else if kind.is_file()
+                    && let Some((last_ns, id)) = parse_closed_segment(name)
+                {
                     let bytes = file_bytes(&entry);
                     self.closed_bytes += bytes;
-                    self.closed.insert(key, Kept { path: entry.path(), bytes, packets: None });
+                    let kept = Kept { bytes, packets: None };
+                    self.closed.insert((last_ns, id, entry.path()), kept);
                 }
             }
         }
@@ -102,8 +105,8 @@ impl Retention {
     pub(crate) fn add(&mut self, segment: &Closed) {
         let &Closed { last_ns, id, bytes, packets, .. } = segment;
         self.closed_bytes += bytes;
-        let kept = Kept { path: segment.path.clone(), bytes, packets: Some(packets) };
-        self.closed.insert((last_ns, id), kept);
+        let kept = Kept { bytes, packets: Some(packets) };
+        self.closed.insert((last_ns, id, segment.path.clone()), kept);
     }
 
     /// Notes a file that stays where it is.
@@ -131,19 +134,13 @@ impl Retention {
                 self.allowance = 0;
                 return Ok(false);
             };
-            let Kept { path, bytes, packets } = oldest.get();
+            let ((_, _, path), Kept { bytes, packets }) = (oldest.key(), oldest.get());
             let packets = packets.or_else(|| count(path)).unwrap_or(0);
-            let is_gone = match fs::remove_file(path) {
-                Ok(()) => true,
-                Err(error) if error.kind() == ErrorKind::NotFound => false,
-                Err(error) => {
-                    self.allowance = 0;
-                    let what = format!("remove {}: {error}", path.display());
-                    return Err(std::io::Error::new(error.kind(), what));
-                }
-            };
-            tracing::debug!("removed the oldest segment, {}", path.display());
-            remove_empty_folders(path);
+            let is_gone = remove(path).map_err(|error| {
+                self.allowance = 0;
+                let what = format!("remove {}: {error}", path.display());
+                std::io::Error::new(error.kind(), what)
+            })?;
             self.closed_bytes -= bytes;
             if is_gone {
                 self.removed.segments += 1;
@@ -171,10 +168,27 @@ fn file_bytes(entry: &DirEntry) -> u64 {
     metadata.filter(|of| of.is_file()).map_or(0, |of| of.len())
 }
 
+/// Removes a segment and the folders that have become empty. False if it is not in the archive any
+/// more: somebody removed it, or moved it elsewhere and left a link.
+fn remove(path: &Path) -> std::io::Result<bool> {
+    if path.ancestors().take(1 + DEPTH).any(Path::is_symlink) {
+        return Ok(false);
+    }
+    let is_gone = match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => false,
+        result => result.map(|()| true)?,
+    };
+    tracing::debug!("removed the oldest segment, {}", path.display());
+    remove_empty_folders(path);
+    Ok(is_gone)
+}
+
 /// Packets in a segment that an earlier process closed: its last block tells, or else all are
 /// counted.
 fn count(path: &Path) -> Option<u64> {
-    let mut file = File::open(path).ok()?;
+    // Opening a pipe would wait for who writes to it.
+    let is_file = path.symlink_metadata().ok()?.is_file();
+    let mut file = is_file.then(|| File::open(path).ok())??;
     if let Some(packets) = told_at_the_end(&mut file) {
         return Some(packets);
     }

@@ -10,7 +10,9 @@ use io::{Interfaces, Now, Sink};
 use proptest::prelude::*;
 use recording::*;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
 
 const SOURCE: &str = "10.71.2.2";
 const BOUND: u64 = 100_000;
@@ -126,6 +128,94 @@ fn many_open_segments_stay_within_it_too() {
     let lines = rig.finish();
     let (written, drops) = sums(&lines);
     assert_eq!((written, drops.total()), (300, 0));
+}
+
+#[test]
+fn a_large_packet_that_begins_a_segment_stays_within_it_too() {
+    for len in (30_000..40_000).step_by(100) {
+        let folder = Folder::new();
+        let second = Some(Duration::from_secs(1));
+        let rotation = Rotation { bytes: Some(40_000), time: second, ..Rotation::default() };
+        let mut rig = Rig::bounded(Layout::Archive(folder.0.clone()), rotation, Some(BOUND));
+        rig.send(71, SOURCE, T, len);
+        rig.pass(SECOND);
+        assert_eq!(segments(&folder.0).len(), 1, "nothing is open");
+        rig.send(71, SOURCE, T + 1, 60_000);
+        let (written, drops) = sums(&rig.finish());
+        assert_eq!((written, drops.total()), (2, 0));
+        assert!(bytes(&folder.0) <= BOUND, "{} bytes after {len}", bytes(&folder.0));
+    }
+}
+
+/// Leaves 50 packets in segments; gives the paths of these, the oldest first.
+fn some_segments(archive: &Path) -> Vec<PathBuf> {
+    let mut rig = bounded(archive, 10_000);
+    (0..50).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    rig.finish();
+    files(archive, ".pcapng")
+}
+
+#[test]
+fn what_has_a_segment_s_name_and_is_none_is_neither_counted_nor_touched() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let oldest = some_segments(&folder.0).remove(0);
+    let outside = elsewhere.0.join("kept.pcapng");
+    fs::copy(&oldest, &outside).unwrap();
+    fs::remove_file(&oldest).unwrap();
+    std::os::unix::fs::symlink(&outside, &oldest).unwrap();
+    let pipe = PathBuf::from(oldest.to_string_lossy().replace("20261127T131415", "20261127T131414"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    // More than the bound, so that all that may go goes.
+    let mut rig = bounded(&folder.0, 10_000);
+    (50..250).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    let status = rig.recorder.status();
+    rig.finish();
+    assert!(oldest.is_symlink() && outside.exists() && pipe.exists());
+    fs::remove_file(&oldest).unwrap();
+    fs::remove_file(&pipe).unwrap();
+    // The ten of the segment that went elsewhere were not removed by the bound.
+    assert_eq!(times(&folder.0), (10 + status.removed().packets..250).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_folder_that_was_moved_elsewhere_is_out_of_its_reach() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    some_segments(&folder.0);
+    let mut rig = bounded(&folder.0, 10_000);
+    let (date, moved) = (folder.0.join("date=2026-11-27"), elsewhere.0.join("moved"));
+    fs::rename(&date, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &date).unwrap();
+    for n in 50..250 {
+        rig.send(71, SOURCE, T + 24 * HOUR + n, 1000);
+    }
+    let status = rig.recorder.status();
+    rig.finish();
+    assert_eq!(files(&moved, ".pcapng").len(), 5);
+    assert!(status.removed().packets > 0);
+    let kept = segments(&folder.0.join("date=2026-11-28"));
+    let kept: u64 = kept.iter().map(|segment| segment.packets.len() as u64).sum();
+    assert_eq!(kept + status.removed().packets, 200, "what was moved was not removed");
+}
+
+#[test]
+fn a_segment_that_stands_in_two_places_is_removed_from_both() {
+    let folder = Folder::new();
+    let oldest = some_segments(&folder.0).remove(0);
+    let copies: Vec<PathBuf> = (0..3)
+        .map(|n| oldest.parent().unwrap().with_file_name(format!("source=copy-{n}")))
+        .map(|copy| {
+            fs::create_dir(&copy).unwrap();
+            copy.join(oldest.file_name().unwrap())
+        })
+        .collect();
+    for copy in &copies {
+        fs::copy(&oldest, copy).unwrap();
+    }
+    let mut rig = bounded(&folder.0, 10_000);
+    (50..250).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    rig.finish();
+    assert!(!oldest.exists() && copies.iter().all(|copy| !copy.exists()));
+    assert!((BOUND - 25_000..=BOUND).contains(&bytes(&folder.0)), "{}", bytes(&folder.0));
 }
 
 #[test]
