@@ -59,6 +59,10 @@ pub fn adopt(archive: &Path) -> Result<Adopted, Error> {
 }
 
 fn adopt_one(archive: &Path, path: &Path, adopted: &mut Adopted) -> std::io::Result<()> {
+    // A pipe would be read for ever.
+    if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(std::io::Error::other("not a file"));
+    }
     let file = match File::options().read(true).write(true).open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()), // closed just now
         file => file?,

@@ -11,6 +11,7 @@ use recording::*;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 const SOURCE: &str = "10.71.2.2";
@@ -130,6 +131,24 @@ fn a_file_of_another_name_is_left_alone() {
     fs::rename(&path, &other).unwrap();
     assert_eq!(adopt(&folder.0).unwrap(), adopted(0, 0));
     assert!(other.exists());
+}
+
+#[test]
+fn what_is_no_file_is_left_alone() {
+    let (folder, elsewhere) = (Folder::new(), Folder::new());
+    let path = left_behind(&folder.0, 10);
+    let spool = path.parent().unwrap();
+    let pipe = spool.join("vxlan-1-10.0.0.1-01ARZ3NDEKTSV4RRFFQ69G5FAV.pcapng.open");
+    let link = spool.join("vxlan-2-10.0.0.1-01ARZ3NDEKTSV4RRFFQ69G5FAV.pcapng.open");
+    let outside = elsewhere.0.join("outside");
+    fs::copy(&path, &outside).unwrap();
+    append(&outside, &[0; 100]);
+    let bytes = fs::read(&outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &link).unwrap();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert_eq!(adopt(&folder.0).unwrap(), adopted(1, 10));
+    assert!(pipe.exists() && link.is_symlink());
+    assert_eq!(fs::read(&outside).unwrap(), bytes);
 }
 
 #[test]
