@@ -4,7 +4,8 @@ use crate::layout::{Layout, spool};
 use api::DropReason;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use ulid::Ulid;
 
 /// Room that must be there before a disk that was full is said to be free, bytes: a few packets may
 /// still find a place in the last page of one that is full.
@@ -24,12 +25,12 @@ pub(crate) struct Disk {
 }
 
 /// What a look for room found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Room {
     /// There is some.
     Found,
-    /// There is none.
-    None,
+    /// There is none, or nothing can be written for another reason.
+    None(std::io::Error),
     /// Only writing can tell: a file may be writable in a folder that is not.
     Unknown,
 }
@@ -141,15 +142,20 @@ impl Disk {
     }
 }
 
+/// Where files are written.
+pub(crate) fn folder(layout: &Layout) -> PathBuf {
+    match layout {
+        Layout::Archive(archive) => spool(archive),
+        Layout::File(path) => path.parent().unwrap_or(Path::new("")).join(""),
+    }
+}
+
 /// Finds out whether there is room where files are written, by taking some for a moment in a file
 /// that has no name.
 pub(crate) fn probe(layout: &Layout) -> Room {
-    let folder = match layout {
-        Layout::Archive(archive) => spool(archive),
-        Layout::File(path) => path.parent().unwrap_or(Path::new("")).join(""),
-    };
-    let path = folder.join(format!(".room-{}", std::process::id()));
-    let file = File::options().write(true).create(true).truncate(true).open(&path);
+    // The folder may be one where others leave links, such as /tmp: only a new file will do.
+    let path = folder(layout).join(format!(".room-{}", Ulid::new()));
+    let file = File::options().write(true).create_new(true).open(&path);
     let taken = file.and_then(|mut file| {
         fs::remove_file(&path)?;
         file.write_all(&vec![0; ROOM_BYTES])
@@ -159,6 +165,6 @@ pub(crate) fn probe(layout: &Layout) -> Room {
         (Err(error), Layout::File(_)) if error.kind() == ErrorKind::PermissionDenied => {
             Room::Unknown
         }
-        (Err(_), _) => Room::None,
+        (Err(error), _) => Room::None(error),
     }
 }

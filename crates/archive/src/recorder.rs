@@ -1,6 +1,6 @@
 //! The recorder: a sink that writes each series into files of its own.
 
-use crate::disk::{Disk, Room, probe};
+use crate::disk::{Disk, Room, folder, probe};
 use crate::layout::{Layout, Previous, Rotation, spool};
 use crate::retention::Retention;
 use crate::segment::{Plan, Segment};
@@ -120,6 +120,7 @@ impl Recorder {
                     // What is there may be more than the bound, if that was another.
                     let _ = recorder.make_room(0);
                 }
+                recorder.look_at_the_disk()?;
             }
             Layout::File(_) => {
                 let segment = recorder.begin(String::new(), now.utc_ns)?;
@@ -127,6 +128,25 @@ impl Recorder {
             }
         }
         Ok(recorder)
+    }
+
+    /// Finds out at the start what no file tells that is not there yet. A disk that is only full is
+    /// waited for.
+    fn look_at_the_disk(&mut self) -> Result<(), Error> {
+        let Room::None(source) = probe(&self.plan.layout) else { return Ok(()) };
+        let reason = reason(&source);
+        let what = format!("write in {}", folder(&self.plan.layout).display());
+        let mend = match reason {
+            DropReason::DiskFull => "; make room on its disk",
+            _ => "; choose a folder that you may write to",
+        };
+        let error = Error::System { what, source, mend };
+        if reason != DropReason::DiskFull {
+            return Err(error);
+        }
+        self.disk.cannot_open(self.now.monotonic_ns + RETRY_NS, reason, &error);
+        self.status.set_trouble(Some(reason));
+        Ok(())
     }
 
     /// What other threads may look at.
@@ -363,12 +383,12 @@ impl Recorder {
                 let _ = self.make_room(wanted_bytes);
             }
             let room = probe(&self.plan.layout);
-            if room == Room::Found {
+            if matches!(room, Room::Found) {
                 self.disk.opened();
                 let segments = self.open.iter_mut().map(|(_, segment)| segment);
                 segments.for_each(|segment| segment.recovered(now_ns, RETRY_NS));
             }
-            if room != Room::None {
+            if !matches!(room, Room::None(_)) {
                 self.disk.unlatch();
             }
             let unplaced = std::mem::take(&mut self.unplaced);

@@ -36,6 +36,60 @@ fn a_place_that_cannot_be_written_to_is_an_error_at_the_start() {
 }
 
 #[test]
+fn an_archive_that_cannot_be_written_to_is_an_error_at_the_start_though_its_folders_are_there() {
+    let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
+    let archive = disk.path().join("archive");
+    Rig::archive(&archive, Rotation::default()).finish();
+    disk.remount("ro");
+    let message = refused(Layout::Archive(archive.clone()));
+    assert!(message.contains("archive/.spool: Read-only file system"), "{message}");
+    assert!(message.contains("choose a folder that you may write to"), "{message}");
+    disk.remount("rw");
+    Rig::archive(&archive, Rotation::default()).finish();
+}
+
+#[test]
+fn an_archive_on_a_disk_that_is_full_is_known_to_be_so_from_the_start() {
+    let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
+    let archive = disk.path().join("archive");
+    Rig::archive(&archive, Rotation::default()).finish();
+    let filler = disk.fill("filler");
+    let mut rig = Rig::archive(&archive, Rotation::default());
+    let status = rig.recorder.status();
+    assert_eq!(status.disk(), DiskState::Full);
+    rig.pass(SECOND);
+    assert_eq!(status.disk(), DiskState::Full);
+    fs::remove_file(filler).unwrap();
+    rig.pass(SECOND);
+    rig.pass(SECOND);
+    assert_eq!(status.disk(), DiskState::Ok);
+    rig.send(71, SOURCE, T, 1000);
+    assert_eq!(sums(&rig.finish()).0, 1);
+}
+
+#[test]
+fn looking_for_room_follows_no_link_and_harms_no_file() {
+    let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
+    let precious = disk.path().join("precious");
+    fs::write(&precious, "precious").unwrap();
+    let trap = disk.path().join(format!(".room-{}", std::process::id()));
+    std::os::unix::fs::symlink(&precious, &trap).unwrap();
+    let mut rig = Rig::new(Layout::File(disk.path().join("x.pcapng")), Rotation::default());
+    let status = rig.recorder.status();
+    let filler = disk.fill("filler");
+    (0..300).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    rig.pass(SECOND);
+    rig.pass(SECOND);
+    assert_eq!(status.disk(), DiskState::Full);
+    fs::remove_file(filler).unwrap();
+    rig.pass(SECOND);
+    rig.pass(SECOND);
+    assert_eq!(status.disk(), DiskState::Ok);
+    assert!(fs::read(&precious).unwrap() == b"precious" && trap.is_symlink());
+    rig.finish();
+}
+
+#[test]
 fn a_folder_that_is_removed_while_recording_costs_what_was_in_it_and_no_more() {
     let folder = Folder::new();
     let archive = folder.0.join("archive");

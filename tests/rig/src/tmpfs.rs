@@ -1,6 +1,7 @@
 //! A small disk that can be filled.
 
 use crate::Scratch;
+use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
@@ -40,6 +41,18 @@ impl Tmpfs {
         format!("/proc/{}/fd/{}", std::process::id(), self.root.as_raw_fd()).into()
     }
 
+    /// Makes it read-only (`ro`), or writable again (`rw`).
+    ///
+    /// # Panics
+    /// If a file on it is open for writing.
+    pub fn remount(&self, flag: &str) {
+        // mount(2) knows only what a path of this namespace leads to.
+        let disk = fspick(&self.root, "", FsPickFlags::FSPICK_EMPTY_PATH);
+        let disk = disk.unwrap_or_else(|e| panic!("pick the disk: {e}"));
+        let changed = fsconfig_set_flag(&disk, flag).and_then(|()| fsconfig_reconfigure(&disk));
+        changed.unwrap_or_else(|e| panic!("remount the disk {flag}: {e}"));
+    }
+
     /// Fills it up with a file of this name; gives the path.
     ///
     /// # Panics
@@ -68,5 +81,15 @@ mod tests {
         assert!(std::fs::write(disk.path().join("x"), [1; 4096]).is_err());
         std::fs::remove_file(filler).unwrap();
         std::fs::write(disk.path().join("x"), [1; 4096]).unwrap();
+    }
+
+    #[test]
+    fn a_disk_is_read_only_and_writable_again() {
+        let Some(disk) = Tmpfs::new(64 << 10, "") else { return };
+        disk.remount("ro");
+        let error = std::fs::write(disk.path().join("x"), [1]).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+        disk.remount("rw");
+        std::fs::write(disk.path().join("x"), [1]).unwrap();
     }
 }
