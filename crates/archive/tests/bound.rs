@@ -163,7 +163,8 @@ fn what_has_a_segment_s_name_and_is_none_is_neither_counted_nor_touched() {
     fs::copy(&oldest, &outside).unwrap();
     fs::remove_file(&oldest).unwrap();
     std::os::unix::fs::symlink(&outside, &oldest).unwrap();
-    let pipe = PathBuf::from(oldest.to_string_lossy().replace("20261127T131415", "20261127T131414"));
+    let pipe =
+        PathBuf::from(oldest.to_string_lossy().replace("20261127T131415", "20261127T131414"));
     assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     // More than the bound, so that all that may go goes.
     let mut rig = bounded(&folder.0, 10_000);

@@ -13,6 +13,7 @@ use io::{InterfaceId, Interfaces, Now, Sink};
 use pipeline::{CrewReport, Limit, Tap, Target, TargetGroup, tap_line, target_lines};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
+    session::check_stats_path(&options.report)?;
     let mut begun = Vec::new();
     match (count(options.workers), &options.write) {
         (1, _) => {}

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             if let Some(message) = failure.message() {
-                eprintln!("tapline: {message}");
+                session::say(&format!("tapline: {message}\n"));
             }
             failure.exit_code()
         }

@@ -8,6 +8,7 @@ use crate::session;
 use crate::workers::{count, file_of, say_files};
 use api::{Endpoint, Group, TapConfig, TapSource};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use io::file::FileWriter;
 use io::memory::NullSink;
 use io::ring::{Handover, KernelFilter, RingOptions};
 use io::tunnel::TunnelSink;
@@ -19,6 +20,7 @@ use std::path::{Path, PathBuf};
 use wire::LinkType;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
+    session::check_stats_path(&options.report)?;
     if options.datapath == Datapath::Kernel {
         return Err(Failure::CouldNot(
             "the kernel datapath is not there yet; use --datapath ring or auto".into(),
@@ -72,8 +74,10 @@ fn open(
         }
     }
     let interfaces = Interfaces::default();
-    // All sources and filters before any target, which replaces files.
+    // Whatever may fail comes before any file is replaced.
     let mut ready = Vec::new();
+    // A tap that sends into tunnels leaves those of all of them out.
+    let mut remotes = Vec::new();
     for config in configs {
         let opened = source(config, filter_place, &interfaces)?;
         if tunnels(config) && !may_be_ethernet(&opened.link_types) {
@@ -83,21 +87,21 @@ fn open(
                 config.name
             )));
         }
-        ready.push((config, opened));
+        let tunnel_sinks = open_tunnels(config, opened.shares.len(), &mut remotes)?;
+        ready.push((config, opened, tunnel_sinks));
     }
     let (mut taps, mut own, mut begun) = (Vec::new(), Vec::new(), Vec::new());
-    // A tap that sends into tunnels leaves those of all of them out.
-    let mut remotes = Vec::new();
-    for (config, opened) in ready {
+    for (config, opened, tunnel_sinks) in ready {
         begun.push(match config.name == opened.name {
             true => opened.announcement,
             false => format!("tap {}: {}", config.name, opened.announcement),
         });
         let workers = opened.shares.len();
         let mut shares = Vec::with_capacity(workers);
+        let mut tunnel_sinks = tunnel_sinks.into_iter();
         for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
             let place = Place { worker, workers, first: opened.first };
-            let open = |group| open_group(group, config, &interfaces, &place, &mut remotes);
+            let open = |group| open_group(group, &interfaces, &place, &mut tunnel_sinks);
             let groups = config.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
             let mut tap = Tap::new(config.name.clone(), vec![input], groups);
             tap.filter = filter;
@@ -234,23 +238,42 @@ fn is_tunnel(endpoint: &Endpoint) -> bool {
     matches!(endpoint, Endpoint::Vxlan { .. })
 }
 
-/// Opens the targets of a group; the far ends of its tunnels are added to `remotes`.
+/// Opens the tunnels of a tap, for one worker after the other and in their order, and makes sure of its
+/// files; the far ends of the tunnels are added to `remotes`.
+fn open_tunnels(
+    config: &TapConfig,
+    workers: usize,
+    remotes: &mut Vec<SocketAddr>,
+) -> Result<Vec<TunnelSink>, Failure> {
+    let mut sinks = Vec::new();
+    for worker in 0..workers {
+        for member in config.to.iter().flat_map(|Group(members)| members) {
+            match member {
+                Endpoint::Vxlan { vni, .. } => {
+                    let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
+                    let remote = member.resolve()?;
+                    remotes.push(remote);
+                    sinks.push(TunnelSink::open(remote, vni, config.oversize)?);
+                }
+                Endpoint::Pcap { path } => FileWriter::check(&file_of(path, worker, workers)?)?,
+                Endpoint::Null => {}
+            }
+        }
+    }
+    Ok(sinks)
+}
+
+/// Opens the targets of a group, whose tunnels come next of those that are open.
 fn open_group(
     Group(members): &Group,
-    config: &TapConfig,
     interfaces: &Interfaces,
     place: &Place,
-    remotes: &mut Vec<SocketAddr>,
+    tunnels: &mut impl Iterator<Item = TunnelSink>,
 ) -> Result<TargetGroup, Failure> {
     let mut targets = Vec::new();
     for member in members {
         let sink: Box<dyn Sink> = match member {
-            Endpoint::Vxlan { vni, .. } => {
-                let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
-                let remote = member.resolve()?;
-                remotes.push(remote);
-                Box::new(TunnelSink::open(remote, vni, config.oversize)?)
-            }
+            Endpoint::Vxlan { .. } => Box::new(tunnels.next().expect("each tunnel was opened")),
             Endpoint::Pcap { path } => {
                 let path = file_of(path, place.worker, place.workers)?;
                 Box::new(file(&path, interfaces, place.first)?)

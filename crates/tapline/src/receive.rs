@@ -20,6 +20,7 @@ const SEGMENT_TIME: Duration = Duration::from_secs(60);
 const SEGMENTS: u64 = 8;
 
 pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
+    session::check_stats_path(&options.report)?;
     let interfaces = Interfaces::default();
     let recorder = recorder_options(&options)?;
     if let Some(archive) = &options.archive {

@@ -42,6 +42,12 @@ pub fn log_to_stderr(verbosity: &Verbosity) {
         .init();
 }
 
+/// Writes to standard error. Where that is not possible (a full disk, a reader that has gone away)
+/// nobody is told, and the packets go their way.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}
+
 /// Runs taps to their end, each given as the shares of its workers; `ledger` makes the command's ledger of their reports.
 ///
 /// `begun` is said on standard error as soon as signals are understood: who waits for it may send
@@ -75,9 +81,8 @@ pub fn run_watched(
     mut watch: Option<&mut dyn FnMut(Moment<'_>)>,
 ) -> Result<(), Failure> {
     let signals = take_signals()?;
-    check_stats_path(options)?;
     if !verbosity.quiet {
-        begun.iter().for_each(|what| eprintln!("tapline: {what}"));
+        begun.iter().for_each(|what| say(&format!("tapline: {what}\n")));
     }
     let crews = taps.into_iter().map(Crew::start).collect::<Result<Vec<_>, _>>();
     let crews = crews.map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
@@ -130,9 +135,9 @@ pub fn run_watched(
     let (reports, results): (Vec<CrewReport>, Vec<_>) = crews.into_iter().map(Crew::join).unzip();
     let stats = ledger(&reports);
     if !verbosity.quiet {
-        eprint!("{stats}");
+        say(&stats.to_string());
         if verbosity.verbose > 0 {
-            stats.taps.iter().for_each(|tap| eprint!("{}", hits(tap)));
+            stats.taps.iter().for_each(|tap| say(&hits(tap)));
         }
     }
     write_stats(options, &stats)?;
@@ -226,8 +231,9 @@ fn take_signals() -> Result<Arc<Asked>, Failure> {
     Ok(asked)
 }
 
-/// Finds out at the start, not at the end, that the ledger cannot be written.
-fn check_stats_path(options: &ReportOptions) -> Result<(), Failure> {
+/// Finds out at the start, not at the end, that the ledger cannot be written; to be called before
+/// anything is opened that replaces a file.
+pub fn check_stats_path(options: &ReportOptions) -> Result<(), Failure> {
     let Some(path) = &options.stats_json else {
         return Ok(());
     };

@@ -296,3 +296,25 @@ fn a_slow_pipe_is_printed_as_it_comes_and_a_signal_ends_it() {
     };
     assert_eq!(status.code(), Some(0));
 }
+
+#[test]
+fn messages_that_nobody_can_read_cost_no_packet() {
+    let scratch = Scratch::new("ledger-unread");
+    let (from, to, stats) = (capture(&scratch), scratch.path("y.pcapng"), scratch.path("s.json"));
+    let full = || Stdio::from(fs::File::options().write(true).open("/dev/full").expect("a device"));
+    let unread = || Stdio::from(std::io::pipe().expect("a pipe").1);
+    for said in [full(), unread()] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+        command.args(["capture", "-v", "-s", "60", "-r"]).arg(&from).arg("-w").arg(&to);
+        command.arg("--stats-json").arg(&stats).stderr(said);
+        assert_eq!(command.status().expect("it can be started").code(), Some(0));
+        assert_eq!(packets_in(&to).len(), 600);
+        let json = fs::read_to_string(&stats).expect("the ledger was written");
+        assert!(json.contains("\"written\":600"), "{json}");
+        fs::remove_file(&stats).expect("it was written");
+    }
+    // A mistake is told by the exit code alone.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tapline"));
+    command.args(["capture", "-r", "/nonexistent/x.pcap"]).stderr(full());
+    assert_eq!(command.status().expect("it can be started").code(), Some(1));
+}

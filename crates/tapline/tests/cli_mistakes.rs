@@ -214,3 +214,28 @@ fn two_targets_do_not_write_one_file() {
     }
     assert_eq!(fs::read(&there).unwrap(), b"kept");
 }
+
+#[test]
+fn a_mistake_costs_no_file_that_is_there() {
+    let scratch = Scratch::new("mistakes-files");
+    let (old, precious) = (scratch.path("old.pcapng"), b"what was recorded before");
+    let capture = scratch.path("x.pcap");
+    fs::write(&capture, pcap(1, [ethernet(0x0800, &ipv4(17, &udp(1, 2, b"hello")))]))
+        .expect("the folder can be written to");
+    for line in [
+        "capture -r X -w OLD --stats-json /nonexistent/s.json",
+        "mirror -r X --to pcap:OLD --stats-json /nonexistent/s.json",
+        "receive --listen vxlan://127.0.0.1:4797 -w OLD --stats-json /nonexistent/s.json",
+        "mirror -r X --to pcap:OLD --to vxlan://no.such.host.invalid?vni=1",
+        "mirror -r X --to pcap:OLD,vxlan://no.such.host.invalid?vni=1",
+        "mirror -r X --to pcap:OLD --to pcap:/nonexistent/y",
+        "mirror -r X --to pcap:OLD --to pcap:/tmp",
+    ] {
+        fs::write(&old, precious).expect("the folder can be written to");
+        let line = line.replace('X', &capture.display().to_string());
+        let line = line.replace("OLD", &old.display().to_string());
+        let output = tapline(line.split(' '));
+        assert_eq!(output.status.code(), Some(1), "{line}: {}", stderr(&output));
+        assert!(fs::read(&old).is_ok_and(|bytes| bytes == precious), "{line}: it is replaced");
+    }
+}

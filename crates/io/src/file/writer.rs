@@ -87,6 +87,24 @@ impl FileWriter {
         FileWriter::over(file, path, format, interfaces, first)
     }
 
+    /// Finds out whether a file can be replaced, or has a folder to be created in, and leaves all as it
+    /// is: for who opens several, of which none is to be lost for the sake of another.
+    ///
+    /// # Errors
+    /// [`Error::System`] if it is clear that it cannot.
+    pub fn check(path: &Path) -> Result<(), Error> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let found = match path.metadata() {
+            Ok(metadata) if metadata.is_file() || metadata.is_dir() => {
+                File::options().write(true).open(path).map(drop)
+            }
+            // Opening a pipe would wait for its reader.
+            Ok(_) => Ok(()),
+            Err(_) => folder.unwrap_or(Path::new(".")).metadata().map(drop),
+        };
+        found.map_err(|error| unwritable(path, error))
+    }
+
     /// Writes to an empty file that is open; `path` is where it stands. Without room for its header
     /// it is no capture and is removed.
     ///
