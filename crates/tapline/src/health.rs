@@ -222,7 +222,10 @@ impl Port {
     }
 
     fn open(&self, socket: OwnedFd) -> State {
-        match rustix::net::listen(&socket, BACKLOG) {
+        // Lingering connections would be in the way of listening, too.
+        let listening = sockopt::set_socket_reuseaddr(&socket, true)
+            .and_then(|()| rustix::net::listen(&socket, BACKLOG));
+        match listening {
             Ok(()) => {
                 tracing::info!("--health {}: open", self.address);
                 State::Listening(TcpListener::from(socket))
@@ -235,7 +238,8 @@ impl Port {
     }
 }
 
-/// Takes an address. Connections of before that still linger are no obstacle.
+/// Takes an address. Connections of before that still linger are no obstacle; but it is not shared
+/// with those whose sockets say the same, as servers' do: one of them could listen.
 fn bind(address: SocketAddr) -> std::io::Result<OwnedFd> {
     let family = match address {
         SocketAddr::V4(_) => AddressFamily::INET,
@@ -245,6 +249,7 @@ fn bind(address: SocketAddr) -> std::io::Result<OwnedFd> {
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, &address)?;
+    sockopt::set_socket_reuseaddr(&socket, false)?;
     Ok(socket)
 }
 

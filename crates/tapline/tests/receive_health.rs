@@ -145,6 +145,8 @@ fn it_is_closed_while_the_disk_is_full_and_opens_again_though_no_packet_comes() 
         wait_for_port(address, false);
         std::thread::sleep(Duration::from_millis(1500));
         assert!(!is_open(address), "it stays closed");
+        // Which says SO_REUSEADDR, as a server does.
+        assert!(TcpListener::bind(address).is_err(), "the address stays taken");
         fs::remove_file(filler).unwrap();
         wait_for_port(address, true);
         sender.send(10, 300);
