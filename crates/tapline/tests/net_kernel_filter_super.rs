@@ -17,6 +17,7 @@ use over_links::{Tapline, alone, text};
 use over_wire::{FRAME_BYTES_MAX, Scene, can_run};
 use rig::{Frame, Tcpdump, exchange, frames_in, link_or_skip, rules::verdict};
 use rustix::process::Signal;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 use wire::LinkType;
@@ -513,5 +514,55 @@ fn what_a_virtual_machine_sends_is_counted_whatever_becomes_of_it() {
         let done = end(capture);
         assert_tap(&done, seen, seen - matched, matched);
         assert_eq!(frames_in(&file).len() as u64, matched, "{}", done.1);
+    }
+}
+
+#[test]
+fn super_packets_longer_than_a_block_of_the_ring_lose_only_their_ends() {
+    // BIG TCP, up to 512 kB.
+    if !can_run() || !link_or_skip("gso_max_size 500000 type veth") {
+        return;
+    }
+    let _alone = alone();
+    let scene = Scene::new("balance-big");
+    let widen = || {
+        for key in ["tcp_rmem", "tcp_wmem"] {
+            let path = format!("/proc/sys/net/ipv4/{key}");
+            std::fs::write(path, "4096 6553600 6553600").unwrap();
+        }
+    };
+    for (host, port) in [("client", "west"), ("server", "east")] {
+        let host = scene.host(host);
+        host.ip(&format!("link set {port} gso_max_size 500000 gro_max_size 500000"));
+        host.netns.run(widen).unwrap();
+    }
+    let (tcpdump, _) = wire(&scene);
+    let inside = inside(&scene);
+    let start = |name: &str, words: &[&str]| capture(&scene, ("client", "west"), name, words);
+    // Blocks of 1 MiB, and of 256 KiB.
+    let captures = [
+        start("large", &["-B", "64MiB", "--filter-in", "kernel", "tcp port 80"]),
+        start("kernel", &["-B", "16MiB", "--filter-in", "kernel", "tcp port 80"]),
+        start("user", &["-B", "16MiB", "--filter-in", "user", "tcp port 80"]),
+        start("all", &["-B", "16MiB", "--filter-in", "kernel"]),
+    ];
+    let (client, server) = (&scene.host("client").netns, &scene.host("server").netns);
+    exchange(client, server, (scene.server_addresses()[1], 80).into(), 2 * BYTES_EACH_WAY);
+    let longest = inside.stop().iter().map(|frame| frame.origlen).max();
+    assert!(longest > Some(256 << 10), "no frame is longer than a block: {longest:?}");
+    let frames = tcpdump.stop();
+    let seen = frames.len() as u64;
+    for (at, (capture, file)) in captures.into_iter().enumerate() {
+        let done = end(capture);
+        let lost = done.0.drops.get(DropReason::KernelRing);
+        let tap_lost = done.0.taps[0].drops.total();
+        assert_eq!(lost > 0, at > 0, "{}", done.1);
+        assert_tap(&done, seen, 0, seen - tap_lost);
+        let found = frames_in(&file);
+        assert!(found.iter().all(|frame| frame.bytes.len() <= FRAME_BYTES_MAX));
+        assert_eq!(found.len() as u64 + lost, seen, "{}", done.1);
+        assert_eq!(done.0.drops.total(), lost, "{}", done.1);
+        let there: HashSet<&[u8]> = frames.iter().map(|frame| &frame.bytes[..]).collect();
+        assert!(found.iter().all(|frame| there.contains(&frame.bytes[..])), "{}", done.1);
     }
 }

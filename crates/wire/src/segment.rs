@@ -183,6 +183,15 @@ impl Plan {
         self.payload_at - self.jumbo_len + (to - from)
     }
 
+    /// Where the payload of segment `i` ends in the frame.
+    ///
+    /// # Panics
+    /// If `i` is not below [`Self::count`].
+    #[inline]
+    pub fn segment_end(&self, i: usize) -> usize {
+        self.range(i).1
+    }
+
     /// Writes segment `i` over whatever `out` held. `frame` is the frame the plan was made from.
     ///
     /// # Panics

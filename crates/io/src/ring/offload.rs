@@ -28,7 +28,7 @@ const TAG_LEN: usize = 4;
 /// What a frame became.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Undone {
-    /// Packets that were made of it, those included that found no memory.
+    /// Packets that were made of it, those included that found no memory, or no room in the ring.
     pub packets: u64,
     /// Whether a filter before the ring counts as many.
     pub tally: Tally,
@@ -87,10 +87,22 @@ impl Offloads {
                 csum_start: csum_start as u16,
                 csum_offset: frame.vnet.csum_offset,
             };
-            // A frame that the ring cut short has lost segments: it stays as it is.
-            match whole.then(|| Plan::new(meta.link_type, &frame.data, &gso)) {
-                Some(Ok(plan)) => return self.cut(&frame, &plan, &meta, drops, batch),
-                _ => meta.gso = Some(gso),
+            // One longer than a block of the ring has lost its last segments. It is as long as it was
+            // for the plan, which counts them; so long a frame is rare enough for memory of its own.
+            let padded;
+            let bytes = if whole {
+                &frame.data[..]
+            } else {
+                let mut longer = frame.data.to_vec();
+                longer.resize(meta.origlen as usize, 0);
+                padded = longer;
+                &padded[..]
+            };
+            match Plan::new(meta.link_type, bytes, &gso) {
+                Ok(plan) => {
+                    return self.cut(bytes, frame.data.len(), &plan, &meta, drops, batch);
+                }
+                Err(_) => meta.gso = Some(gso),
             }
         } else if whole && frame.vnet.flags & NEEDS_CSUM != 0 {
             // Fails only where the header's offsets lie beyond the frame: then the frame stays as
@@ -102,22 +114,27 @@ impl Offloads {
         left_whole
     }
 
-    /// Cuts a super-packet into the wire's packets.
+    /// Cuts a super-packet, of which so many bytes are present, into the wire's packets.
     fn cut(
         &mut self,
-        frame: &Frame,
+        frame: &[u8],
+        present_bytes: usize,
         plan: &Plan,
         meta: &Meta,
         drops: &mut Drops,
         batch: &mut Batch,
     ) -> Undone {
         for index in 0..plan.count() {
+            if plan.segment_end(index) > present_bytes {
+                drops.add(DropReason::KernelRing);
+                continue;
+            }
             let len = plan.segment_len(index);
             let Some(mut data) = self.segments.take(len) else {
                 drops.add(DropReason::PoolExhausted);
                 continue;
             };
-            plan.emit(&frame.data, index, &mut data);
+            plan.emit(frame, index, &mut data);
             batch.push(Packet { data, meta: Meta { origlen: len as u32, ..meta.clone() } });
         }
         let tally = if plan.is_in_tunnel() { Tally::Estimated } else { Tally::Exact };
