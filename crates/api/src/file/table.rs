@@ -1,6 +1,10 @@
 //! Tables of a file whose names are all known, and values of them.
 
 use super::node::{Fault, Node, Spelling, Value};
+use std::borrow::Cow;
+
+/// Characters of a name or a text that an error repeats.
+const SHOWN_MAX: usize = 60;
 
 /// A table all of whose names are known.
 pub(crate) struct Table<'a> {
@@ -29,7 +33,7 @@ impl<'a> Table<'a> {
             if !names.any(|known| known == *name) {
                 return Err(Fault::new(
                     *at,
-                    format!("{what} has no `{name}`; {}", nearest(name, known, spelling)),
+                    format!("{what} has no `{}`; {}", shown(name), nearest(name, known, spelling)),
                 ));
             }
             if entries[..index].iter().any(|(_, earlier, _)| earlier == name) {
@@ -64,11 +68,21 @@ impl<'a> Table<'a> {
     }
 }
 
+/// A name or a text of the file, as an error repeats it.
+pub(crate) fn shown(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(SHOWN_MAX) {
+        Some((end, _)) => format!("{}…", &text[..end]).into(),
+        None => text.into(),
+    }
+}
+
 /// The mend for an unknown name: the nearest one that is known, or all of them.
 fn nearest(name: &str, known: &[&str], spelling: Spelling) -> String {
     let bare = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
     let distance = |known: &&&str| strsim::damerau_levenshtein(&bare(known), &bare(name));
-    match known.iter().min_by_key(distance).filter(|best| distance(best) <= bare(best).len() / 3) {
+    // None that is known is as long, and the work grows with the length.
+    let nearest = known.iter().filter(|_| name.len() <= SHOWN_MAX).min_by_key(distance);
+    match nearest.filter(|best| distance(best) <= bare(best).len() / 3) {
         Some(best) => format!("did you mean `{}`?", spelling.write(best)),
         None => {
             let known: Vec<String> = known.iter().map(|name| spelling.write(name)).collect();
@@ -106,7 +120,7 @@ pub(crate) fn word<T: Copy>(
     };
     match words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)) {
         Some((_, value)) => Ok(*value),
-        None => Err(Fault::new(node.at, format!("{name} {text:?} is unknown; {mend}"))),
+        None => Err(Fault::new(node.at, format!("{name} {:?} is unknown; {mend}", shown(text)))),
     }
 }
 

@@ -1,7 +1,7 @@
 //! From the tree of a file to rules.
 
 use super::RuleFile;
-use crate::file::{Fault, Node, Spelling, Table, Value, number, word};
+use crate::file::{Fault, Node, Spelling, Table, Value, number, shown, word};
 use filter::{Action, PortRange, Rule, RuleFault, Rules, Side, TrafficDirection, Transport};
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -280,20 +280,21 @@ fn cidr(node: &Node, name: &str) -> Result<IpNet, Fault> {
             "is {kind}; write an address and a prefix length, such as \"10.0.0.0/8\""
         )));
     };
+    let said = shown(text);
     let Some((address, length)) = text.split_once('/') else {
         return Err(fault(match text.parse::<IpAddr>() {
             Ok(address) => {
                 let net = IpNet::from(address);
-                format!("{text:?} has no prefix length; write \"{net}\" for this address alone")
+                format!("{said:?} has no prefix length; write \"{net}\" for this address alone")
             }
             Err(_) => {
-                format!("{text:?} is no address with a prefix length, such as \"10.0.0.0/8\"")
+                format!("{said:?} is no address with a prefix length, such as \"10.0.0.0/8\"")
             }
         }));
     };
     let address: IpAddr = address
         .parse()
-        .map_err(|_| fault(format!("{text:?}: {address:?} is no IPv4 or IPv6 address")))?;
+        .map_err(|_| fault(format!("{said:?}: {:?} is no IPv4 or IPv6 address", shown(address))))?;
     let longest = if address.is_ipv4() { 32 } else { 128 };
     let is_decimal = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
     let net = length
@@ -302,11 +303,11 @@ fn cidr(node: &Node, name: &str) -> Result<IpNet, Fault> {
         .filter(|_| is_decimal)
         .and_then(|length| IpNet::new(address, length).ok());
     let Some(net) = net else {
-        return Err(fault(format!("{text:?}: the prefix length is a number from 0 to {longest}")));
+        return Err(fault(format!("{said:?}: the prefix length is a number from 0 to {longest}")));
     };
     if net.trunc() != net {
         let net = net.trunc();
-        return Err(fault(format!("{text:?} has bits set behind its prefix; write \"{net}\"")));
+        return Err(fault(format!("{said:?} has bits set behind its prefix; write \"{net}\"")));
     }
     Ok(net)
 }
@@ -321,9 +322,10 @@ fn protocol(node: &Node) -> Result<u8, Fault> {
             let named = PROTOCOLS.iter().find(|(name, _)| name.eq_ignore_ascii_case(text));
             let is_decimal = text.bytes().all(|byte| byte.is_ascii_digit());
             let number = named.map(|(_, number)| *number);
-            number
-                .or_else(|| text.parse().ok().filter(|_| is_decimal))
-                .ok_or_else(|| Fault::new(node.at, format!("protocol {text:?} is unknown; {mend}")))
+            number.or_else(|| text.parse().ok().filter(|_| is_decimal)).ok_or_else(|| {
+                let text = shown(text);
+                Fault::new(node.at, format!("protocol {text:?} is unknown; {mend}"))
+            })
         }
         value => Err(Fault::new(node.at, format!("protocol is {}; {mend}", value.kind()))),
     }

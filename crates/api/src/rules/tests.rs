@@ -337,6 +337,25 @@ fn other_files_are_named() {
 }
 
 #[test]
+fn names_and_texts_of_any_length_are_refused_at_once_and_in_a_few_words() {
+    let long = "x".repeat(4 << 20);
+    for content in [
+        format!("[[rule]]\n{long} = 1\n"),
+        format!("[[rule]]\nrule_action = \"{long}\"\n"),
+        format!("[[rule]]\nrule_action = \"INCLUDE\"\nsource_cidr = \"{long}\"\n"),
+        format!("[[rule]]\nrule_action = \"INCLUDE\"\nsource_cidr = \"{long}/8\"\n"),
+        format!("[[rule]]\nrule_action = \"INCLUDE\"\nsource_cidr = \"10.0.0.0/{long}\"\n"),
+        format!("[[rule]]\nrule_action = \"INCLUDE\"\nprotocol = \"{long}\"\n"),
+        format!("[{{\"ruleAction\": \"INCLUDE\", \"{long}\": 1}}]"),
+    ] {
+        let begun = std::time::Instant::now();
+        let message = refused(content);
+        assert!(message.len() < 700 && message.contains("xxx…"), "{} bytes", message.len());
+        assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    }
+}
+
+#[test]
 fn no_content_panics() {
     // Every prefix, and every single byte replaced.
     for whole in [ALL_FIELDS_TOML, ALL_FIELDS_JSON] {
