@@ -159,8 +159,9 @@ impl TapStats {
         self.filtered = sum(self.filtered, other.filtered);
         self.matched += other.matched;
         self.drops.merge(&other.drops);
-        for rule in &other.rules {
-            match self.rules.iter_mut().find(|known| known.index == rule.index) {
+        // Both list the same rules in one order, from the first; one may not know the last of them.
+        for (place, rule) in other.rules.iter().enumerate() {
+            match self.rules.get_mut(place) {
                 Some(known) => known.hits += rule.hits,
                 None => self.rules.push(rule.clone()),
             }
