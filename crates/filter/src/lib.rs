@@ -40,7 +40,8 @@ pub use prefilter::prefilter;
 pub use program::Program;
 pub use rules::{
     Action, EXTENSION_HEADERS_MAX, LISTED_RULES, PortRange, Rule, RuleFault, Rules, RulesError,
-    SUPPORTED_LINK_TYPES, Shadow, Side, TrafficDirection, Transport, VLAN_TAGS_MAX,
+    SHADOW_RULES_MAX, SUPPORTED_LINK_TYPES, Shadow, Side, TrafficDirection, Transport,
+    VLAN_TAGS_MAX,
 };
 pub use verify::{Error, INSTRUCTIONS_MAX, KERNEL_INSTRUCTIONS_MAX, SCRATCH_WORDS};
 pub use wire::Direction;

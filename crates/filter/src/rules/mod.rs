@@ -37,7 +37,7 @@ mod tree;
 pub use compile::{LISTED_RULES, SUPPORTED_LINK_TYPES};
 pub use error::{RuleFault, RulesError};
 pub use headers::{EXTENSION_HEADERS_MAX, VLAN_TAGS_MAX};
-pub use shadow::Shadow;
+pub use shadow::{SHADOW_RULES_MAX, Shadow};
 
 use crate::Program;
 use core::fmt;

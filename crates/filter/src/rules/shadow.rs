@@ -10,6 +10,9 @@ use super::fields::{self, Kind, Ranges, Upper};
 use super::{Rule, Rules, TrafficDirection};
 use wire::Direction;
 
+/// Rules of a list that are looked at: each is compared with all before it.
+pub const SHADOW_RULES_MAX: usize = 20_000;
+
 /// Boxes that may be looked at for a rule.
 const WORK_MAX: usize = 20_000;
 
@@ -45,9 +48,11 @@ const KINDS: [Kind; 8] = [
 
 impl Rules {
     /// The rules that can never decide, in their order. Rules that others hide in part only, and
-    /// those whose case is too complex to tell, are not among them.
+    /// those whose case is too complex to tell, are not among them; nor are those behind the
+    /// [`SHADOW_RULES_MAX`] first.
     pub fn shadows(&self) -> Vec<Shadow> {
-        let boxed: Vec<Boxed<'_>> = self.as_slice().iter().map(Boxed::new).collect();
+        let looked_at = self.as_slice().iter().take(SHADOW_RULES_MAX);
+        let boxed: Vec<Boxed<'_>> = looked_at.map(Boxed::new).collect();
         let mut shadows = Vec::new();
         for (index, rule) in boxed.iter().enumerate() {
             let earlier = &boxed[..index];
@@ -214,6 +219,13 @@ mod tests {
         assert_eq!(shadows([ingress, all]), []);
         assert_eq!(shadows([ingress, egress, all]), [(3, None)]);
         assert_eq!(shadows([all, ingress]), [(2, Some(1))]);
+    }
+
+    #[test]
+    fn of_a_very_long_list_the_beginning_is_looked_at() {
+        let all = Rule::new(Action::Include);
+        let shadows = Rules::new(vec![all; SHADOW_RULES_MAX + 2]).unwrap().shadows();
+        assert_eq!(shadows.len(), SHADOW_RULES_MAX - 1);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::cli::{FilterCheck, Format};
 use crate::completions::print;
 use crate::failure::Failure;
 use ::filter::ebpf::Decides;
-use ::filter::{Action, Shadow};
+use ::filter::{Action, SHADOW_RULES_MAX, Shadow};
 use io::bpf::LoadedFilter;
 use serde::Serialize;
 use std::fmt::Write;
@@ -150,6 +150,11 @@ impl Finding {
                 None => "rules before it match".to_owned(),
             };
             line(format_args!("rule {rule} never decides, as {by} all of it: {text}"));
+        }
+        if self.rules.is_some_and(|rules| rules > SHADOW_RULES_MAX) {
+            line(format_args!(
+                "whether rules behind rule {SHADOW_RULES_MAX} ever decide was not looked at"
+            ));
         }
         text
     }
