@@ -239,6 +239,11 @@ impl<'a> Reader<'a> {
             (Some(name), _) if name.trim().is_empty() => {
                 Err(Fault::new(self.place_of("name"), "the name is empty; leave it out"))
             }
+            (Some(name), _) if name.contains(char::is_control) => {
+                let reason =
+                    "the name breaks the ledger's line; write it without control characters";
+                Err(Fault::new(self.place_of("name"), reason))
+            }
             (Some(name), _) => Ok(name),
             (None, TapSource::Interface(interface)) => Ok(interface.clone()),
             (None, TapSource::File(path)) => Ok(path.display().to_string()),
@@ -462,6 +467,8 @@ mod tests {
             ("read = \"x\"", 1, "one source"),
             ("name = \" \"", 1, "leave it out"),
             ("name = 3", 8, "write a string"),
+            ("name = \"a\\nb\"", 1, "without control characters"),
+            ("name = \"\\u001b[31m\"", 1, "without control characters"),
             ("expression =", 13, "not TOML"),
         ] {
             assert_told(&format!("{TAP}{line}\n"), Some((4, column)), part);

@@ -24,6 +24,15 @@ impl Failure {
         }
     }
 
+    /// The same, with what it is about in front.
+    pub fn of(self, what: &str) -> Failure {
+        match self {
+            Failure::CouldNot(message) => Failure::CouldNot(format!("{what}: {message}")),
+            Failure::Usage(message) => Failure::Usage(format!("{what}: {message}")),
+            other => other,
+        }
+    }
+
     /// The exit code of the contract.
     pub fn exit_code(&self) -> ExitCode {
         match self {

@@ -79,7 +79,12 @@ fn open(
     // A tap that sends into tunnels leaves those of all of them out.
     let mut remotes = Vec::new();
     for config in configs {
-        let opened = source(config, filter_place, &interfaces)?;
+        // Of one tap it is clear what is meant.
+        let told = |failure: Failure| match configs.len() {
+            1 => failure,
+            _ => failure.of(&format!("tap {}", config.name)),
+        };
+        let opened = source(config, filter_place, &interfaces).map_err(told)?;
         if tunnels(config) && !may_be_ethernet(&opened.link_types) {
             return Err(Failure::CouldNot(format!(
                 "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
@@ -87,7 +92,7 @@ fn open(
                 config.name
             )));
         }
-        let tunnel_sinks = open_tunnels(config, opened.shares.len(), &mut remotes)?;
+        let tunnel_sinks = open_tunnels(config, opened.shares.len(), &mut remotes).map_err(told)?;
         ready.push((config, opened, tunnel_sinks));
     }
     let (mut taps, mut own, mut begun) = (Vec::new(), Vec::new(), Vec::new());

@@ -99,6 +99,10 @@ fn a_mistake_is_told_with_its_place_and_nothing_is_begun() {
             "[[tap]]\nread = \"-\"\nto=[\"null:\"]\n[[tap]]\nname = \"2\"\nread = \"-\"\nto=[\"null:\"]",
             &["standard input"],
         ),
+        (
+            "[[tap]]\nname = \"2\"\nread = \"in.pcap\"\nto=[\"null:\"]\nexpression = \"tcp prot 80\"",
+            &["tap 2: bad filter expression", "column 5"],
+        ),
     ] {
         let (scratch, file) = scene(&format!("{tap}{more}\n"));
         let output = mirror(&file, &[]);
