@@ -58,7 +58,7 @@ pub enum Command {
     #[command(subcommand)]
     Filter(FilterCommand),
     /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
-    /// recorded and checked. DEMO_SECONDS (15) and DEMO_DIR in the environment. Needs root
+    /// recorded and checked. DEMO_SECONDS (20) and DEMO_DIR in the environment. Needs root
     Demo,
     /// Write the manual pages, which are made from the same declaration as --help
     Man(Man),

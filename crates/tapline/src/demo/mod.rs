@@ -33,6 +33,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use traffic::{Connection, Traffic};
 
+/// How long it runs unless `DEMO_SECONDS` says otherwise.
+const SECONDS: u64 = 20;
+
 /// How often a line of the table is printed.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How often the clock and Ctrl-C are looked at.
@@ -156,10 +159,10 @@ fn unwritten(error: std::io::Error) -> Failure {
     Failure::CouldNot(format!("write to standard output: {error}"))
 }
 
-/// `DEMO_SECONDS`, 20 unless set.
+/// `DEMO_SECONDS`, or [`SECONDS`].
 fn seconds() -> Result<u64, Failure> {
     let Some(text) = std::env::var_os("DEMO_SECONDS").filter(|text| !text.is_empty()) else {
-        return Ok(20);
+        return Ok(SECONDS);
     };
     let seconds = text.to_str().and_then(|text| text.parse().ok());
     seconds.filter(|seconds| (1..=3600).contains(seconds)).ok_or_else(|| {
@@ -181,4 +184,17 @@ fn folder() -> Result<PathBuf, Failure> {
         ))
     })?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_help_says_how_long_it_runs() {
+        let cli = crate::cli::Cli::command();
+        let help = cli.find_subcommand("demo").unwrap().get_about().unwrap().to_string();
+        assert!(help.contains(&format!("DEMO_SECONDS ({SECONDS})")), "{help}");
+    }
 }
