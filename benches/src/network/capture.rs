@@ -38,7 +38,14 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         let contest = Contest {
             bench: BENCH,
             case: case.clone(),
-            load: Load { frame_bytes: size, pps, count: stage.effort.packets, vni: None, ports: 1 },
+            load: Load {
+                frame_bytes: size,
+                pps,
+                count: stage.effort.packets,
+                vni: None,
+                ports: 1,
+                in_segments: false,
+            },
             runs: stage.effort.runs,
             sender: (left, "right"),
             contestants: &contestants,

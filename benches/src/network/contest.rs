@@ -261,7 +261,7 @@ pub fn added_cpu(
         let contest = Contest {
             bench,
             case: case.clone(),
-            load: Load { frame_bytes, pps: Some(pace), count, vni, ports: 1 },
+            load: Load { frame_bytes, pps: Some(pace), count, vni, ports: 1, in_segments: false },
             runs: stage.effort.runs,
             sender,
             contestants,
