@@ -524,6 +524,12 @@ fn super_packets_longer_than_a_block_of_the_ring_lose_only_their_ends() {
         return;
     }
     let _alone = alone();
+    // How long TCP's frames grow is TCP's own affair; mostly they do at once.
+    assert!((0..8).any(|_| lose_ends()), "no frame was longer than a block of the ring");
+}
+
+/// Exchanges frames over four captures and compares; false if none was longer than a block.
+fn lose_ends() -> bool {
     let scene = Scene::new("balance-big");
     let widen = || {
         for key in ["tcp_rmem", "tcp_wmem"] {
@@ -549,8 +555,10 @@ fn super_packets_longer_than_a_block_of_the_ring_lose_only_their_ends() {
     let (client, server) = (&scene.host("client").netns, &scene.host("server").netns);
     exchange(client, server, (scene.server_addresses()[1], 80).into(), 2 * BYTES_EACH_WAY);
     let longest = inside.stop().iter().map(|frame| frame.origlen).max();
-    assert!(longest > Some(256 << 10), "no frame is longer than a block: {longest:?}");
     let frames = tcpdump.stop();
+    if longest <= Some(256 << 10) {
+        return false;
+    }
     let seen = frames.len() as u64;
     for (at, (capture, file)) in captures.into_iter().enumerate() {
         let done = end(capture);
@@ -565,4 +573,5 @@ fn super_packets_longer_than_a_block_of_the_ring_lose_only_their_ends() {
         let there: HashSet<&[u8]> = frames.iter().map(|frame| &frame.bytes[..]).collect();
         assert!(found.iter().all(|frame| there.contains(&frame.bytes[..])), "{}", done.1);
     }
+    true
 }
