@@ -25,6 +25,7 @@
 //! plain addition: a socket's filter runs with bottom halves off, so nothing gets in between.
 
 use super::classic::{self, Exits, SCRATCH_AT, SCRATCH_BYTES, SKB_LEN, WORD_AT};
+use super::decides::{Decides, decides};
 use super::wire_packets::WirePackets;
 use super::{Alu, Assembler, Bits, Code, Condition, Error, Helper, Label, MapRef, Register, Width};
 use crate::{Action, Program, Rules};
@@ -68,6 +69,17 @@ pub enum Verdicts<'a> {
     Expression,
     /// The number of a rule, from 1, in this list; 0 rejects.
     Rules(&'a Rules),
+}
+
+impl Verdicts<'_> {
+    /// What the programs of received and of sent packets can decide in the kernel.
+    pub fn decides(self, received: &Program, sent: &Program, link_type: LinkType) -> Decides {
+        match self {
+            // They read what all segments of a super-packet share, and nothing else.
+            Verdicts::Rules(_) => Decides::Everything,
+            Verdicts::Expression => decides(received, link_type).and(decides(sent, link_type)),
+        }
+    }
 }
 
 /// What a socket filter is made of.

@@ -1,7 +1,7 @@
 //! A capture filter in the form that the kernel runs.
 
 use super::{CaptureFilter, Language, Programs};
-use ::filter::ebpf::{Decides, SocketFilterOptions, Verdicts, decides, socket_filter};
+use ::filter::ebpf::{Decides, SocketFilterOptions, Verdicts, socket_filter};
 use ::filter::{Program, prefilter};
 use api::DirectionChoice;
 use io::ring::KernelFilter;
@@ -19,7 +19,11 @@ impl CaptureFilter {
             received: &received,
             sent: &sent,
             verdicts: self.verdicts(),
-            scope: self.scope(&received, &sent, link_type).scope().map_err(|e| e.to_string())?,
+            scope: self
+                .verdicts()
+                .decides(&received, &sent, link_type)
+                .scope()
+                .map_err(|e| e.to_string())?,
         };
         let filter = socket_filter(&options).map_err(|error| error.to_string())?;
         Ok(KernelFilter::Counting(Box::new(filter)))
@@ -32,7 +36,7 @@ impl CaptureFilter {
     /// Why it must run in user space.
     pub fn as_prefilter(&self, link_type: LinkType) -> Result<KernelFilter, String> {
         let (received, sent) = self.programs(link_type)?;
-        match self.scope(&received, &sent, link_type) {
+        match self.verdicts().decides(&received, &sent, link_type) {
             Decides::Everything => {}
             Decides::WholeFrames => {
                 return Err(
@@ -63,14 +67,6 @@ impl CaptureFilter {
         match &self.language {
             Language::Rules(rules) => Verdicts::Rules(rules),
             Language::All | Language::Expression(_) => Verdicts::Expression,
-        }
-    }
-
-    fn scope(&self, received: &Program, sent: &Program, link_type: LinkType) -> Decides {
-        match &self.language {
-            // They read only what all segments of a super-packet share.
-            Language::Rules(_) => Decides::Everything,
-            _ => decides(received, link_type).and(decides(sent, link_type)),
         }
     }
 }

@@ -83,13 +83,13 @@ impl Chosen {
         }
     }
 
+    fn verdicts(&self) -> Verdicts<'_> {
+        self.rules().map_or(Verdicts::Expression, Verdicts::Rules)
+    }
+
     /// How much of a link type's frames the kernel can decide with these programs.
     fn decides(&self, programs: &Programs, link_type: LinkType) -> Decides {
-        match &self.language {
-            // They read what all segments of a super-packet share, and nothing else.
-            Language::Rules(_) => Decides::Everything,
-            Language::Expression(_) => ebpf::decides(&programs.received, link_type),
-        }
+        self.verdicts().decides(&programs.received, &programs.sent, link_type)
     }
 
     /// The program that the kernel would run on an interface's ring.
@@ -102,7 +102,7 @@ impl Chosen {
             link_type,
             received: &programs.received,
             sent: &programs.sent,
-            verdicts: self.rules().map_or(Verdicts::Expression, Verdicts::Rules),
+            verdicts: self.verdicts(),
             scope: self.decides(programs, link_type).scope()?,
         })
     }
