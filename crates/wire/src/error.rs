@@ -41,6 +41,18 @@ pub enum Layer {
     Icmpv6,
     /// RFC 7348.
     Vxlan,
+    /// RFC 8926.
+    Geneve,
+    /// RFC 2784 and RFC 2890.
+    Gre,
+    /// draft-foschiano-erspan.
+    Erspan,
+    /// RFC 3931.
+    L2tp,
+    /// RFC 3032.
+    Mpls,
+    /// tapline's own option block in GENEVE.
+    Metadata,
     /// Segmentation or checksum offload: what the kernel said about a frame beside its bytes.
     Offload,
 }
@@ -66,6 +78,12 @@ impl fmt::Display for Layer {
             Self::Icmp => "ICMP",
             Self::Icmpv6 => "ICMPv6",
             Self::Vxlan => "VXLAN",
+            Self::Geneve => "GENEVE",
+            Self::Gre => "GRE",
+            Self::Erspan => "ERSPAN",
+            Self::L2tp => "L2TPv3",
+            Self::Mpls => "MPLS",
+            Self::Metadata => "tapline metadata",
             Self::Offload => "offload",
         })
     }

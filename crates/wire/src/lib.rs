@@ -9,6 +9,7 @@
 //! | [`flow`] | which flow does it belong to, alike in both directions? |
 //! | [`checksum`] | what is the Internet checksum of these bytes? |
 //! | [`segment`] | which frames stood on the wire for this super-packet? |
+//! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
 //! | [`vxlan`], [`udp`] | how is a tunnel header read and written? |
 
 pub mod checksum;
@@ -17,6 +18,7 @@ mod error;
 pub mod flow;
 mod link;
 pub mod segment;
+pub mod tunnel;
 pub mod udp;
 mod vni;
 pub mod vxlan;
