@@ -11,12 +11,14 @@
 //! | [`segment`] | which frames stood on the wire for this super-packet? |
 //! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
 //! | [`vxlan`], [`udp`] | how is a tunnel header read and written? |
+//! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
 
 pub mod checksum;
 mod direction;
 mod error;
 pub mod flow;
 mod link;
+pub mod metadata;
 pub mod segment;
 pub mod tunnel;
 pub mod udp;
