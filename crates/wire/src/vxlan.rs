@@ -6,14 +6,21 @@
 //!  0                   1                   2                   3
 //!  0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
-//! |R|R|R|R|I|R|R|R|                  reserved                     |
+//! |G|R|R|R|I|P|R|R|    reserved   |   group of the sender (G)     |
+//! |               |               |               | next (P)      |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! |                      VNI                      |   reserved    |
 //! +-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+-+
 //! ```
 //!
+//! G and P are extensions: the sender's policy group
+//! ([draft-smith-vxlan-group-policy](https://datatracker.ietf.org/doc/draft-smith-vxlan-group-policy/))
+//! and the protocol of the payload
+//! ([draft-ietf-nvo3-vxlan-gpe](https://datatracker.ietf.org/doc/draft-ietf-nvo3-vxlan-gpe/)).
+//!
 //! Liberal: reserved bits are sent as zero and ignored when read, as the RFC asks; extensions use
-//! them, and a tap that drops such packets is blind to them. VNI 0 is a VNI.
+//! them, and a tap that drops such packets is blind to them. VNI 0 is a VNI. A next protocol that
+//! is not known is taken for a dirty reserved byte in front of a frame.
 
 use crate::{Error, Layer, Vni};
 use core::ops::{Range, RangeFrom};
@@ -26,11 +33,15 @@ pub const HEADER_LEN: usize = field::PAYLOAD.start;
 mod field {
     use super::{Range, RangeFrom};
     pub const FLAGS: usize = 0;
+    pub const GROUP: Range<usize> = 2..4;
+    pub const NEXT: usize = 3;
     pub const VNI: Range<usize> = 4..7;
     pub const PAYLOAD: RangeFrom<usize> = 8..;
 }
 
+const FLAG_GROUP: u8 = 0b1000_0000;
 const FLAG_VNI: u8 = 0b0000_1000;
+const FLAG_NEXT: u8 = 0b0000_0100;
 
 /// A view of a VXLAN header and the frame behind it, in a borrowed or owned buffer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,17 +78,56 @@ impl<T: AsRef<[u8]>> Packet<T> {
     /// The I flag: the VNI is valid.
     #[inline]
     pub fn has_vni(&self) -> bool {
-        self.buffer.as_ref()[field::FLAGS] & FLAG_VNI != 0
+        self.has(FLAG_VNI)
     }
 
-    /// The inner Ethernet frame.
+    /// The policy group of the sender, if the G flag says that there is one.
+    #[inline]
+    pub fn group(&self) -> Option<u16> {
+        let b = &self.buffer.as_ref()[field::GROUP];
+        self.has(FLAG_GROUP).then(|| u16::from_be_bytes([b[0], b[1]]))
+    }
+
+    /// What the payload is: an Ethernet frame, unless the P flag and a protocol that is known say
+    /// otherwise.
+    #[inline]
+    pub fn next(&self) -> Next {
+        if !self.has(FLAG_NEXT) {
+            return Next::Ethernet;
+        }
+        match self.buffer.as_ref()[field::NEXT] {
+            1 => Next::Ipv4,
+            2 => Next::Ipv6,
+            4 => Next::Nsh,
+            _ => Next::Ethernet,
+        }
+    }
+
+    fn has(&self, flag: u8) -> bool {
+        self.buffer.as_ref()[field::FLAGS] & flag != 0
+    }
+
+    /// What stands behind the header: an Ethernet frame, if [`Self::next`] says no other.
     #[inline]
     pub fn payload(&self) -> &[u8] {
         &self.buffer.as_ref()[field::PAYLOAD]
     }
 }
 
-/// What the header means. `parse` and `emit` are inverses.
+/// What stands behind the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Next {
+    /// An Ethernet frame.
+    Ethernet,
+    /// An IPv4 packet.
+    Ipv4,
+    /// An IPv6 packet.
+    Ipv6,
+    /// A network service header, RFC 8300.
+    Nsh,
+}
+
+/// What the header means, its extensions left out. `parse` and `emit` are inverses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repr {
     /// The segment id.
@@ -140,6 +190,22 @@ mod tests {
     fn reserved_bits_are_ignored() {
         let dirty = [0xff, 9, 9, 9, 0, 0, 71, 9];
         assert_eq!(Repr::parse(&Packet::new_checked(&dirty[..]).unwrap()), Ok(REPR));
+    }
+
+    #[test]
+    fn extensions_are_read_where_they_are_announced() {
+        let next = |flags, next| {
+            let bytes = [flags, 0, 0x12, next, 0, 0, 71, 0];
+            let packet = Packet::new_checked(&bytes[..]).unwrap();
+            assert_eq!(Repr::parse(&packet), Ok(REPR));
+            (packet.next(), packet.group())
+        };
+        assert_eq!(next(0x0c, 1), (Next::Ipv4, None));
+        assert_eq!(next(0x0c, 2), (Next::Ipv6, None));
+        assert_eq!(next(0x0c, 3), (Next::Ethernet, None));
+        assert_eq!(next(0x0c, 4), (Next::Nsh, None));
+        assert_eq!(next(0x0c, 9), (Next::Ethernet, None));
+        assert_eq!(next(0x88, 1), (Next::Ethernet, Some(0x1201)));
     }
 
     #[test]
