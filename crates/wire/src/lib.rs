@@ -10,14 +10,16 @@
 //! | [`checksum`] | what is the Internet checksum of these bytes? |
 //! | [`segment`] | which frames stood on the wire for this super-packet? |
 //! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
-//! | [`vxlan`], [`geneve`], [`udp`] | how is a tunnel header read and written? |
+//! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`udp`] | how is a tunnel header read and written? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
 
 pub mod checksum;
 mod direction;
 mod error;
+pub mod erspan;
 pub mod flow;
 pub mod geneve;
+pub mod gre;
 mod link;
 pub mod metadata;
 pub mod segment;
