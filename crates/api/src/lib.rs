@@ -15,7 +15,7 @@ mod rules;
 mod units;
 
 pub use drops::{DropReason, Drops};
-pub use endpoint::{Endpoint, Group, VXLAN_PORT};
+pub use endpoint::{Endpoint, ErspanType, Group, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint};
 pub use error::Error;
 pub use file::FileError;
 pub use ledger::{Removed, RuleStats, SourceStats, Stats, TapStats, TargetStats};

@@ -30,6 +30,6 @@ pub use device::{Arrival, Screened, Screening, Sink, SinkCounters, Source, Upstr
 pub use error::Error;
 pub use fault::{Faults, Faulty};
 pub use interface::{Interface, Interfaces};
-pub use packet::{Direction, InterfaceId, Meta, Outer, Packet, Tunnel};
+pub use packet::{Direction, InterfaceId, Meta, Outer, Packet};
 pub use pool::{Data, HEADROOM, Pool};
 pub use waker::{Waker, Wakeup, waker};

@@ -2,10 +2,11 @@
 
 use crate::pool::{Data, Pool};
 use std::net::IpAddr;
+use wire::LinkType;
 use wire::flow::flow_hash;
 use wire::segment::Gso;
+use wire::tunnel::Tunnel;
 use wire::walk::Walk;
-use wire::{LinkType, Vni};
 
 /// Whether the tapped host received or sent a packet.
 pub use capfile::Direction;
@@ -23,19 +24,11 @@ pub struct Outer {
     pub source: IpAddr,
 }
 
-/// A kind of tunnel, with its id.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Tunnel {
-    /// RFC 7348.
-    Vxlan(Vni),
-}
-
 impl std::fmt::Display for Outer {
     /// The name of a series: `<kind>-<id>-<outer source>`, `:` written `-`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Tunnel::Vxlan(vni) = self.tunnel;
         let source = self.source.to_string().replace(':', "-");
-        write!(f, "vxlan-{vni}-{source}")
+        write!(f, "{}-{source}", self.tunnel)
     }
 }
 
@@ -54,6 +47,9 @@ pub struct Meta {
     pub direction: Direction,
     /// The tunnel that it came out of.
     pub outer: Option<Outer>,
+    /// A number that tells it from every other packet of its interface, if it came with one
+    /// (`epb_packetid`).
+    pub packet_id: Option<u64>,
     /// Set if it is a super-packet that could not be cut into the wire's packets.
     pub gso: Option<Gso>,
     /// Whether the capture filter in the kernel has kept it, so that none here needs to look.

@@ -18,6 +18,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use wire::LinkType;
+use wire::tunnel::Encap;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
@@ -240,7 +241,7 @@ fn place(path: &Path) -> Option<PathBuf> {
 }
 
 fn is_tunnel(endpoint: &Endpoint) -> bool {
-    matches!(endpoint, Endpoint::Vxlan { .. })
+    endpoint.tunnel().is_some()
 }
 
 /// Opens the tunnels of a tap, for one worker after the other and in their order, and makes sure of its
@@ -254,11 +255,16 @@ fn open_tunnels(
     for worker in 0..workers {
         for member in config.to.iter().flat_map(|Group(members)| members) {
             match member {
-                Endpoint::Vxlan { vni, .. } => {
-                    let vni = vni.ok_or_else(|| Failure::Usage(format!("{member}: add ?vni=N")))?;
-                    let remote = member.resolve()?;
+                Endpoint::Tunnel(tunnel) => {
+                    let Some(Encap::Vxlan { vni }) = tunnel.encap() else {
+                        return Err(Failure::Usage(format!("{member}: cannot be sent to")));
+                    };
+                    let remote = tunnel.resolve()?;
                     remotes.push(remote);
                     sinks.push(TunnelSink::open(remote, vni, config.oversize)?);
+                }
+                Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
+                    return Err(Failure::Usage(format!("{member}: cannot be sent to")));
                 }
                 Endpoint::Pcap { path } => FileWriter::check(&file_of(path, worker, workers)?)?,
                 Endpoint::Null => {}
@@ -278,7 +284,9 @@ fn open_group(
     let mut targets = Vec::new();
     for member in members {
         let sink: Box<dyn Sink> = match member {
-            Endpoint::Vxlan { .. } => Box::new(tunnels.next().expect("each tunnel was opened")),
+            Endpoint::Tunnel(_) | Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
+                Box::new(tunnels.next().expect("each tunnel was opened"))
+            }
             Endpoint::Pcap { path } => {
                 let path = file_of(path, place.worker, place.workers)?;
                 Box::new(file(&path, interfaces, place.first)?)

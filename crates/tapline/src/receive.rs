@@ -12,6 +12,8 @@ use pipeline::{CrewReport, Input, Tap, Target, TargetGroup};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::Vni;
+use wire::tunnel::Kind;
 
 /// When an archive's segments are closed unless the user says otherwise.
 const SEGMENT_BYTES: u64 = 100_000_000;
@@ -102,10 +104,11 @@ fn open(
     buffer_bytes: usize,
     interfaces: &Interfaces,
 ) -> Result<TunnelSource, Failure> {
-    let Endpoint::Vxlan { vni, .. } = endpoint else {
+    let Some(tunnel) = endpoint.tunnel().filter(|tunnel| tunnel.scheme.kind == Kind::Vxlan) else {
         return Err(Failure::Usage(format!("{endpoint}: one cannot listen on it")));
     };
-    let options = ListenOptions { local: endpoint.resolve()?, vni: *vni, buffer_bytes };
+    let vni = tunnel.id.and_then(Vni::new);
+    let options = ListenOptions { local: tunnel.resolve()?, vni, buffer_bytes };
     Ok(TunnelSource::open(&options, interfaces)?)
 }
 

@@ -6,12 +6,13 @@ use api::{Drops, SourceStats};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use capfile::{Reader, Statistics};
 use io::{Data, Direction, Interface, InterfaceId, Interfaces, Meta, Now, Outer, Packet};
-use io::{Selection, Sink, Tunnel, Upstream};
+use io::{Selection, Sink, Upstream};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use wire::{LinkType, Vni};
+use wire::LinkType;
+use wire::tunnel::{Kind, Tunnel};
 
 /// 2026-11-27 13:14:15.123456789 UTC.
 pub const T: u64 = 1_795_785_255_123_456_789;
@@ -81,7 +82,7 @@ impl Rig {
     /// Records a packet of `len` bytes that came out of a tunnel.
     pub fn send(&mut self, vni: u32, source: &str, ts_ns: u64, len: usize) {
         let source = source.parse().expect("an address");
-        let tunnel = Tunnel::Vxlan(Vni::new(vni).expect("24 bits"));
+        let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(vni) };
         self.record(ts_ns, len, Some(Outer { tunnel, source }));
     }
 
@@ -94,6 +95,7 @@ impl Rig {
             interface: self.listener,
             direction: Direction::Unknown,
             outer,
+            packet_id: None,
             gso: None,
             decided: false,
             flow_hash: None,

@@ -163,6 +163,7 @@ impl Source for FileSource {
                 interface: self.ids[place],
                 direction,
                 outer: None,
+                packet_id: None,
                 gso: None,
                 decided: false,
                 flow_hash: None,

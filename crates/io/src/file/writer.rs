@@ -499,10 +499,11 @@ mod tests {
     use crate::batch::Batch;
     use crate::device::{Arrival, SinkCounters, Source};
     use crate::file::FileSource;
-    use crate::packet::{Direction, Meta, Outer, Tunnel};
+    use crate::packet::{Direction, Meta, Outer};
     use crate::pool::Data;
     use std::sync::{Arc, Mutex};
-    use wire::{LinkType, Vni};
+    use wire::LinkType;
+    use wire::tunnel::{Kind, Tunnel};
 
     fn packet(interface: InterfaceId, n: u8, outer: Option<Outer>) -> Packet {
         Packet {
@@ -514,6 +515,7 @@ mod tests {
                 interface,
                 direction: Direction::Out,
                 outer,
+                packet_id: None,
                 gso: None,
                 decided: false,
                 flow_hash: None,
@@ -579,8 +581,8 @@ mod tests {
         let stream = Box::new(Narrow { bytes: Arc::clone(&bytes), room: 1 << 20 });
         let mut writer =
             FileWriter::stream(stream, FileFormat::Pcapng, &interfaces, Some(eth0)).unwrap();
-        let vni = Vni::new(71).unwrap();
-        let outer = Outer { tunnel: Tunnel::Vxlan(vni), source: "fd00::1".parse().unwrap() };
+        let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(71) };
+        let outer = Outer { tunnel, source: "fd00::1".parse().unwrap() };
         writer.write(&packet(eth0, 1, None));
         writer.write(&packet(eth0, 2, Some(outer)));
         writer.write(&packet(eth0, 3, None));

@@ -288,6 +288,7 @@ impl RingSource {
             interface: place.interface,
             direction: if is_sent { Direction::Out } else { Direction::In },
             outer: None,
+            packet_id: None,
             gso: None,
             decided: is_decided,
             flow_hash: None,

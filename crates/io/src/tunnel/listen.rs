@@ -8,12 +8,13 @@ use crate::batch::Batch;
 use crate::device::{Arrival, Source};
 use crate::error::Error;
 use crate::interface::{Interface, Interfaces};
-use crate::packet::{Direction, InterfaceId, Meta, Outer, Packet, Tunnel};
+use crate::packet::{Direction, InterfaceId, Meta, Outer, Packet};
 use crate::pool::{Data, HEADROOM, Pool};
 use api::{DropReason, Drops};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
+use wire::tunnel::{Kind, Tunnel};
 use wire::walk::Walk;
 use wire::{LinkType, Vni, vxlan};
 
@@ -137,13 +138,15 @@ fn decapsulate(
         return Err(DropReason::ForeignId);
     }
     data.trim_front(vxlan::HEADER_LEN);
+    let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(vni.get()) };
     let meta = Meta {
         ts_ns: datagram.ts_ns,
         origlen: origlen(&data),
         link_type: LinkType::ETHERNET,
         interface,
         direction: Direction::Unknown,
-        outer: Some(Outer { tunnel: Tunnel::Vxlan(vni), source: datagram.source }),
+        outer: Some(Outer { tunnel, source: datagram.source }),
+        packet_id: None,
         gso: None,
         decided: false,
         flow_hash: None,
@@ -321,8 +324,7 @@ mod tests {
         let packets = receive_until_end(&mut source);
         assert_eq!(packets.len(), 201);
         for (n, packet) in packets.iter().enumerate() {
-            let Tunnel::Vxlan(vni) = packet.meta.outer.unwrap().tunnel;
-            assert_eq!(vni.get() as usize, n);
+            assert_eq!(packet.meta.outer.unwrap().tunnel.id, Some(n as u32));
         }
         assert_eq!(*packets[200].data, large);
     }

@@ -27,6 +27,7 @@ pub fn packet(number: u64, frame: &[u8]) -> Packet {
             interface: InterfaceId(0),
             direction: Direction::Unknown,
             outer: None,
+            packet_id: None,
             gso: None,
             decided: false,
             flow_hash: None,

@@ -1,0 +1,262 @@
+//! Endpoints: where packets come from or go to, as written on the command line and in files.
+//!
+//! `SCHEME://HOST[:PORT]?KEY=VALUE&…` for tunnels ([`TunnelEndpoint`]) · `nic:IF` · `tap:NAME` ·
+//! `pcap:PATH` · `null:`; members of a group are joined by commas. An IPv6 address stands in
+//! brackets. Listening endpoints take a local address, and their id may be absent: every id is
+//! taken.
+
+mod tunnel;
+
+pub use tunnel::{ErspanType, Scheme, TunnelEndpoint};
+
+use crate::Error;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Longest interface name (`IFNAMSIZ` less the NUL).
+const INTERFACE_NAME_BYTES_MAX: usize = 15;
+/// The largest MTU of a TAP device that tapline makes, and the one it has unless the user says so.
+pub const TAP_MTU_MAX: u32 = 64_000;
+/// The least MTU of a TAP device: what IPv4 asks of a link.
+pub const TAP_MTU_MIN: u32 = 68;
+
+/// Where packets come from or go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Endpoint {
+    /// A tunnel over IP.
+    Tunnel(TunnelEndpoint),
+    /// A network interface: whole frames are sent out through it.
+    Nic {
+        /// Its name.
+        interface: String,
+    },
+    /// A TAP device of this host: packets come in through it, for whatever listens on it.
+    Tap {
+        /// Its name.
+        name: String,
+        /// The largest packet behind the Ethernet header, bytes.
+        mtu: u32,
+    },
+    /// A capture file: pcapng, or pcap if the name ends in `.pcap`; `-` is standard output.
+    Pcap {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Packets are counted as sent and forgotten.
+    Null,
+}
+
+impl Endpoint {
+    /// Reads an endpoint that packets are sent to.
+    ///
+    /// # Errors
+    /// As [`Endpoint::from_str`]; and if a tunnel's id is missing.
+    pub fn target(text: &str) -> Result<Endpoint, Error> {
+        let endpoint: Endpoint = text.parse()?;
+        if let Endpoint::Tunnel(tunnel) = &endpoint {
+            tunnel.check_target(text)?;
+        }
+        Ok(endpoint)
+    }
+
+    /// Reads an endpoint that packets are received on.
+    ///
+    /// # Errors
+    /// As [`Endpoint::from_str`]; and if one cannot listen on it.
+    pub fn listener(text: &str) -> Result<Endpoint, Error> {
+        let endpoint: Endpoint = text.parse()?;
+        match endpoint {
+            Endpoint::Tunnel(_) => Ok(endpoint),
+            _ => Err(fail(
+                text,
+                "one cannot listen on it; write a tunnel, such as `vxlan://ADDRESS[:PORT][?vni=N]`",
+            )),
+        }
+    }
+
+    /// The share of a group's load, relative to the other members.
+    pub fn weight(&self) -> u16 {
+        match self {
+            Endpoint::Tunnel(tunnel) => tunnel.weight,
+            _ => 1,
+        }
+    }
+
+    /// The tunnel, if it is one.
+    pub fn tunnel(&self) -> Option<&TunnelEndpoint> {
+        match self {
+            Endpoint::Tunnel(tunnel) => Some(tunnel),
+            _ => None,
+        }
+    }
+
+    /// The endpoint without what does not identify it (its weight): the key of a group's member.
+    pub fn canonical(&self) -> String {
+        match self {
+            Endpoint::Tunnel(tunnel) => tunnel.canonical(),
+            Endpoint::Nic { interface } => format!("nic:{interface}"),
+            Endpoint::Tap { name, .. } => format!("tap:{name}"),
+            Endpoint::Pcap { path } => format!("pcap:{}", path.display()),
+            Endpoint::Null => "null:".into(),
+        }
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.canonical())
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Endpoint, Error> {
+        let (scheme, rest) = text.split_once(':').unwrap_or(("", text));
+        match (scheme, rest) {
+            ("null", "") => return Ok(Endpoint::Null),
+            ("pcap", "") => return Err(fail(text, "the file is missing: write `pcap:PATH`")),
+            ("pcap", path) => return Ok(Endpoint::Pcap { path: path.into() }),
+            ("nic", name) => {
+                return Ok(Endpoint::Nic { interface: interface_name(text, name)? });
+            }
+            ("tap", rest) => return tap(text, rest),
+            _ => {}
+        }
+        let tunnel = Scheme::ALL.into_iter().find(|known| known.name() == scheme);
+        match (tunnel, rest.strip_prefix("//")) {
+            (Some(tunnel), Some(rest)) => {
+                TunnelEndpoint::parse(text, tunnel, rest).map(Endpoint::Tunnel)
+            }
+            (Some(_), None) => Err(fail(text, &format!("write `{scheme}://HOST`"))),
+            _ => Err(fail(
+                text,
+                &format!(
+                    "it begins with no known scheme; write {}, as in `vxlan://HOST[:PORT]?vni=N`, \
+                     or `nic:IF`, `tap:NAME`, `pcap:PATH`, `null:`",
+                    Scheme::ALL.map(Scheme::name).join(", ")
+                ),
+            )),
+        }
+    }
+}
+
+fn tap(text: &str, rest: &str) -> Result<Endpoint, Error> {
+    let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let name = interface_name(text, name)?;
+    let mut mtu = TAP_MTU_MAX;
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if key != "mtu" {
+            return Err(fail(text, &format!("`{key}` is no key of tap; it has mtu")));
+        }
+        let number = value.parse().ok().filter(|mtu| (TAP_MTU_MIN..=TAP_MTU_MAX).contains(mtu));
+        mtu = number.ok_or_else(|| {
+            fail(
+                text,
+                &format!("mtu `{value}` is not a number from {TAP_MTU_MIN} to {TAP_MTU_MAX}"),
+            )
+        })?;
+    }
+    Ok(Endpoint::Tap { name, mtu })
+}
+
+fn interface_name(text: &str, name: &str) -> Result<String, Error> {
+    let is_name = (1..=INTERFACE_NAME_BYTES_MAX).contains(&name.len())
+        && !name.contains(|c: char| c == '/' || c == ':' || c.is_whitespace())
+        && !matches!(name, "." | "..");
+    match is_name {
+        true => Ok(name.into()),
+        false => Err(fail(
+            text,
+            &format!(
+                "`{name}` is no name of an interface: 1 to {INTERFACE_NAME_BYTES_MAX} characters, \
+                 no space, `/` or `:`"
+            ),
+        )),
+    }
+}
+
+/// Endpoints that share the load: each packet goes to one of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group(pub Vec<Endpoint>);
+
+impl FromStr for Group {
+    type Err = Error;
+
+    /// Reads targets joined by commas; a single one is a group of one.
+    fn from_str(text: &str) -> Result<Group, Error> {
+        let members =
+            text.split(',').map(Endpoint::target).collect::<Result<Vec<Endpoint>, Error>>()?;
+        let mut keys: Vec<String> = members.iter().map(Endpoint::canonical).collect();
+        keys.sort_unstable();
+        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(pair) => Err(fail(
+                text,
+                &format!("`{}` is named twice; use `weight=N` to give it a larger share", pair[0]),
+            )),
+            None => Ok(Group(members)),
+        }
+    }
+}
+
+fn fail(text: &str, reason: &str) -> Error {
+    Error::Endpoint { text: text.into(), reason: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vxlan_forms() {
+        let endpoint = Endpoint::target("vxlan://[fd00::2]:4000?vni=0&weight=3").unwrap();
+        assert_eq!(endpoint.canonical(), "vxlan://[fd00::2]:4000?vni=0");
+        assert_eq!(endpoint.weight(), 3);
+        let same = Endpoint::target("vxlan://[fd00:0::0:2]:4000?vni=0").unwrap();
+        assert_eq!(same.canonical(), endpoint.canonical());
+        assert!(Endpoint::target("vxlan://[fe80::1%lo]?vni=1").is_ok());
+        let address = endpoint.tunnel().unwrap().resolve().unwrap();
+        assert_eq!(address, "[fd00::2]:4000".parse().unwrap());
+        let listener = Endpoint::listener("vxlan://0.0.0.0").unwrap();
+        assert_eq!(listener.canonical(), "vxlan://0.0.0.0:4789");
+    }
+
+    #[test]
+    fn devices_files_and_null() {
+        assert_eq!(Endpoint::target("pcap:a b.pcapng").unwrap().canonical(), "pcap:a b.pcapng");
+        assert_eq!(Endpoint::target("null:").unwrap(), Endpoint::Null);
+        assert_eq!(Endpoint::target("nic:eth1").unwrap().canonical(), "nic:eth1");
+        let tap = Endpoint::target("tap:mtun?mtu=1500").unwrap();
+        assert_eq!(tap, Endpoint::Tap { name: "mtun".into(), mtu: 1500 });
+        assert!(Endpoint::listener("null:").is_err());
+    }
+
+    #[test]
+    fn each_mistake_says_its_mend() {
+        for (text, mend) in [
+            ("10.0.0.2", "no known scheme"),
+            ("vxlan:h", "vxlan://HOST"),
+            ("https://h", "gretap+udp, as in"),
+            ("pcap:", "pcap:PATH"),
+            ("nic:", "no name of an interface"),
+            ("nic:abcdefghijklmnop", "1 to 15 characters"),
+            ("tap:a?mtu=70000", "68 to 64000"),
+            ("tap:a?colour=red", "it has mtu"),
+        ] {
+            let message = Endpoint::target(text).unwrap_err().to_string();
+            assert!(message.contains(mend), "{text}: {message}");
+            assert!(message.contains(text), "{text}: {message}");
+        }
+        assert!(Endpoint::listener("nic:eth0").unwrap_err().to_string().contains("listen"));
+    }
+
+    #[test]
+    fn groups() {
+        let Group(members) = "vxlan://a?vni=1,vxlan://b?vni=1&weight=2".parse().unwrap();
+        assert_eq!(members.len(), 2);
+        let twice = "vxlan://a?vni=1,vxlan://a?vni=1&weight=2".parse::<Group>().unwrap_err();
+        assert!(twice.to_string().contains("named twice"), "{twice}");
+    }
+}
