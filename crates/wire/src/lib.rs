@@ -10,7 +10,7 @@
 //! | [`checksum`] | what is the Internet checksum of these bytes? |
 //! | [`segment`] | which frames stood on the wire for this super-packet? |
 //! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
-//! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`udp`] | how is a tunnel header read and written? |
+//! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`l2tp`], [`udp`] | how is a tunnel header read and written? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
 
 pub mod checksum;
@@ -20,6 +20,7 @@ pub mod erspan;
 pub mod flow;
 pub mod geneve;
 pub mod gre;
+pub mod l2tp;
 mod link;
 pub mod metadata;
 pub mod segment;
