@@ -11,10 +11,12 @@
 //! | [`segment`] | which frames stood on the wire for this super-packet? |
 //! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
 //! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`l2tp`], [`udp`] | how is a tunnel header read and written? |
+//! | [`encap`] | what stands in front of this packet in that tunnel? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
 
 pub mod checksum;
 mod direction;
+pub mod encap;
 mod error;
 pub mod erspan;
 pub mod flow;
