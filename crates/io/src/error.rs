@@ -31,6 +31,16 @@ pub enum Error {
         /// Its ARPHRD number.
         hardware: u16,
     },
+    /// The interface takes no Ethernet frames.
+    #[error(
+        "interface `{name}` has hardware type {hardware} (ARPHRD): no Ethernet frames can be sent through it; name an Ethernet interface, or write tap:NAME for a new one"
+    )]
+    NotEthernet {
+        /// The interface.
+        name: String,
+        /// Its ARPHRD number.
+        hardware: u16,
+    },
     /// The kernel had no memory for a ring.
     #[error(
         "interface `{name}`: no memory for a ring of {kib} KiB: {source}; give a smaller one (-B SIZE), or leave -B out to take what there is"

@@ -35,8 +35,9 @@ pub enum Endpoint {
     Tap {
         /// Its name.
         name: String,
-        /// The largest packet behind the Ethernet header, bytes.
-        mtu: u32,
+        /// The largest packet behind the Ethernet header, bytes; `None`: what the device has, and
+        /// [`TAP_MTU_MAX`] for a new one.
+        mtu: Option<u32>,
     },
     /// A capture file: pcapng, or pcap if the name ends in `.pcap`; `-` is standard output.
     Pcap {
@@ -145,19 +146,15 @@ impl FromStr for Endpoint {
 fn tap(text: &str, rest: &str) -> Result<Endpoint, Error> {
     let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
     let name = interface_name(text, name)?;
-    let mut mtu = TAP_MTU_MAX;
+    let mut mtu = None;
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         if key != "mtu" {
             return Err(fail(text, &format!("`{key}` is no key of tap; it has mtu")));
         }
         let number = value.parse().ok().filter(|mtu| (TAP_MTU_MIN..=TAP_MTU_MAX).contains(mtu));
-        mtu = number.ok_or_else(|| {
-            fail(
-                text,
-                &format!("mtu `{value}` is not a number from {TAP_MTU_MIN} to {TAP_MTU_MAX}"),
-            )
-        })?;
+        let wanted = format!("a number from {TAP_MTU_MIN} to {TAP_MTU_MAX}");
+        mtu = Some(number.ok_or_else(|| fail(text, &format!("mtu `{value}` is not {wanted}")))?);
     }
     Ok(Endpoint::Tap { name, mtu })
 }
@@ -229,7 +226,7 @@ mod tests {
         assert_eq!(Endpoint::target("null:").unwrap(), Endpoint::Null);
         assert_eq!(Endpoint::target("nic:eth1").unwrap().canonical(), "nic:eth1");
         let tap = Endpoint::target("tap:mtun?mtu=1500").unwrap();
-        assert_eq!(tap, Endpoint::Tap { name: "mtun".into(), mtu: 1500 });
+        assert_eq!(tap, Endpoint::Tap { name: "mtun".into(), mtu: Some(1500) });
         assert!(Endpoint::listener("null:").is_err());
     }
 

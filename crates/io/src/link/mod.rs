@@ -13,6 +13,7 @@
 
 mod sys;
 
+use crate::error::Error;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -77,6 +78,21 @@ impl Links {
         (speed != 0 && speed != 0xffff && speed < i32::MAX as u32).then_some(speed)
     }
 
+    /// The MTU of an interface, bytes.
+    pub fn mtu(&self, name: &str) -> io::Result<u32> {
+        sys::mtu(self.socket.as_fd(), name)
+    }
+
+    /// Sets the MTU of an interface, bytes.
+    pub fn set_mtu(&self, name: &str, mtu: u32) -> io::Result<()> {
+        sys::set_mtu(self.socket.as_fd(), name, mtu)
+    }
+
+    /// Sets flags (`IFF_…`) of an interface beside those that it has.
+    pub fn add_flags(&self, name: &str, flags: i32) -> io::Result<()> {
+        sys::add_flags(self.socket.as_fd(), name, flags)
+    }
+
     /// Has the socket become readable when an interface changes, or no longer.
     pub fn watch(&self, wanted: bool) -> io::Result<()> {
         sys::subscribe(self.socket.as_fd(), wanted)
@@ -104,9 +120,15 @@ impl AsFd for Links {
     }
 }
 
-/// The names of the calling thread's network namespace, for a message.
-pub(crate) fn names() -> Vec<String> {
-    sys::names()
+/// Finds an interface, and says which there are if it is not there.
+///
+/// # Errors
+/// [`Error::NoInterface`]; [`Error::System`] if the kernel does not answer.
+pub(crate) fn find(name: &str, links: &mut Links) -> Result<Link, Error> {
+    links.find(name).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENODEV) => Error::NoInterface { name: name.into(), present: sys::names() },
+        _ => Error::system(format!("interface `{name}`: look it up"), error),
+    })
 }
 
 /// `RTM_GETLINK` by name.
@@ -162,7 +184,9 @@ mod tests {
             assert_eq!(error.raw_os_error(), Some(libc::ENODEV), "{name:?}");
         }
         assert_eq!(links.name(i32::MAX), None);
-        assert!(names().contains(&"lo".to_string()));
+        assert!(links.mtu("lo").unwrap() >= 1500);
+        let error = find("no-such-link", &mut links).unwrap_err().to_string();
+        assert!(error.ends_with("lo") || error.contains("lo, "), "{error}");
     }
 
     #[test]

@@ -98,14 +98,7 @@ pub(super) fn name(socket: BorrowedFd<'_>, index: i32) -> io::Result<String> {
 /// The speed of an interface in Mb/s as the driver says it; 65535 or more words of it mean unknown.
 pub(super) fn speed_mbps(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
     let mut command = EthtoolCommand { cmd: ETHTOOL_GSET, ..EthtoolCommand::default() };
-    // SAFETY: an all-zero ifreq is valid.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    if name.len() >= libc::IFNAMSIZ {
-        return Err(io::Error::from_raw_os_error(libc::ENODEV));
-    }
-    for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
-        *slot = byte.cast_signed();
-    }
+    let mut request = request(name)?;
     request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut command).cast();
     // SAFETY: the request holds a name that ends in a NUL, and points to a command that outlives the
     // call and has the layout that its first word asks for.
@@ -114,6 +107,56 @@ pub(super) fn speed_mbps(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> 
         0 => Ok(u32::from(command.speed_high) << 16 | u32::from(command.speed)),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// The MTU of an interface, bytes.
+pub(super) fn mtu(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let mut request = request(name)?;
+    // SAFETY: the request holds a name that ends in a NUL; the kernel writes the MTU inside it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU as _, &mut request) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has written this field; any bits are a number.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu }.cast_unsigned())
+}
+
+/// Sets the MTU of an interface, bytes.
+pub(super) fn set_mtu(socket: BorrowedFd<'_>, name: &str, mtu: u32) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_mtu = mtu.cast_signed();
+    // SAFETY: the request holds a name that ends in a NUL; the kernel only reads it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFMTU as _, &request) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Sets flags (`IFF_…`) of an interface beside those that it has.
+pub(super) fn add_flags(socket: BorrowedFd<'_>, name: &str, flags: i32) -> io::Result<()> {
+    let mut request = request(name)?;
+    // SAFETY: the request holds a name that ends in a NUL; the kernel writes the flags inside it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &mut request) };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has written this field; any bits are flags.
+    let present = unsafe { request.ifr_ifru.ifru_flags };
+    request.ifr_ifru.ifru_flags = present | flags as i16;
+    // SAFETY: as for the MTU.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A request about an interface.
+fn request(name: &str) -> io::Result<libc::ifreq> {
+    // SAFETY: an all-zero ifreq is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    if name.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::from_raw_os_error(libc::ENODEV));
+    }
+    for (slot, byte) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *slot = byte.cast_signed();
+    }
+    Ok(request)
 }
 
 /// The names of this network namespace's interfaces.

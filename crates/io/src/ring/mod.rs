@@ -363,10 +363,7 @@ impl RingOptions {
 
 /// Finds an interface whose frames can be read.
 fn find(name: &str, links: &mut Links) -> Result<Link, Error> {
-    let link = links.find(name).map_err(|error| match error.raw_os_error() {
-        Some(libc::ENODEV) => Error::NoInterface { name: name.into(), present: link::names() },
-        _ => failed(name, "look it up", error),
-    })?;
+    let link = link::find(name, links)?;
     match place::link_type(link.hardware) {
         Some(_) => Ok(link),
         None => Err(Error::HardwareType { name: name.into(), hardware: link.hardware }),

@@ -3,9 +3,11 @@
 //!
 //! Source: Linux `Documentation/networking/tuntap.rst`.
 
+mod sink;
 mod sys;
 mod tap;
 
+pub use sink::TapSink;
 pub use tap::Tap;
 
 use crate::error::Error;
