@@ -15,6 +15,7 @@ mod interface;
 pub mod libpcap;
 mod link;
 pub mod memory;
+mod netlink;
 pub mod netns;
 pub mod nic;
 mod packet;
@@ -24,6 +25,7 @@ mod sys;
 mod trouble;
 pub mod tun;
 pub mod tunnel;
+pub mod underlay;
 mod waker;
 
 pub use batch::{BATCH_PACKETS, Batch, Selection};

@@ -45,7 +45,7 @@ pub use numbers::{capture_files, duplicates, missing, numbers_in, reordered};
 pub use pace::wait_for_turn;
 pub use running::{Finished, Running, stats, wait_until};
 pub use scratch::Scratch;
-pub use skip::{link_or_skip, root_or_skip, tool_or_skip};
+pub use skip::{link_or_skip, root_or_skip, skip, tool_or_skip};
 pub use tcpdump::{Tcpdump, wait_until_still};
 pub use tmpfs::Tmpfs;
 pub use topology::{Host, Line, Topology, in_netns};

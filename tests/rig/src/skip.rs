@@ -56,7 +56,7 @@ fn is_installed(program: &str) -> bool {
 
 /// Writes past the test runner's capture, so that the line is seen though the test passes; in one
 /// piece, as other tests write too. Gives `false`: it cannot run.
-pub(crate) fn skip(why: &str) -> bool {
+pub fn skip(why: &str) -> bool {
     let thread = std::thread::current();
     let line = format!("skipped: {}: {why}\n", thread.name().unwrap_or("a test"));
     let _ = std::io::stderr().write_all(line.as_bytes());

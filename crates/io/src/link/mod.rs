@@ -1,31 +1,20 @@
 //! The interfaces of a network namespace: which there are, and word of it when one comes or goes.
 //!
-//! Source: rtnetlink(7); RFC 3549 section 3.1. The kernel answers a request inside the call that
-//! sends it, and sends `RTM_NEWLINK` and `RTM_DELLINK` to who has joined the group `RTNLGRP_LINK`.
+//! Source: rtnetlink(7), `RTM_GETLINK` and `RTNLGRP_LINK`.
 //!
-//! ```text
-//! request   nlmsghdr (16 B) | ifinfomsg (16 B) | rtattr IFLA_IFNAME (4 B) | name, NUL
-//! answer    nlmsghdr (16 B) | ifinfomsg: family 1 B, pad 1 B, hardware type 2 B, index 4 B … | …
-//! refusal   nlmsghdr (16 B) | negative errno 4 B | …
-//! ```
 //! Asking by netlink rather than by ioctl: for a name that is not there, the ioctl has the kernel
 //! look for a module of that name, each time.
 
 mod sys;
 
 use crate::error::Error;
+use crate::netlink::{Netlink, Question, half, word};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
-const HEADER_LEN: usize = 16;
 const IFINFOMSG_LEN: usize = 16;
-const ATTRIBUTE_LEN: usize = 4;
 /// Longest interface name, without its NUL.
 const NAME_BYTES_MAX: usize = libc::IFNAMSIZ - 1;
-/// More than any news; the begin of an answer is enough.
-const MESSAGE_BYTES_MAX: usize = 4096;
-/// Messages that are looked through for an answer, and news taken at once.
-const MESSAGES_MAX: usize = 256;
 
 /// An interface as the kernel knows it now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,14 +27,13 @@ pub(crate) struct Link {
 /// The interfaces of the network namespace in which this was opened.
 #[derive(Debug)]
 pub(crate) struct Links {
-    socket: OwnedFd,
-    sequence: u32,
+    netlink: Netlink,
 }
 
 impl Links {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> io::Result<Links> {
-        Ok(Links { socket: sys::open()?, sequence: 0 })
+        Ok(Links { netlink: Netlink::open(libc::NETLINK_ROUTE)? })
     }
 
     /// Finds an interface by its name; `ENODEV` if there is none. News that wait are taken.
@@ -54,69 +42,57 @@ impl Links {
             return Err(io::Error::from_raw_os_error(libc::ENODEV));
         }
         self.take_news();
-        self.sequence = self.sequence.wrapping_add(1);
-        sys::send(self.socket.as_fd(), &request(self.sequence, name))?;
-        for _ in 0..MESSAGES_MAX {
-            let mut buffer = [0; MESSAGE_BYTES_MAX];
-            let message = sys::receive(self.socket.as_fd(), &mut buffer)?;
-            if let Some(answer) = answer(message, self.sequence) {
-                return answer;
-            }
-        }
-        Err(io::ErrorKind::WouldBlock.into())
+        let question = Question::new(libc::RTM_GETLINK, &[0; IFINFOMSG_LEN]);
+        let name = [name.as_bytes(), &[0]].concat();
+        let (_, body) = self.netlink.ask(question.with(libc::IFLA_IFNAME, &name))?;
+        let link =
+            || Some(Link { hardware: half(&body, 2)?, index: word(&body, 4)?.cast_signed() });
+        link()
+            .ok_or_else(|| io::Error::other("the kernel's answer about an interface is cut short"))
     }
 
     /// The name of an interface, if it is there.
     pub fn name(&self, index: i32) -> Option<String> {
-        sys::name(self.socket.as_fd(), index).ok()
+        sys::name(self.as_fd(), index).ok()
     }
 
     /// The speed of an interface in Mb/s, if its driver knows it.
     pub fn speed_mbps(&self, name: &str) -> Option<u32> {
-        let speed = sys::speed_mbps(self.socket.as_fd(), name).ok()?;
+        let speed = sys::speed_mbps(self.as_fd(), name).ok()?;
         // SPEED_UNKNOWN is -1, in 16 bits for old drivers.
         (speed != 0 && speed != 0xffff && speed < i32::MAX as u32).then_some(speed)
     }
 
     /// The MTU of an interface, bytes.
     pub fn mtu(&self, name: &str) -> io::Result<u32> {
-        sys::mtu(self.socket.as_fd(), name)
+        sys::mtu(self.as_fd(), name)
     }
 
     /// Sets the MTU of an interface, bytes.
     pub fn set_mtu(&self, name: &str, mtu: u32) -> io::Result<()> {
-        sys::set_mtu(self.socket.as_fd(), name, mtu)
+        sys::set_mtu(self.as_fd(), name, mtu)
     }
 
     /// Sets flags (`IFF_…`) of an interface beside those that it has.
     pub fn add_flags(&self, name: &str, flags: i32) -> io::Result<()> {
-        sys::add_flags(self.socket.as_fd(), name, flags)
+        sys::add_flags(self.as_fd(), name, flags)
     }
 
     /// Has the socket become readable when an interface changes, or no longer.
     pub fn watch(&self, wanted: bool) -> io::Result<()> {
-        sys::subscribe(self.socket.as_fd(), wanted)
+        self.netlink.follow(libc::RTNLGRP_LINK, wanted)
     }
 
     /// Takes the news that wait; returns whether there were any. They only say that it is time to
     /// look: what is there now is asked for.
-    pub fn take_news(&self) -> bool {
-        let mut buffer = [0; HEADER_LEN];
-        for taken in 0..MESSAGES_MAX {
-            match sys::receive(self.socket.as_fd(), &mut buffer) {
-                Ok(_) => {}
-                // There were more than the socket holds.
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
-                Err(_) => return taken > 0,
-            }
-        }
-        true
+    pub fn take_news(&mut self) -> bool {
+        self.netlink.take_news()
     }
 }
 
 impl AsFd for Links {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.netlink.as_fd()
     }
 }
 
@@ -129,43 +105,6 @@ pub(crate) fn find(name: &str, links: &mut Links) -> Result<Link, Error> {
         Some(libc::ENODEV) => Error::NoInterface { name: name.into(), present: sys::names() },
         _ => Error::system(format!("interface `{name}`: look it up"), error),
     })
-}
-
-/// `RTM_GETLINK` by name.
-fn request(sequence: u32, name: &str) -> Vec<u8> {
-    let attribute_len = ATTRIBUTE_LEN + name.len() + 1;
-    let len = HEADER_LEN + IFINFOMSG_LEN + attribute_len;
-    let mut message = Vec::with_capacity(len);
-    message.extend((len as u32).to_ne_bytes());
-    message.extend(libc::RTM_GETLINK.to_ne_bytes());
-    message.extend((libc::NLM_F_REQUEST as u16).to_ne_bytes());
-    message.extend(sequence.to_ne_bytes());
-    message.extend([0; 4 + IFINFOMSG_LEN]); // to the kernel; any interface
-    message.extend((attribute_len as u16).to_ne_bytes());
-    message.extend(libc::IFLA_IFNAME.to_ne_bytes());
-    message.extend(name.as_bytes());
-    message.push(0);
-    message
-}
-
-/// What a message says in answer to a request; `None` if it answers another or none.
-fn answer(message: &[u8], sequence: u32) -> Option<io::Result<Link>> {
-    let word = |at: usize| Some(u32::from_ne_bytes(*message.get(at..at + 4)?.first_chunk()?));
-    let half = |at: usize| Some(u16::from_ne_bytes(*message.get(at..at + 2)?.first_chunk()?));
-    if word(8)? != sequence {
-        return None;
-    }
-    match half(4)? {
-        libc::RTM_NEWLINK => Some(Ok(Link {
-            hardware: half(HEADER_LEN + 2)?,
-            index: word(HEADER_LEN + 4)?.cast_signed(),
-        })),
-        kind if i32::from(kind) == libc::NLMSG_ERROR => {
-            let errno = word(HEADER_LEN)?.cast_signed().wrapping_neg();
-            Some(Err(io::Error::from_raw_os_error(errno)))
-        }
-        _ => None,
-    }
 }
 
 #[cfg(test)]
@@ -187,23 +126,6 @@ mod tests {
         assert!(links.mtu("lo").unwrap() >= 1500);
         let error = find("no-such-link", &mut links).unwrap_err().to_string();
         assert!(error.ends_with("lo") || error.contains("lo, "), "{error}");
-    }
-
-    #[test]
-    fn other_answers_and_short_ones_are_passed_over() {
-        let mut links = Links::open().unwrap();
-        sys::send(links.as_fd(), &request(77, "lo")).unwrap();
-        let mut buffer = [0; MESSAGE_BYTES_MAX];
-        let message = sys::receive(links.as_fd(), &mut buffer).unwrap().to_vec();
-        assert!(answer(&message, 76).is_none());
-        assert_eq!(answer(&message, 77).unwrap().unwrap().index, 1);
-        for len in 0..HEADER_LEN + 8 {
-            assert!(answer(&message[..len], 77).is_none(), "{len} bytes");
-        }
-        // An answer that nobody took does not confuse the next question.
-        sys::send(links.as_fd(), &request(78, "lo")).unwrap();
-        assert!(links.find("no-such-link").is_err());
-        assert!(!links.take_news());
     }
 
     #[test]
