@@ -1,7 +1,8 @@
 //! Packet headers: frame walk, flow hash, checksums, segmentation and tunnels.
 //!
 //! Everything here is a function from bytes to values or to other bytes: no I/O, no clock, no
-//! unsafe code, no allocation, and no panic on any frame.
+//! unsafe code, no allocation (the list of ports in [`decap::Rules`] apart), and no panic on any
+//! frame.
 //!
 //! | module | question it answers |
 //! |---|---|
@@ -12,9 +13,11 @@
 //! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
 //! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`l2tp`], [`udp`] | how is a tunnel header read and written? |
 //! | [`encap`] | what stands in front of this packet in that tunnel? |
+//! | [`decap`] | which tunnel is in this frame, and where is its packet? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
 
 pub mod checksum;
+pub mod decap;
 mod direction;
 pub mod encap;
 mod error;

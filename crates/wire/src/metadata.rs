@@ -179,7 +179,7 @@ pub enum Told {
     Packet {
         /// Its number in the lane.
         sequence: u32,
-        /// Its length on the wire, bytes.
+        /// Its length on the wire, bytes; 0: not known.
         origlen: u32,
         /// When it was captured, ns since 1970 in UTC.
         ts_ns: u64,
