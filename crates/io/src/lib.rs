@@ -7,6 +7,7 @@
 mod batch;
 pub mod bpf;
 mod clock;
+pub mod decap;
 mod device;
 mod error;
 mod fault;

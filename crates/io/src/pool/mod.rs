@@ -48,6 +48,11 @@ impl Pool {
         self.chunks[next].take(len, HEADROOM)
     }
 
+    /// Uses the chunk at hand from its beginning again if none of its packets is left.
+    pub fn rewind(&mut self) {
+        self.chunks[self.current].reset();
+    }
+
     /// Copies a packet's bytes into the pool.
     pub fn copy(&mut self, bytes: &[u8]) -> Option<Data> {
         let mut data = self.take(bytes.len())?;
