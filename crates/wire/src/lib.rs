@@ -15,6 +15,7 @@
 //! | [`encap`] | what stands in front of this packet in that tunnel? |
 //! | [`decap`] | which tunnel is in this frame, and where is its packet? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
+//! | [`sequence`] | what became of packets that are numbered? |
 
 pub mod checksum;
 pub mod decap;
@@ -29,6 +30,7 @@ pub mod l2tp;
 mod link;
 pub mod metadata;
 pub mod segment;
+pub mod sequence;
 pub mod tunnel;
 pub mod udp;
 mod vni;
