@@ -9,10 +9,11 @@ DEMO_SECONDS ?= 20
 export DEMO_DIR DEMO_SECONDS
 
 .DEFAULT_GOAL := help
-.PHONY: help prerequisites build install uninstall demo test check fmt clippy docs deny bench clean
+.PHONY: help prerequisites build install uninstall demo test test-kernel test-all check fmt clippy docs \
+	deny bench clean
 
 help: ## List the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | \
 		while IFS='	' read -r name what; do printf '  make %-14s %s\n' "$$name" "$$what"; done
 
 prerequisites: ## Install the outside tools that the demo and the tests use (apt, as root)
@@ -55,7 +56,8 @@ demo: ## Run the whole scene in network namespaces (root; DEMO_SECONDS, DEMO_DIR
 	@$(CARGO) run --release --quiet --package tapline -- demo
 
 # A job in the background begins with SIGINT ignored, and so would the programs under test.
-TESTS := env --default-signal=INT $(CARGO) test --workspace
+TESTS_ENV := env --default-signal=INT
+TESTS := $(TESTS_ENV) $(CARGO) test --workspace
 
 # Without root nothing is installed: then the tests run all the same, and each says what it skips.
 # The tidy tests come last, so that the run closes on a line that counts tests.
@@ -63,6 +65,16 @@ test: ## Run all tests (those that need root or an outside tool say when they ar
 	@scripts/prerequisites test || [ "$$(id -u)" != 0 ]
 	@$(TESTS) --exclude tidy
 	@$(TESTS) --test tidy
+
+# What the guest is booted from. CI insists on it; elsewhere the tests say what they skip.
+GUEST ?= $(TARGET_DIR)/guest
+
+test-kernel: ## Compare tunnels with those of Debian's kernel, which is booted in QEMU (root)
+	@scripts/prerequisites kernel || [ "$$(id -u)" != 0 ]
+	@scripts/guest $(GUEST) || [ "$(CI)" != true ]
+	@TAPLINE_GUEST=$(abspath $(GUEST)) $(TESTS_ENV) $(CARGO) test --package tapline --test kernel_tunnels -- --nocapture
+
+test-all: test test-kernel ## Run all tests, also those that boot a kernel of their own
 
 check: fmt clippy docs deny test ## Run what CI runs: format, clippy, docs, tests, tidy
 
