@@ -22,7 +22,7 @@ mod worker;
 pub use crew::{Crew, CrewReport, cores, tap_line, target_lines};
 pub use filter::CaptureFilter;
 pub use limit::Limit;
-pub use own::OwnTunnels;
+pub use own::{FarEnd, OwnTunnels};
 pub use report::{InputReport, Report};
 pub use tap::{Input, Tap};
 pub use target::{QUEUE_BYTES, QUEUE_PACKETS, Target, TargetGroup};

@@ -5,20 +5,28 @@ mod taps;
 use api::DropReason;
 use io::memory::MemorySink;
 use io::{Direction, Packet};
-use pipeline::OwnTunnels;
+use pipeline::{FarEnd, OwnTunnels};
 use taps::frame::{self, ethernet, tagged, udp};
 use taps::*;
-use wire::LinkType;
+use wire::encap::Told;
 use wire::flow::{flow_hash, source_port};
+use wire::metadata::Lane;
+use wire::tunnel::{Carrier, Encap};
 use wire::walk::Walk;
+use wire::{LinkType, Vni};
 
 const SINK: [u8; 4] = [10, 9, 0, 2];
 const US: [u8; 4] = [10, 9, 0, 1];
+const GRE: Carrier = Carrier::Ip { protocol: 47 };
 
 fn own(any_direction: bool) -> OwnTunnels {
-    let remotes =
-        ["10.9.0.2:4789", "[fd00::2]:4790"].map(|remote| remote.parse().expect("an address"));
-    OwnTunnels::new(remotes.to_vec(), any_direction)
+    let udp = |port| Carrier::Udp { port };
+    let far_ends = [("10.9.0.2", udp(4789)), ("fd00::2", udp(4790)), ("10.9.0.3", GRE)];
+    let far_ends = far_ends.map(|(address, carrier)| FarEnd {
+        address: address.parse().expect("an address"),
+        carrier,
+    });
+    OwnTunnels::new(far_ends.to_vec(), any_direction)
 }
 
 fn sent(frame: &[u8]) -> Packet {
@@ -166,8 +174,27 @@ fn fragments_follow_their_first_one() {
 }
 
 #[test]
-fn a_link_local_far_end_is_recognised_without_its_scope() {
-    let remote = std::net::SocketAddrV6::new("fd00::2".parse().unwrap(), 4790, 0, 7);
-    let mut own = OwnTunnels::new(vec![remote.into()], false);
-    assert!(own.contains(&sent(&ipv6(17, &udp(0xd000, 4790, &[0; 20])))));
+fn a_tunnel_with_an_ip_protocol_of_its_own_is_recognised_by_its_far_end() {
+    let mut own = own(false);
+    let gre = |to, protocol| ethernet(0x0800, &frame::ipv4_between(US, to, protocol, 0, &[0; 30]));
+    assert!(own.contains(&sent(&gre([10, 9, 0, 3], 47))));
+    assert!(!own.contains(&sent(&gre([10, 9, 0, 3], 115))), "L2TPv3");
+    assert!(!own.contains(&sent(&gre([10, 9, 0, 2], 47))), "GRE to where VXLAN is sent");
+}
+
+#[test]
+fn another_tap_s_geneve_is_recognised_by_its_metadata() {
+    let geneve = |metadata| {
+        let encap = Encap::Geneve { vni: Vni::new(7).expect("24 bits"), metadata };
+        let carrier = Carrier::Udp { port: 6081 };
+        let lane = Lane { epoch: 1, tap: 1, target: 0, lane: 0 };
+        let told = Told { origlen: 60, ts_ns: 1, direction: wire::Direction::In, lane };
+        let mut payload = vec![0; encap.header_len(carrier)];
+        let fit = encap.fit(LinkType::ETHERNET, &[0; 60]).expect("an Ethernet frame");
+        encap.emit(&mut payload, carrier, &fit, &[0; 60], &told, 5);
+        payload.extend_from_slice(&[0; 60]);
+        udp4((US, 0xc001), ([10, 9, 0, 77], 6081), &payload)
+    };
+    assert!(own(false).contains(&sent(&geneve(true))));
+    assert!(!own(false).contains(&sent(&geneve(false))), "a stranger's");
 }

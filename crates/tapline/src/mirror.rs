@@ -11,14 +11,14 @@ use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::file::FileWriter;
 use io::memory::NullSink;
 use io::ring::{Handover, KernelFilter, RingOptions};
-use io::tunnel::TunnelSink;
+use io::tunnel::{SendOptions, TunnelSink};
 use io::{InterfaceId, Interfaces, Sink};
-use pipeline::{OwnTunnels, Tap, Target, TargetGroup};
+use pipeline::{FarEnd, OwnTunnels, Tap, Target, TargetGroup};
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
+use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use wire::LinkType;
-use wire::tunnel::Encap;
+use wire::metadata::Lane;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
@@ -78,22 +78,20 @@ fn open(
     // Whatever may fail comes before any file is replaced.
     let mut ready = Vec::new();
     // A tap that sends into tunnels leaves those of all of them out.
-    let mut remotes = Vec::new();
-    for config in configs {
+    let mut far_ends: Vec<FarEnd> = Vec::new();
+    // Random, so that what begins anew is not taken for a loss.
+    let epoch = RandomState::new().hash_one(std::process::id()) as u32;
+    for (number, config) in (1..).zip(configs) {
         // Of one tap it is clear what is meant.
         let told = |failure: Failure| match configs.len() {
             1 => failure,
             _ => failure.of(&format!("tap {}", config.name)),
         };
         let opened = source(config, filter_place, &interfaces).map_err(told)?;
-        if tunnels(config) && !may_be_ethernet(&opened.link_types) {
-            return Err(Failure::CouldNot(format!(
-                "{}: its packets have no Ethernet header, which a VXLAN tunnel carries; record them \
-                 with --to pcap:PATH",
-                config.name
-            )));
-        }
-        let tunnel_sinks = open_tunnels(config, opened.shares.len(), &mut remotes).map_err(told)?;
+        must_fit(config, &opened.link_types)?;
+        let of_tap = Lane { epoch, tap: number, target: 0, lane: 0 };
+        let tunnel_sinks =
+            open_tunnels(config, of_tap, opened.shares.len(), &mut far_ends).map_err(told)?;
         ready.push((config, opened, tunnel_sinks));
     }
     let (mut taps, mut own, mut begun) = (Vec::new(), Vec::new(), Vec::new());
@@ -118,12 +116,10 @@ fn open(
         own.push(tunnels(config).then_some(opened.sees_loopback));
         taps.push(shares);
     }
-    remotes.sort_unstable();
-    remotes.dedup();
     for (shares, sees_loopback) in taps.iter_mut().zip(own) {
         if let Some(sees_loopback) = sees_loopback {
             for tap in shares {
-                tap.own = OwnTunnels::new(remotes.clone(), sees_loopback);
+                tap.own = OwnTunnels::new(far_ends.clone(), sees_loopback);
             }
         }
     }
@@ -178,12 +174,27 @@ fn source(
 }
 
 fn tunnels(config: &TapConfig) -> bool {
-    config.to.iter().flat_map(|Group(members)| members).any(is_tunnel)
+    members(config).any(|member| member.tunnel().is_some())
 }
 
-/// Whether some packets may begin with an Ethernet header; those that do not are counted.
-fn may_be_ethernet(link_types: &[LinkType]) -> bool {
-    link_types.is_empty() || link_types.contains(&LinkType::ETHERNET)
+fn members(config: &TapConfig) -> impl Iterator<Item = &Endpoint> {
+    config.to.iter().flat_map(|Group(members)| members)
+}
+
+/// Refuses tunnels that can carry none of a source's packets; where they can carry some, the others
+/// are counted.
+fn must_fit(config: &TapConfig, link_types: &[LinkType]) -> Result<(), Failure> {
+    for tunnel in members(config).filter_map(Endpoint::tunnel) {
+        let carries = |link_type: &LinkType| tunnel.encap().is_none_or(|e| e.carries(*link_type));
+        if !link_types.is_empty() && !link_types.iter().any(carries) {
+            return Err(Failure::CouldNot(format!(
+                "{}: its packets have no Ethernet header, which {tunnel} carries; use gre:// or \
+                 geneve://, or record them with --to pcap:PATH",
+                config.name
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The files that are written.
@@ -240,28 +251,32 @@ fn place(path: &Path) -> Option<PathBuf> {
     Some(folder.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
 }
 
-fn is_tunnel(endpoint: &Endpoint) -> bool {
-    endpoint.tunnel().is_some()
-}
-
 /// Opens the tunnels of a tap, for one worker after the other and in their order, and makes sure of its
-/// files; the far ends of the tunnels are added to `remotes`.
+/// files; the far ends of the tunnels are added to `far_ends`.
 fn open_tunnels(
     config: &TapConfig,
+    of_tap: Lane,
     workers: usize,
-    remotes: &mut Vec<SocketAddr>,
+    far_ends: &mut Vec<FarEnd>,
 ) -> Result<Vec<TunnelSink>, Failure> {
     let mut sinks = Vec::new();
     for worker in 0..workers {
-        for member in config.to.iter().flat_map(|Group(members)| members) {
+        for (target, member) in members(config).enumerate() {
             match member {
                 Endpoint::Tunnel(tunnel) => {
-                    let Some(Encap::Vxlan { vni }) = tunnel.encap() else {
-                        return Err(Failure::Usage(format!("{member}: cannot be sent to")));
-                    };
-                    let remote = tunnel.resolve()?;
-                    remotes.push(remote);
-                    sinks.push(TunnelSink::open(remote, vni, config.oversize)?);
+                    let missing = || Failure::Usage(format!("{member}: the tunnel id is missing"));
+                    let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
+                    let far_end = FarEnd { address: remote.ip(), carrier };
+                    if !far_ends.contains(&far_end) {
+                        far_ends.push(far_end);
+                    }
+                    sinks.push(TunnelSink::open(&SendOptions {
+                        remote,
+                        carrier,
+                        encap: tunnel.encap().ok_or_else(missing)?,
+                        oversize: config.oversize,
+                        lane: Lane { target: target as u8, lane: worker as u8, ..of_tap },
+                    })?);
                 }
                 Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
                     return Err(Failure::Usage(format!("{member}: cannot be sent to")));

@@ -72,6 +72,13 @@ impl Encap {
         }
     }
 
+    /// Whether the tunnel can carry packets of a link type, as far as that tells.
+    pub fn carries(&self, link: LinkType) -> bool {
+        let takes_bare = matches!(self, Encap::Gre(_) | Encap::Geneve { .. });
+        let is_bare = matches!(link, LinkType::RAW | LinkType::IPV4 | LinkType::IPV6);
+        link == LinkType::ETHERNET || (takes_bare && is_bare)
+    }
+
     /// Bytes that [`Self::emit`] writes; the same for every packet, at most [`HEADER_LEN_MAX`].
     pub const fn header_len(&self, carrier: Carrier) -> usize {
         match self {

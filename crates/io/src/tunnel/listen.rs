@@ -14,7 +14,7 @@ use api::{DropReason, Drops};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use wire::tunnel::{Kind, Tunnel};
+use wire::tunnel::{Carrier, Kind, Tunnel};
 use wire::walk::Walk;
 use wire::{LinkType, Vni, vxlan};
 
@@ -68,7 +68,7 @@ impl TunnelSource {
     pub fn open(options: &ListenOptions, interfaces: &Interfaces) -> Result<TunnelSource, Error> {
         let local = options.local;
         let what = |what: &str| format!("listen on udp {local}: {what}");
-        let socket = ListenSocket::bind(local).map_err(|source| Error::System {
+        let socket = ListenSocket::bind(local, Carrier::Udp { port: local.port() }).map_err(|source| Error::System {
             what: what("bind"),
             mend: match source.raw_os_error() {
                 Some(libc::EADDRINUSE) => {

@@ -5,4 +5,4 @@ mod send;
 mod sys;
 
 pub use listen::{ListenOptions, TunnelSource};
-pub use send::TunnelSink;
+pub use send::{SendOptions, TunnelSink};

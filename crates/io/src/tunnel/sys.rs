@@ -12,21 +12,21 @@ use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use wire::tunnel::Carrier;
 
 /// Datagrams of one system call.
 pub(super) const MESSAGES: usize = 64;
-/// Tunnel headers in front of a packet: UDP and VXLAN.
-pub(super) const HEADER_BYTES_MAX: usize = 16;
-
 /// Counters of `SO_MEMINFO`, and the place of the drops among them.
 const MEMINFO_WORDS: usize = 9;
 const MEMINFO_DROPS: usize = 8;
 /// Room for one control message with a timestamp.
 const CONTROL_BYTES: usize = 64;
 
-/// A UDP socket that receives tunnel packets.
+/// A socket that receives tunnel packets: UDP, or raw for tunnels with an IP protocol of their own.
+/// A raw IPv4 socket delivers the IP header too.
 pub(super) struct ListenSocket {
     socket: OwnedFd,
+    is_raw: bool,
 }
 
 /// One received datagram.
@@ -39,11 +39,14 @@ pub(super) struct Datagram {
 }
 
 impl ListenSocket {
-    pub(super) fn bind(local: SocketAddr) -> io::Result<ListenSocket> {
-        let socket = open(local, libc::SOCK_DGRAM, 0)?;
+    pub(super) fn bind(local: SocketAddr, carrier: Carrier) -> io::Result<ListenSocket> {
+        let (is_raw, socket) = match carrier {
+            Carrier::Udp { .. } => (false, open(local, libc::SOCK_DGRAM, 0)?),
+            Carrier::Ip { protocol } => (true, open(local, libc::SOCK_RAW, protocol.into())?),
+        };
         let fd = socket.as_fd();
         set_option(fd, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, &1i32)?;
-        if local.is_ipv6() {
+        if local.is_ipv6() && !is_raw {
             // Senders of tunnels may leave the UDP checksum out over IPv6 too (RFC 6935).
             set_option(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, &1i32)?;
         }
@@ -54,7 +57,7 @@ impl ListenSocket {
         if result != 0 {
             return Err(io::Error::last_os_error());
         }
-        Ok(ListenSocket { socket })
+        Ok(ListenSocket { socket, is_raw })
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -84,8 +87,12 @@ impl ListenSocket {
         buffer(self.fd(), libc::SO_RCVBUFFORCE, libc::SO_RCVBUF, bytes)
     }
 
-    /// Lets nothing more in: the socket then takes packets of one peer only, and there is none.
+    /// Lets nothing more in: the socket then takes packets of one peer only, and there is none. What
+    /// a filter rejects counts as dropped at a UDP socket, but not at a raw one.
     pub(super) fn shut(&self) -> io::Result<()> {
+        if self.is_raw {
+            return crate::sys::reject_all(self.fd());
+        }
         let nobody = match self.local()? {
             SocketAddr::V4(_) => SocketAddr::from((Ipv4Addr::LOCALHOST, 9)),
             SocketAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, 9)),
@@ -194,7 +201,8 @@ unsafe fn timestamp(header: &libc::msghdr) -> Option<u64> {
     None
 }
 
-/// A raw socket that sends whole UDP datagrams, so that each has a source port of its own.
+/// A raw socket that sends what follows the IP header: whole UDP datagrams, so that each has a source
+/// port of its own, or the packets of a tunnel with an IP protocol of its own.
 pub(super) struct SendSocket {
     socket: OwnedFd,
 }
@@ -210,8 +218,16 @@ pub(super) struct LateError {
 
 impl SendSocket {
     /// Opens the socket for one far end, so that it hears of no other's errors.
-    pub(super) fn open(remote: SocketAddr, oversize: Oversize) -> io::Result<SendSocket> {
-        let socket = open(remote, libc::SOCK_RAW, libc::IPPROTO_UDP)?;
+    pub(super) fn open(
+        remote: SocketAddr,
+        carrier: Carrier,
+        oversize: Oversize,
+    ) -> io::Result<SendSocket> {
+        let protocol = match carrier {
+            Carrier::Udp { .. } => libc::IPPROTO_UDP,
+            Carrier::Ip { protocol } => protocol.into(),
+        };
+        let socket = open(remote, libc::SOCK_RAW, protocol)?;
         let fd = socket.as_fd();
         // It would otherwise get a copy of every UDP packet of the host.
         crate::sys::reject_all(fd)?;
@@ -231,8 +247,10 @@ impl SendSocket {
             }
             SocketAddr::V6(_) => {
                 set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &discover)?;
-                // The UDP checksum, which IPv6 needs, stands 6 bytes into the datagram.
-                set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &6i32)?;
+                if protocol == libc::IPPROTO_UDP {
+                    // The UDP checksum, which IPv6 needs, stands 6 bytes into the datagram.
+                    set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &6i32)?;
+                }
             }
         }
         // The port of a raw socket's peer means a protocol to the kernel: it must be 0.
