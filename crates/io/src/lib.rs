@@ -22,6 +22,7 @@ pub mod nic;
 mod packet;
 mod pool;
 pub mod ring;
+pub mod ring_listen;
 mod sys;
 mod trouble;
 pub mod tun;

@@ -8,11 +8,13 @@
 //!   kernel sees them: before super-packets are cut and checksums are complete.
 //! - [`socket_filter`] turns classic programs into one program for an AF_PACKET socket that counts
 //!   what it lets through and what not, in wire packets.
+//! - [`listen_filter`] makes one that lets through what arrives for the ends of tunnels.
 
 mod assembler;
 mod classic;
 mod decides;
 mod instruction;
+mod listen_filter;
 mod listing;
 mod socket_filter;
 mod wire_packets;
@@ -22,6 +24,7 @@ pub use decides::{Decides, Obstacle, decides};
 pub use instruction::{
     Alu, Bits, Condition, Encoded, Helper, Instruction, MapRef, Operand, Register, Width,
 };
+pub use listen_filter::{CARRIERS_MAX, IpVersion, listen_filter};
 pub use socket_filter::{
     COUNTERS_PER_ELEMENT, Counter, CounterLayout, FrameState, Reach, Scope, SocketFilter,
     SocketFilterOptions, Verdicts, socket_filter,
@@ -84,6 +87,14 @@ pub enum Error {
     LinkType {
         /// The link type.
         link_type: wire::LinkType,
+    },
+    /// No carrier of tunnels to listen for, or too many for one program.
+    #[error(
+        "ebpf: {got} ports and protocols to listen for, one program has room for 1 to {CARRIERS_MAX}; listen on fewer, or on sockets (--datapath socket)"
+    )]
+    Carriers {
+        /// How many there are.
+        got: usize,
     },
     /// The program may not decide in the kernel; see [`Decides::Nothing`].
     #[error("ebpf: the kernel cannot decide this filter: {0}; it runs in user space")]

@@ -41,16 +41,16 @@ pub const COUNTERS_PER_ELEMENT: usize = 512;
 /// with ten thousand.
 const HANDOVER_AT: i16 = 6 * 8;
 /// Where the wire packets of the frame stand, from R9.
-const COUNT_AT: i16 = 7 * 8;
+pub(super) const COUNT_AT: i16 = 7 * 8;
 /// The place of the first rule's counter.
 const FIRST_RULE: usize = 16;
 const _: () = assert!((SCRATCH_AT + SCRATCH_BYTES) as usize <= FIRST_RULE * 8);
 
-const SKB_PKT_TYPE: i16 = 4;
+pub(super) const SKB_PKT_TYPE: i16 = 4;
 const SKB_VLAN_PRESENT: i16 = 20;
 const PACKET_OUTGOING: i32 = 4;
 /// Lets all bytes through: a socket filter's return value is a snap length.
-const ALL_BYTES: i32 = i32::MAX;
+pub(super) const ALL_BYTES: i32 = i32::MAX;
 const COUNTERS: MapRef = MapRef(0);
 
 /// How much of what the kernel has not finished yet a filter judges. From [`Decides`](super::Decides).
@@ -196,6 +196,7 @@ pub fn socket_filter(options: &SocketFilterOptions<'_>) -> Result<SocketFilter, 
     };
     let mut asm = Assembler::new();
     let mut ends = Ends::new(&mut asm, options.verdicts, CounterLayout { rules });
+    asm.copy(R6, R1);
     find_counters(&mut asm, ends.uncounted);
     let wire_packets = WirePackets::count(&mut asm, COUNT_AT);
 
@@ -220,9 +221,8 @@ pub fn socket_filter(options: &SocketFilterOptions<'_>) -> Result<SocketFilter, 
     Ok(SocketFilter { code: asm.finish()?, counters, reach })
 }
 
-/// Keeps the packet in R6 and puts the address of element 0 into R9.
-fn find_counters(asm: &mut Assembler, uncounted: Label) {
-    asm.copy(R6, R1);
+/// Puts the address of element 0 into R9.
+pub(super) fn find_counters(asm: &mut Assembler, uncounted: Label) {
     look_up(asm, 0);
     asm.jump_if(Bits::B64, Condition::Equal, R0, 0, uncounted);
     asm.copy(R9, R0);
@@ -237,7 +237,12 @@ fn look_up(asm: &mut Assembler, element: i32) {
 }
 
 /// `base[place] += by`, for a register or constant.
-fn add(asm: &mut Assembler, base: Register, place: usize, by: impl Into<super::Operand>) {
+pub(super) fn add(
+    asm: &mut Assembler,
+    base: Register,
+    place: usize,
+    by: impl Into<super::Operand>,
+) {
     let at = (place * 8) as i16; // below 4096
     asm.load(Width::B8, R3, base, at);
     asm.alu(Bits::B64, Alu::Add, R3, by);

@@ -23,6 +23,7 @@
 //! ```
 
 mod jump;
+mod prefixes;
 mod sys;
 
 use crate::error::Error;
@@ -31,6 +32,8 @@ use jump::Jump;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
+
+pub use prefixes::{PREFIXES_MAX, Prefix, PrefixMap};
 
 const NAME: &str = "tapline";
 const LOAD: &str = "load an eBPF socket filter";
@@ -88,9 +91,26 @@ impl LoadedFilter {
     /// [`Error::System`] where the right is missing, or where the kernel refuses the program; the
     /// message then ends in the verifier's last lines.
     pub fn load(filter: &SocketFilter) -> Result<LoadedFilter, Error> {
+        LoadedFilter::load_with(filter, &[])
+    }
+
+    /// Loads a filter that reads further maps, the first of which is its map 1.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    ///
+    /// # Panics
+    /// If the filter has more maps than these.
+    pub fn load_with(
+        filter: &SocketFilter,
+        maps: &[BorrowedFd<'_>],
+    ) -> Result<LoadedFilter, Error> {
         let layout = filter.counters;
         let counters = PerCpuArray::new(COUNTERS_PER_ELEMENT, layout.elements())?;
-        let code = filter.code.encode(|_| counters.map.as_raw_fd());
+        let code = filter.code.encode(|map| match map.0 {
+            0 => counters.map.as_raw_fd(),
+            further => maps[further - 1].as_raw_fd(),
+        });
         let program = sys::load_socket_filter(NAME, &code, &mut []);
         let program = program.map_err(|error| refused(&code, error))?;
         let jump = Jump::is_needed(code.len()).then(|| Jump::to(program.as_fd())).transpose();

@@ -11,6 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 const MAP_CREATE: i32 = 0;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
+const MAP_DELETE_ELEM: i32 = 3;
 const PROG_LOAD: i32 = 5;
 const PROG_TEST_RUN: i32 = 10;
 
@@ -25,7 +26,12 @@ pub(super) enum MapType {
     Programs = 3,
     /// Values, of which each CPU has its own; at first all are 0.
     PerCpuArray = 6,
+    /// Values by the longest prefix of a key; at first none.
+    PrefixTrie = 11,
 }
+
+/// Entries are allocated when they come (`BPF_F_NO_PREALLOC`), which a trie asks for.
+const NO_PREALLOC: u32 = 1;
 
 /// Makes a map whose keys are the places of its elements.
 pub(super) fn create_map(
@@ -34,18 +40,7 @@ pub(super) fn create_map(
     value_bytes: u32,
     elements: u32,
 ) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    struct MapCreate {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        map_flags: u32,
-        inner_map_fd: u32,
-        numa_node: u32,
-        map_name: [u8; NAME_BYTES],
-    }
-    let mut attributes = MapCreate {
+    create(&mut MapCreate {
         map_type: map_type as u32,
         key_size: size_of::<u32>() as u32,
         value_size: value_bytes,
@@ -54,9 +49,38 @@ pub(super) fn create_map(
         inner_map_fd: 0,
         numa_node: 0,
         map_name: object_name(name),
-    };
+    })
+}
+
+/// Makes a map from prefixes to words of 64 bits.
+pub(super) fn create_prefix_map(name: &str, key_bytes: u32, elements: u32) -> io::Result<OwnedFd> {
+    create(&mut MapCreate {
+        map_type: MapType::PrefixTrie as u32,
+        key_size: key_bytes,
+        value_size: size_of::<u64>() as u32,
+        max_entries: elements,
+        map_flags: NO_PREALLOC,
+        inner_map_fd: 0,
+        numa_node: 0,
+        map_name: object_name(name),
+    })
+}
+
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; NAME_BYTES],
+}
+
+fn create(attributes: &mut MapCreate) -> io::Result<OwnedFd> {
     // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
-    descriptor(unsafe { bpf(MAP_CREATE, &mut attributes) })
+    descriptor(unsafe { bpf(MAP_CREATE, attributes) })
 }
 
 /// Where an element of a map stands, and where its value.
@@ -85,6 +109,32 @@ pub(super) fn put_program(
     };
     // SAFETY: key and value are the four bytes each that a map of programs has, and are only read.
     unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(|_| ())
+}
+
+/// Puts a word into a map of prefixes, whose keys have no more bytes than this.
+pub(super) fn put_bits(map: BorrowedFd<'_>, key: &[u8; 20], bits: u64) -> io::Result<()> {
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(key.as_ptr()),
+        value: address(&raw const bits),
+        flags: 0,
+    };
+    // SAFETY: key and value have at least the bytes that a map of prefixes has, and are only read.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(|_| ())
+}
+
+/// Takes a prefix out of a map.
+pub(super) fn remove(map: BorrowedFd<'_>, key: &[u8; 20]) -> io::Result<()> {
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(key.as_ptr()),
+        value: 0,
+        flags: 0,
+    };
+    // SAFETY: the key has at least the bytes that a map of prefixes has, and is only read.
+    unsafe { bpf(MAP_DELETE_ELEM, &mut attributes) }.map(|_| ())
 }
 
 /// Reads a per-CPU element: for each possible CPU as many words as the value has.

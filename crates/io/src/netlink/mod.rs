@@ -16,6 +16,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 const HEADER_LEN: usize = 16;
+/// The kernel makes the parts of a list as large as the buffer, up to this.
+const LIST_BYTES_MAX: usize = 32 << 10;
+/// Parts of a list: some hundred entries in each.
+const LIST_PARTS_MAX: usize = 1024;
+/// Bytes of news that are looked at: the header, and the begin of the body.
+const NEWS_BYTES: usize = HEADER_LEN + 16;
 const ATTRIBUTE_LEN: usize = 4;
 /// The flags in an attribute's kind: nested, in network order.
 const KIND_MASK: u16 = 0x3fff;
@@ -70,14 +76,60 @@ impl Netlink {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// Has the kernel heed all of a question for a list, not only what is listed. Kernels before 4.20
+    /// cannot.
+    pub fn ask_strictly(&self) -> io::Result<()> {
+        sys::ask_strictly(self.socket.as_fd())
+    }
+
+    /// Asks for a list; `each` gets the bodies of its entries. Returns whether the kernel says that it
+    /// stayed as it was meanwhile. For a socket that follows nothing.
+    ///
+    /// # Errors
+    /// The kernel's refusal; `FileTooLarge` beyond some 100,000 entries.
+    pub fn list(
+        &mut self,
+        mut question: Question,
+        mut each: impl FnMut(&[u8]),
+    ) -> io::Result<bool> {
+        self.sequence = self.sequence.wrapping_add(1);
+        let flags = (libc::NLM_F_REQUEST | libc::NLM_F_DUMP) as u16;
+        question.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        sys::send(self.socket.as_fd(), &question.message(self.sequence))?;
+        let mut buffer = vec![0; LIST_BYTES_MAX];
+        let mut is_consistent = true;
+        for _ in 0..LIST_PARTS_MAX {
+            let part = sys::receive(self.socket.as_fd(), &mut buffer)?;
+            for message in messages(part) {
+                let Some(answer) = answer(message, self.sequence) else {
+                    continue;
+                };
+                let (kind, body) = answer?;
+                let flags = half(message, 6).unwrap_or(0);
+                is_consistent &= flags & libc::NLM_F_DUMP_INTR as u16 == 0;
+                if i32::from(kind) == libc::NLMSG_DONE {
+                    return Ok(is_consistent);
+                }
+                each(body);
+            }
+        }
+        Err(io::ErrorKind::FileTooLarge.into())
+    }
+
     /// Takes the news that wait; returns whether there were any since the last call. They only say
     /// that it is time to look: what is there now is asked for.
     pub fn take_news(&mut self) -> bool {
+        self.take_news_of(|_| true)
+    }
+
+    /// Takes the news that wait; returns whether any of them, by the begin of their bodies, matter, or
+    /// may have been lost.
+    pub fn take_news_of(&mut self, matter: impl Fn(&[u8]) -> bool) -> bool {
         let mut had_news = std::mem::take(&mut self.has_news);
-        let mut buffer = [0; HEADER_LEN];
+        let mut buffer = [0; NEWS_BYTES];
         for _ in 0..MESSAGES_MAX {
             match sys::receive(self.socket.as_fd(), &mut buffer) {
-                Ok(_) => had_news = true,
+                Ok(news) => had_news |= matter(news.get(HEADER_LEN..).unwrap_or_default()),
                 Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => had_news = true,
                 Err(_) => break,
             }
@@ -145,6 +197,16 @@ pub(crate) fn half(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
+/// The messages of a part of a list, up to the first that is cut off.
+fn messages(mut bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let len = word(bytes, 0)? as usize;
+        let message = bytes.get(..len).filter(|_| len >= HEADER_LEN)?;
+        bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or_default();
+        Some(message)
+    })
+}
+
 /// What a message says in answer to a question; `None` if it answers another or none.
 fn answer(message: &[u8], sequence: u32) -> Option<io::Result<(u16, &[u8])>> {
     if word(message, 8)? != sequence {
@@ -199,6 +261,28 @@ mod tests {
         sys::send(netlink.as_fd(), &link(1).message(78)).unwrap();
         assert!(netlink.ask(link(1)).is_ok());
         assert!(netlink.take_news() && !netlink.take_news());
+    }
+
+    #[test]
+    fn a_list_has_all_entries() {
+        let mut netlink = Netlink::open(libc::NETLINK_ROUTE).unwrap();
+        let mut indices = Vec::new();
+        for _ in 0..2 {
+            netlink.list(link(0), |body| indices.push(word(body, 4))).unwrap();
+        }
+        assert_eq!(indices.iter().filter(|index| **index == Some(1)).count(), 2);
+        let error = netlink.list(Question::new(libc::RTM_NEWLINK, &[0; 16]), |_| ()).err();
+        assert!(error.is_some());
+    }
+
+    #[test]
+    fn messages_of_lying_lengths_end_a_list() {
+        let whole = link(1).message(7);
+        assert_eq!(messages(&[whole.clone(), whole.clone()].concat()).count(), 2);
+        for len in 0..whole.len() {
+            assert_eq!(messages(&whole[..len]).count(), 0, "{len} bytes");
+        }
+        assert_eq!(messages(&[0; 64]).count(), 0);
     }
 
     #[test]

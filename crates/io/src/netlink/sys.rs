@@ -39,6 +39,11 @@ pub(super) fn subscribe(socket: BorrowedFd<'_>, group: u32, wanted: bool) -> io:
     set_option(socket, libc::SOL_NETLINK, change, &group)
 }
 
+/// Has the kernel heed all of a question for a list.
+pub(super) fn ask_strictly(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set_option(socket, libc::SOL_NETLINK, libc::NETLINK_GET_STRICT_CHK, &1)
+}
+
 /// Sends a message to the kernel.
 pub(super) fn send(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     // SAFETY: the pointer and the length describe `message`, which is only read.

@@ -6,6 +6,7 @@
 //! leaves this source are the wire's packets; the host's offloads stay as they are.
 
 mod fanout;
+mod listen;
 mod offload;
 mod place;
 mod presence;
@@ -32,10 +33,14 @@ use sys::{Cursor, Frame, Geometry, Ring};
 use wire::LinkType;
 
 pub use api::RingSize;
+pub(crate) use listen::ListenRing;
 pub use screen::KernelFilter;
 
 /// The name that stands for all interfaces of the network namespace.
 pub const ANY: &str = "any";
+
+/// Frames of every EtherType, sent ones too.
+const ALL_PROTOCOLS: u16 = libc::ETH_P_ALL as u16;
 
 /// The smallest block: holds any frame of up to 64 kB with room to spare.
 const BLOCK_BYTES_MIN: usize = 256 << 10;
@@ -113,6 +118,8 @@ pub fn describe(name: &str) -> Result<Description, Error> {
 /// An interface that is deleted is waited for: when one of its name is there again, the tap goes on.
 pub struct RingSource {
     options: RingOptions,
+    /// The EtherType whose frames come, or `ETH_P_ALL`.
+    protocol: u16,
     ring: Ring,
     /// The rings of the other workers, which share the frames with this one.
     fanout: Option<Arc<Fanout>>,
@@ -170,7 +177,8 @@ impl RingSource {
         let mut sources = Vec::with_capacity(workers);
         for worker in 0..workers {
             let share = RingShare { fanout: fanout.clone(), worker, workers };
-            sources.push(RingSource::make(options, share, interfaces)?);
+            let load = || Screen::load(&options.filter);
+            sources.push(RingSource::make(options, ALL_PROTOCOLS, share, load, interfaces)?);
         }
         // Not before all are in the group, which decides by their number where a flow goes.
         sources.iter().try_for_each(RingSource::let_frames_in)?;
@@ -180,7 +188,9 @@ impl RingSource {
     /// Makes a ring and binds it; nothing comes in yet.
     fn make(
         options: &RingOptions,
+        protocol: u16,
         share: RingShare,
+        load: impl FnOnce() -> Result<Screen, Error>,
         interfaces: &Interfaces,
     ) -> Result<RingSource, Error> {
         let name = options.interface.clone();
@@ -196,10 +206,11 @@ impl RingSource {
             None => (None, None),
         };
         let ring = options.make_ring(&links, share.workers)?;
-        let screen = Screen::load(&options.filter)
+        let screen = load()
             .map_err(|source| Error::KernelFilter { name: name.clone(), source: source.into() })?;
         let mut source = RingSource {
             options: options.clone(),
+            protocol,
             ring,
             fanout: share.fanout,
             speaks: share.worker == 0,
@@ -249,7 +260,7 @@ impl RingSource {
         let name = &self.options.interface;
         let failed = |what| move |error| failed(name, what, error);
         crate::sys::reject_all(self.ring.socket()).map_err(failed("hold frames back"))?;
-        self.ring.bind(index).map_err(failed("bind to the interface"))?;
+        self.ring.bind(index, self.protocol).map_err(failed("bind to the interface"))?;
         if let Some(fanout) = &self.fanout {
             fanout.join(&self.ring, index).map_err(failed("share it out among workers"))?;
         }

@@ -83,17 +83,24 @@ impl Screen {
     pub fn load(filter: &KernelFilter) -> Result<Screen, Error> {
         match filter {
             KernelFilter::Absent => Ok(Screen::Absent),
-            KernelFilter::Counting(filter) => Ok(Screen::Counting(Box::new(Counting {
-                reach: filter.reach,
-                loaded: LoadedFilter::load(filter)?,
-                taken: Passed::default(),
-                tally: Tally::Exact,
-                before: FilterCounters::default(),
-                counters: FilterCounters::default(),
-                losses: Losses::default(),
-            }))),
+            KernelFilter::Counting(filter) => {
+                Ok(Screen::counting(filter.reach, LoadedFilter::load(filter)?))
+            }
             KernelFilter::Hiding(program) => Ok(Screen::Hiding(program.clone())),
         }
+    }
+
+    /// A filter that is loaded, and decides these frames.
+    pub fn counting(reach: Reach, loaded: LoadedFilter) -> Screen {
+        Screen::Counting(Box::new(Counting {
+            reach,
+            loaded,
+            taken: Passed::default(),
+            tally: Tally::Exact,
+            before: FilterCounters::default(),
+            counters: FilterCounters::default(),
+            losses: Losses::default(),
+        }))
     }
 
     /// Puts the filter in front of a ring, into the place of the one that lets nothing in. Its

@@ -177,13 +177,14 @@ impl Ring {
         Ok(Ring { socket, blocks, base, block_bytes, oldest: 0, next: 0, held: 0 })
     }
 
-    /// Has the frames of an interface arrive from now on, or those of all if its index is 0. A ring
-    /// whose interface is gone may be bound again; an interface may be down, and come up later.
-    pub(super) fn bind(&self, interface_index: i32) -> io::Result<()> {
+    /// Has the frames of an interface arrive from now on, or those of all if its index is 0; of all
+    /// protocols (`ETH_P_ALL`), or of one EtherType. A ring whose interface is gone may be bound
+    /// again; an interface may be down, and come up later.
+    pub(super) fn bind(&self, interface_index: i32, protocol: u16) -> io::Result<()> {
         // SAFETY: an all-zero sockaddr_ll is valid.
         let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
         address.sll_family = libc::AF_PACKET as u16;
-        address.sll_protocol = (libc::ETH_P_ALL as u16).to_be();
+        address.sll_protocol = protocol.to_be();
         address.sll_ifindex = interface_index;
         // SAFETY: the pointer and the length describe `address`.
         let result = unsafe {
