@@ -1,6 +1,6 @@
 //! Reads pcap records out of memory; [`crate::Reader`] puts the bytes there.
 
-use crate::Direction;
+use crate::Marks;
 use crate::pcap_layout::*;
 use crate::reader::Found;
 use crate::{BLOCK_LEN_MAX, Endian, Error, Interface, TsResolution};
@@ -65,7 +65,7 @@ impl Pcap {
             // At most 2^32 × (10^9 + 10^3): no overflow.
             ts_ns: seconds * 1_000_000_000 + fraction * self.ns_per_tick,
             origlen: self.endian.u32(record, record_field::ORIGLEN),
-            direction: Direction::Unknown,
+            marks: Marks::default(),
             data: RECORD_HEADER_LEN..record.len(),
             options: 0..0,
         }

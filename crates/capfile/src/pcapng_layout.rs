@@ -37,7 +37,8 @@
 //! those of others) are stepped over.
 //!
 //! What the writer writes: little-endian, one section of unknown length, `if_tsresol` 9 on every
-//! interface, `epb_flags` only where the direction is known, zeros for padding:
+//! interface, `epb_flags` only where the direction is known, `epb_packetid` (5, eight bytes) behind it
+//! only where there is one, zeros for padding:
 //!
 //! ```text
 //! EPB as written, caplen 5, direction in, no comment
@@ -103,6 +104,8 @@ pub mod option_code {
     pub const IF_RXSPEED: u16 = 17;
     /// `epb_flags` and `pack_flags`, u32.
     pub const PACKET_FLAGS: u16 = 2;
+    /// `epb_packetid`, u64.
+    pub const PACKET_ID: u16 = 5;
     /// `isb_starttime`, ticks.
     pub const ISB_STARTTIME: u16 = 2;
     /// `isb_endtime`, ticks.

@@ -10,8 +10,8 @@ use crate::pcapng_layout::*;
 use crate::reader::Found;
 use crate::record::direction_from_flags;
 use crate::{
-    BLOCK_LEN_MAX, Direction, Endian, Error, INTERFACES_MAX, Interface, KEPT_OPTIONS_MAX, Options,
-    RawOption, SectionInfo, Statistics, TsResolution,
+    BLOCK_LEN_MAX, Direction, Endian, Error, INTERFACES_MAX, Interface, KEPT_OPTIONS_MAX, Marks,
+    Options, RawOption, SectionInfo, Statistics, TsResolution,
 };
 
 /// What an option costs beside its value, for [`KEPT_OPTIONS_MAX`].
@@ -111,10 +111,11 @@ impl Pcapng {
     #[inline]
     fn packet(&self, block: &[u8], offset: u64) -> Result<Found, Error> {
         needs(block, PACKET_HEADER_LEN, "a packet", offset)?;
-        let id = if self.endian.u32(block, 0) == block_type::PACKET {
-            u32::from(self.endian.u16(block, 8))
-        } else {
+        let is_enhanced = self.endian.u32(block, 0) == block_type::ENHANCED_PACKET;
+        let id = if is_enhanced {
             self.endian.u32(block, 8)
+        } else {
+            u32::from(self.endian.u16(block, 8))
         };
         let (index, interface) = self.interface(id, offset)?;
         let caplen = self.endian.u32(block, 20) as usize;
@@ -124,7 +125,7 @@ impl Pcapng {
         }
         // The room is a multiple of 4, so the padding fits where the packet does.
         let mut options = PACKET_HEADER_LEN + padded(caplen)..block.len() - 4;
-        let mut direction = Direction::Unknown;
+        let mut marks = Marks::default();
         if !options.is_empty() {
             // Options that contradict themselves cost themselves, not the packet.
             match Options::check(&block[options.clone()], self.endian) {
@@ -132,7 +133,10 @@ impl Pcapng {
                     let flags = options
                         .get(option_code::PACKET_FLAGS)
                         .and_then(|v| number32(v, self.endian));
-                    direction = flags.map_or(Direction::Unknown, direction_from_flags);
+                    marks.direction = flags.map_or(Direction::Unknown, direction_from_flags);
+                    // The obsolete block gives this code no meaning.
+                    let id = options.get(option_code::PACKET_ID).filter(|v| v.len() == 8);
+                    marks.packet_id = id.filter(|_| is_enhanced).map(|v| self.endian.u64(v, 0));
                 }
                 Err(_) => options.end = options.start,
             }
@@ -141,7 +145,7 @@ impl Pcapng {
             interface: index,
             ts_ns: interface.ns(self.endian.ticks(block, 12)),
             origlen: self.endian.u32(block, 24),
-            direction,
+            marks,
             data: PACKET_HEADER_LEN..PACKET_HEADER_LEN + caplen,
             options,
         })
@@ -159,7 +163,7 @@ impl Pcapng {
             interface: index,
             ts_ns: 0,
             origlen,
-            direction: Direction::Unknown,
+            marks: Marks::default(),
             data: SIMPLE_HEADER_LEN..SIMPLE_HEADER_LEN + caplen,
             options: 0..0,
         })

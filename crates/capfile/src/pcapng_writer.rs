@@ -3,14 +3,16 @@
 use crate::option::{push, push_text};
 use crate::pcapng_layout::*;
 use crate::record::direction_flags;
-use crate::{BLOCK_LEN_MAX, Direction, Error, Interface, SectionInfo, Statistics, TsResolution};
+use crate::{
+    BLOCK_LEN_MAX, Direction, Error, Interface, Marks, SectionInfo, Statistics, TsResolution,
+};
 use std::io::Write;
 
 /// Longest packet that is written, bytes: what a reader takes, less the block around it.
 const PACKET_LEN_MAX: usize = 16 << 20;
 
-/// Padding, `epb_flags`, `opt_endofopt` and the trailing length.
-const TAIL_LEN_MAX: usize = 3 + 8 + 4 + 4;
+/// Padding, `epb_flags`, `epb_packetid`, `opt_endofopt` and the trailing length.
+const TAIL_LEN_MAX: usize = 3 + 8 + 12 + 4 + 4;
 
 /// A stream and the count of the bytes given to it.
 #[derive(Debug)]
@@ -57,7 +59,7 @@ impl PacketFrame {
         interface: u32,
         ts_ns: u64,
         origlen: u32,
-        direction: Direction,
+        marks: Marks,
         data: &[u8],
         comment_len: usize,
     ) -> Result<PacketFrame, Error> {
@@ -68,12 +70,18 @@ impl PacketFrame {
         let padding = padded(caplen) - caplen;
         let mut tail = [0; TAIL_LEN_MAX];
         let mut tail_len = padding;
-        if direction != Direction::Unknown {
+        if marks.direction != Direction::Unknown {
             tail[tail_len..tail_len + 2].copy_from_slice(&option_code::PACKET_FLAGS.to_le_bytes());
             tail[tail_len + 2] = 4;
             tail[tail_len + 4..tail_len + 8]
-                .copy_from_slice(&direction_flags(direction).to_le_bytes());
+                .copy_from_slice(&direction_flags(marks.direction).to_le_bytes());
             tail_len += 8;
+        }
+        if let Some(id) = marks.packet_id {
+            tail[tail_len..tail_len + 2].copy_from_slice(&option_code::PACKET_ID.to_le_bytes());
+            tail[tail_len + 2] = 8;
+            tail[tail_len + 4..tail_len + 12].copy_from_slice(&id.to_le_bytes());
+            tail_len += 12;
         }
         if tail_len > padding || comment_len > 0 {
             tail_len += 4; // opt_endofopt is four zeros
@@ -167,7 +175,7 @@ impl<W: Write> PcapngWriter<W> {
         interface: u32,
         ts_ns: u64,
         origlen: u32,
-        direction: Direction,
+        marks: impl Into<Marks>,
         data: &[u8],
         comment: Option<&str>,
     ) -> Result<(), Error> {
@@ -177,7 +185,7 @@ impl<W: Write> PcapngWriter<W> {
             push(&mut self.scratch, option_code::COMMENT, comment.as_bytes())?;
         }
         let comment_len = self.scratch.len();
-        let frame = PacketFrame::new(interface, ts_ns, origlen, direction, data, comment_len)?;
+        let frame = PacketFrame::new(interface, ts_ns, origlen, marks.into(), data, comment_len)?;
         self.output.put(&frame.header)?;
         self.output.put(data)?;
         if comment_len == 0 {
@@ -301,11 +309,11 @@ impl PcapngWriter<Vec<u8>> {
         interface: u32,
         ts_ns: u64,
         origlen: u32,
-        direction: Direction,
+        marks: impl Into<Marks>,
         data: &[u8],
     ) -> Result<(), Error> {
         self.check_interface(interface)?;
-        let frame = PacketFrame::new(interface, ts_ns, origlen, direction, data, 0)?;
+        let frame = PacketFrame::new(interface, ts_ns, origlen, marks.into(), data, 0)?;
         let buffer = &mut self.output.stream;
         buffer.reserve(PACKET_HEADER_LEN + data.len() + TAIL_LEN_MAX);
         buffer.extend_from_slice(&frame.header);
@@ -355,6 +363,32 @@ mod tests {
         writer.write(0, 0, 0, Direction::Unknown, b"", None).unwrap();
         assert_eq!(&writer.get_ref()[start..start + 8], b"\x06\0\0\0\x20\0\0\0");
         assert_eq!(writer.get_ref().len() - start, 32);
+    }
+
+    #[test]
+    fn a_packet_id_is_written_and_read_back() {
+        let mut writer = writer();
+        let id = Some(0x0102_0304_0506_0708);
+        for direction in [Direction::Unknown, Direction::Out] {
+            let start = writer.get_ref().len();
+            let marks = Marks { direction, packet_id: id };
+            writer.append(0, 1, 5, marks, b"hello").unwrap();
+            let flags = if direction == Direction::Out { 8 } else { 0 };
+            let options = &writer.get_ref()[start + PACKET_HEADER_LEN + 8 + flags..];
+            assert_eq!(&options[..16], b"\x05\0\x08\0\x08\x07\x06\x05\x04\x03\x02\x01\0\0\0\0");
+        }
+        writer.write(0, 1, 5, Marks { packet_id: id, ..Marks::default() }, b"", Some("c")).unwrap();
+        writer.write(0, 1, 5, Direction::In, b"", None).unwrap();
+        let file = writer.into_inner();
+        let mut reader = Reader::new(&file[..]).unwrap();
+        let mut next = || {
+            let record = reader.next().unwrap().unwrap();
+            (record.direction, record.packet_id, record.comments().count())
+        };
+        assert_eq!(next(), (Direction::Unknown, id, 0));
+        assert_eq!(next(), (Direction::Out, id, 0));
+        assert_eq!(next(), (Direction::Unknown, id, 1));
+        assert_eq!(next(), (Direction::In, None, 0));
     }
 
     #[test]

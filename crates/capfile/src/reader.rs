@@ -5,7 +5,7 @@ use crate::pcap_layout::{FILE_HEADER_LEN, RECORD_HEADER_LEN};
 use crate::pcap_reader::Pcap;
 use crate::pcapng_layout::{BLOCK_LEN_MIN, block_type};
 use crate::pcapng_reader::{self, Pcapng};
-use crate::{Direction, Endian, Error, Interface, Options, Record, SectionInfo, Statistics};
+use crate::{Endian, Error, Interface, Marks, Options, Record, SectionInfo, Statistics};
 use crate::{TsResolution, Warning};
 use std::io::Read;
 use std::ops::Range;
@@ -27,7 +27,7 @@ pub(crate) struct Found {
     pub(crate) interface: u32,
     pub(crate) ts_ns: u64,
     pub(crate) origlen: u32,
-    pub(crate) direction: Direction,
+    pub(crate) marks: Marks,
     pub(crate) data: Range<usize>,
     pub(crate) options: Range<usize>,
 }
@@ -172,7 +172,8 @@ impl<R> Reader<R> {
             interface: found.interface,
             ts_ns: found.ts_ns,
             origlen: found.origlen,
-            direction: found.direction,
+            direction: found.marks.direction,
+            packet_id: found.marks.packet_id,
             data: &block[found.data.clone()],
             options: Options::new(&block[found.options.clone()], endian),
         })

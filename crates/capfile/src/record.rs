@@ -22,6 +22,21 @@ pub(crate) fn direction_flags(direction: Direction) -> u32 {
     }
 }
 
+/// What a packet block may say of a packet beside its bytes, time and length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Marks {
+    /// Which way it went.
+    pub direction: Direction,
+    /// `epb_packetid`.
+    pub packet_id: Option<u64>,
+}
+
+impl From<Direction> for Marks {
+    fn from(direction: Direction) -> Marks {
+        Marks { direction, packet_id: None }
+    }
+}
+
 /// One packet and what the file says about it. Borrows the reader's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
@@ -33,6 +48,9 @@ pub struct Record<'a> {
     pub origlen: u32,
     /// Which way it went; always unknown in pcap.
     pub direction: Direction,
+    /// A number that tells it from every other packet of its interface, if it has one
+    /// (`epb_packetid`).
+    pub packet_id: Option<u64>,
     /// The bytes present.
     pub data: &'a [u8],
     /// The packet's options, undecoded; none in pcap.

@@ -154,7 +154,7 @@ impl Source for FileSource {
             let record = self.reader.record().expect("advance has said that there is one");
             // The pool is bounded; a record larger than it likes is rare and bounded by the reader.
             let data = self.pool.copy(record.data).unwrap_or_else(|| Data::copy_of(record.data));
-            let Record { interface, ts_ns, origlen, direction, .. } = record;
+            let Record { interface, ts_ns, origlen, direction, packet_id, .. } = record;
             let place = interface as usize;
             let meta = Meta {
                 ts_ns,
@@ -163,7 +163,7 @@ impl Source for FileSource {
                 interface: self.ids[place],
                 direction,
                 outer: None,
-                packet_id: None,
+                packet_id,
                 gso: None,
                 decided: false,
                 flow_hash: None,

@@ -12,7 +12,7 @@ use crate::interface::{Interface, Interfaces};
 use crate::packet::{InterfaceId, Packet};
 use api::DropReason;
 use capfile::pcapng_layout::block_type;
-use capfile::{PcapResolution, PcapWriter, PcapngWriter, SectionInfo, Statistics};
+use capfile::{Marks, PcapResolution, PcapWriter, PcapngWriter, SectionInfo, Statistics};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -289,8 +289,8 @@ impl FileWriter {
         let (meta, data) = (&packet.meta, &*packet.data);
         let written = match &mut self.encoder {
             Encoder::Pcapng(encoder) => {
-                let interface = place as u32;
-                encoder.append(interface, meta.ts_ns, meta.origlen, meta.direction, data)
+                let marks = Marks { direction: meta.direction, packet_id: meta.packet_id };
+                encoder.append(place as u32, meta.ts_ns, meta.origlen, marks, data)
             }
             Encoder::Pcap(Some((link_type, encoder))) if *link_type == meta.link_type.0 => {
                 encoder.write(meta.ts_ns, meta.origlen, data)
