@@ -38,6 +38,22 @@ pub struct Stats {
     /// What a bounded archive gave up of what it held; `None` where nothing bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
+    /// What `--wire-true` made of a file's super-packets; `None` without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wire_true: Option<WireTrue>,
+}
+
+/// What became of the super-packets of a file, which host offloads had made of the wire's packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct WireTrue {
+    /// Super-packets that were cut.
+    pub super_packets: u64,
+    /// Packets that they were cut into; these are what the other lines count.
+    pub segments: u64,
+    /// Those of them whose size is an estimate, as the file does not hold their connection's begin.
+    pub estimated: u64,
+    /// Packets longer than the MTU that were left whole: no TCP, or headers that cannot be followed.
+    pub left: u64,
 }
 
 /// Closed segments that were removed so that an archive stays within its bound. They were written
@@ -75,13 +91,14 @@ impl Stats {
             sources,
             targets,
             removed: None,
+            wire_true: None,
         }
     }
 }
 
 impl fmt::Display for Stats {
-    /// One line per tap, target and source; each ends in ", N unaccounted". One more tells what was
-    /// removed from a bounded archive, if anything was.
+    /// One line per tap, target and source; each ends in ", N unaccounted". Further ones tell what
+    /// was done about super-packets, and what was removed from a bounded archive, if anything was.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for tap in &self.taps {
             writeln!(f, "{tap}")?;
@@ -91,6 +108,13 @@ impl fmt::Display for Stats {
         }
         for source in &self.sources {
             writeln!(f, "{source}")?;
+        }
+        if let Some(WireTrue { super_packets, segments, estimated, left }) = self.wire_true {
+            writeln!(
+                f,
+                "wire-true: cut {super_packets} super-packets into {segments} packets \
+                 ({estimated} of estimated size), left {left} long ones whole"
+            )?;
         }
         match self.removed {
             Some(Removed { segments, packets, bytes }) if segments > 0 => writeln!(
@@ -339,6 +363,19 @@ mod tests {
         assert!(stats.to_string().contains(said), "{stats}");
         let json = serde_json::to_string(&stats).unwrap();
         assert!(json.contains(r#""removed":{"segments":2,"packets":5,"bytes":700}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
+    }
+
+    #[test]
+    fn what_was_cut_is_said() {
+        let mut stats = Stats::new(vec![], vec![], vec![]);
+        let json = serde_json::to_string(&stats).unwrap();
+        assert!(!json.contains("wire_true"), "{json}");
+        stats.wire_true = Some(WireTrue { super_packets: 2, segments: 9, estimated: 4, left: 1 });
+        let said = "wire-true: cut 2 super-packets into 9 packets (4 of estimated size), \
+                    left 1 long ones whole\n";
+        assert_eq!(stats.to_string(), said);
+        let json = serde_json::to_string(&stats).unwrap();
         assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
     }
 

@@ -29,6 +29,7 @@ pub mod tun;
 pub mod tunnel;
 pub mod underlay;
 mod waker;
+pub mod wire_true;
 
 pub use batch::{BATCH_PACKETS, Batch, Selection};
 pub use clock::{Now, now_ns};

@@ -9,8 +9,9 @@ use crate::workers::{count, file_of, say_files};
 use api::Stats;
 use archive::{Layout, Recorder, RecorderOptions};
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
+use io::wire_true::{WireTrueCounters, WireTrueSource};
 use io::{InterfaceId, Interfaces, Now, Sink};
-use pipeline::{CrewReport, Limit, Tap, Target, TargetGroup, tap_line, target_lines};
+use pipeline::{CrewReport, Input, Limit, Tap, Target, TargetGroup, tap_line, target_lines};
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
@@ -27,7 +28,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     let wanted = filter_config(options.rules.as_deref(), &options.expression)?;
     let interfaces = Interfaces::default();
-    let opened = match (&options.interface, &options.read) {
+    let mut opened = match (&options.interface, &options.read) {
         (Some(name), _) => Opened::interface(
             RingOptions {
                 interface: name.clone(),
@@ -49,6 +50,9 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         (None, Some(path)) => Opened::file(path, options.direction, &wanted, &interfaces)?,
         (None, None) => return Err(Failure::Usage("name an interface or a file".into())),
     };
+    // An interface's ring has the kernel's word on its super-packets, and cuts them by itself.
+    let cut = (options.wire_true && options.read.is_some())
+        .then(|| cut_super_packets(&mut opened, options.mtu, &interfaces));
     begun.insert(0, opened.announcement);
     let limit = options.count.map(Limit::new);
     let workers = opened.shares.len();
@@ -62,7 +66,25 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         tap.limit = limit.clone();
         taps.push(tap);
     }
+    let ledger = |reports: &[CrewReport]| {
+        let mut stats = ledger(reports);
+        stats.wire_true = cut.as_ref().map(WireTrueCounters::read);
+        stats
+    };
     session::run(vec![taps], &begun, ledger, &options.report, verbosity)
+}
+
+/// Has a file's super-packets cut before anything else looks at them; gives what counts them.
+fn cut_super_packets(opened: &mut Opened, mtu: u16, interfaces: &Interfaces) -> WireTrueCounters {
+    let counters = WireTrueCounters::default();
+    let shares = std::mem::take(&mut opened.shares).into_iter();
+    let cut = |(input, filter)| {
+        let Input { name, source } = input;
+        let source = Box::new(WireTrueSource::new(source, mtu, interfaces, &counters));
+        (Input { name, source }, filter)
+    };
+    opened.shares = shares.map(cut).collect();
+    counters
 }
 
 /// The file or the printer of one of some workers.

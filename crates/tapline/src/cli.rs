@@ -125,6 +125,14 @@ pub struct Capture {
     /// each core
     #[arg(long, value_name = "N|auto", default_value_t, conflicts_with = "read")]
     pub workers: Workers,
+    /// Cut the super-packets of a file, which TSO, GSO and GRO had made, into the packets that the
+    /// wire carried. An interface's packets are so without it
+    #[arg(long)]
+    pub wire_true: bool,
+    /// MTU of the link, for connections whose beginning the file does not hold; the packets they are
+    /// cut into are marked as estimated
+    #[arg(long, value_name = "N", default_value_t = 1500, requires = "wire_true", conflicts_with = "interface", value_parser = clap::value_parser!(u16).range(576..))]
+    pub mtu: u16,
     /// Names are never looked up; taken for those whose fingers type it
     #[arg(short = 'n', action = ArgAction::Count, hide = true)]
     pub numeric: u8,
@@ -464,6 +472,8 @@ mod tests {
             "capture -i eth0 -w x.pcapng -s 200 -c 10 -C 1 -G 60 -W 3 -U tcp port 80",
             "capture -r - --format json",
             "capture -i any -B auto -w any.pcapng --workers auto",
+            "capture -r big.pcap --wire-true --mtu 9000 -w true.pcapng",
+            "capture -i eth0 --wire-true",
             "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
             "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
@@ -497,6 +507,9 @@ mod tests {
         assert!(refused(&format!("{receive} -w f --health 8080")).contains("127.0.0.1:8080"));
         assert!(refused("capture -i e --workers 0").contains("1 to 64, or auto"));
         assert!(refused("capture -r f --workers 2").contains("--read"));
+        assert!(refused("capture -r f --mtu 1400").contains("--wire-true"));
+        assert!(refused("capture -r f --wire-true --mtu 500").contains("576"));
+        assert!(refused("capture -i e --wire-true --mtu 1400").contains("--interface"));
         assert!(refused("capture -i e -B 1").contains("64KiB"));
         assert!(refused("capture -i e -c 0").contains("0"));
         assert!(refused("capture -i e -Q sideways").contains("both, in or out"));

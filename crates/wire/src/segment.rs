@@ -35,6 +35,7 @@
 //! snap length (compare caplen and origlen first).
 
 mod layers;
+mod recognise;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,7 @@ use crate::checksum::{self, Sum};
 use crate::walk::protocol;
 use crate::{Error, Layer, LinkType};
 use layers::{Level, Path};
+pub use recognise::{Flow, Tcp};
 
 /// What a super-packet's segments are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,6 +183,18 @@ impl Plan {
     pub fn segment_len(&self, i: usize) -> usize {
         let (from, to) = self.range(i);
         self.payload_at - self.jumbo_len + (to - from)
+    }
+
+    /// Bytes of headers that each segment begins with, link header included.
+    #[inline]
+    pub fn header_len(&self) -> usize {
+        self.payload_at - self.jumbo_len
+    }
+
+    /// Where the transport's checksum stands in each segment.
+    #[inline]
+    pub fn checksum_at(&self) -> usize {
+        self.transport_at - self.jumbo_len + csum_offset(self.udp)
     }
 
     /// Where the payload of segment `i` ends in the frame.

@@ -41,6 +41,8 @@ pub(super) struct Level {
     pub ip_at: u32,
     pub v6: bool,
     pub rerouted: bool,
+    /// Its length field is 0, and no option replaces it.
+    pub undeclared: bool,
     pub jumbo: Jumbo,
     pub v4_header_len: u16,
     pub id: u16,
@@ -134,7 +136,8 @@ impl Search {
             return Err(Error::Truncated { layer, needed, got });
         }
         let frame = &frame[..end];
-        let mut level = Level { ip_at: ip_at as u32, v6, ..Level::default() };
+        let undeclared = network.declared_len.is_none();
+        let mut level = Level { ip_at: ip_at as u32, v6, undeclared, ..Level::default() };
         if let Some(h) = chunk::<20>(frame, ip_at).filter(|_| !v6) {
             level.v4_header_len = u16::from(h[0] & 0x0f) * 4;
             level.id = u16::from_be_bytes([h[4], h[5]]);
