@@ -206,7 +206,7 @@ fn extension_headers_are_stepped_over() {
 
 #[test]
 fn a_frame_that_passes_several_devices_is_taken_once() {
-    if !rig::root_or_skip() {
+    if !rig::root_or_skip() || !rig::link_or_skip("type bridge") {
         return;
     }
     with_tap(|netns, tap| {
@@ -257,20 +257,56 @@ fn addresses_are_followed() {
     });
 }
 
+/// A counter of /proc/net/snmp in a namespace.
+fn snmp(netns: &Netns, protocol: &str, counter: &str) -> u64 {
+    let read = || std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
+    let text = netns.run(read).unwrap();
+    let mut lines = text.lines().filter_map(|line| line.strip_prefix(protocol)?.strip_prefix(": "));
+    let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
+    let place = names.split(' ').position(|name| name == counter).unwrap();
+    values.split(' ').nth(place).unwrap().parse().unwrap()
+}
+
 /// `Icmp: OutDestUnreachs` and `Icmp6OutDestUnreachs` of a namespace.
 fn unreachables(netns: &Netns) -> u64 {
-    netns
-        .run(|| {
-            let text = std::fs::read_to_string("/proc/thread-self/net/snmp").unwrap();
-            let mut icmp = text.lines().filter_map(|line| line.strip_prefix("Icmp: "));
-            let (names, values) = (icmp.next().unwrap(), icmp.next().unwrap());
-            let place = names.split(' ').position(|name| name == "OutDestUnreachs").unwrap();
-            let v4: u64 = values.split(' ').nth(place).unwrap().parse().unwrap();
-            let text = std::fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
-            let v6 = text.lines().find_map(|l| l.strip_prefix("Icmp6OutDestUnreachs")).unwrap();
-            v4 + v6.trim().parse::<u64>().unwrap()
-        })
-        .unwrap()
+    let read = || std::fs::read_to_string("/proc/thread-self/net/snmp6").unwrap();
+    let text = netns.run(read).unwrap();
+    let v6 = text.lines().find_map(|line| line.strip_prefix("Icmp6OutDestUnreachs")).unwrap();
+    snmp(netns, "Icmp", "OutDestUnreachs") + v6.trim().parse::<u64>().unwrap()
+}
+
+#[test]
+fn ip_goes_on_with_nothing_that_is_claimed() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    with_tap(|netns, tap| {
+        let mut ring = listen(netns, &[("0.0.0.0", VXLAN), ("0.0.0.0", GRE)]).remove(0);
+        if ring.claiming_interfaces() == 0 {
+            rig::skip("this kernel has no tcx (6.6), so IP goes on with all packets");
+            return;
+        }
+        // One that comes later is claimed at, too.
+        let other = netns.run(|| Tap::new("other").unwrap()).unwrap();
+        netns.ip("link set other address 02:00:00:00:00:01 up").unwrap();
+        assert_eq!(ring.receive(&mut Batch::new()).unwrap(), Arrival::Idle);
+        assert_eq!(ring.claiming_interfaces(), 3);
+        let delivered = |packet: &[u8]| {
+            let before = snmp(netns, "Ip", "InDelivers");
+            tap.send(&ethernet(OWN_MAC, packet), None).unwrap();
+            other.send(&ethernet(OWN_MAC, packet), None).unwrap();
+            snmp(netns, "Ip", "InDelivers") - before
+        };
+        std::fs::write("/proc/sys/net/ipv4/conf/all/rp_filter", "0").unwrap();
+        std::fs::write("/proc/sys/net/ipv4/conf/other/rp_filter", "0").unwrap();
+        assert_eq!(delivered(&v4(HERE, 17, 0, &[], &udp(4789, b"claimed"))), 0);
+        // Others' packets are theirs, and of a protocol there may be other readers.
+        assert_eq!(delivered(&v4(HERE, 17, 0, &[], &udp(4790, b"another's"))), 2);
+        assert_eq!(delivered(&v4(HERE, 47, 0, &[], b"\0\0\x65\x58gre")), 2);
+        assert_eq!(take(&mut ring).len(), 4);
+        drop(ring);
+        assert_eq!(delivered(&v4(HERE, 17, 0, &[], &udp(4789, b"nobody's"))), 2);
+    });
 }
 
 #[test]

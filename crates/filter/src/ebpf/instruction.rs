@@ -176,6 +176,8 @@ impl Helper {
     /// `long bpf_skb_load_bytes(skb, u32 offset, void *to, u32 len)`: 0, or negative if the packet
     /// has not so many bytes.
     pub const SKB_LOAD_BYTES: Helper = Helper { id: 26, name: "bpf_skb_load_bytes" };
+    /// `long bpf_skb_change_type(skb, u32 type)`: sets `pkt_type`, to whom a received packet was sent.
+    pub const SKB_CHANGE_TYPE: Helper = Helper { id: 32, name: "bpf_skb_change_type" };
     /// `long bpf_skb_load_bytes_relative(skb, u32 offset, void *to, u32 len, u32 start)`: the same,
     /// from the MAC header (start 0) or the network header (1) on.
     pub const SKB_LOAD_BYTES_RELATIVE: Helper =

@@ -24,7 +24,7 @@ pub use decides::{Decides, Obstacle, decides};
 pub use instruction::{
     Alu, Bits, Condition, Encoded, Helper, Instruction, MapRef, Operand, Register, Width,
 };
-pub use listen_filter::{CARRIERS_MAX, IpVersion, listen_filter};
+pub use listen_filter::{CARRIERS_MAX, IpVersion, listen_claim, listen_filter};
 pub use socket_filter::{
     COUNTERS_PER_ELEMENT, Counter, CounterLayout, FrameState, Reach, Scope, SocketFilter,
     SocketFilterOptions, Verdicts, socket_filter,

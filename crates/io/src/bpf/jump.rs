@@ -41,7 +41,7 @@ impl Jump {
         asm.exit();
         let code = asm.finish().expect("it has no labels and five instructions");
         let code = code.encode(|_| target.as_raw_fd());
-        let program = sys::load_socket_filter(NAME, &code, &mut [])?;
+        let program = sys::load_program(sys::ProgramType::SocketFilter, NAME, &code, &mut [])?;
         Ok(Jump { program, _target: target })
     }
 

@@ -22,6 +22,7 @@
 //! # }
 //! ```
 
+mod ingress;
 mod jump;
 mod prefixes;
 mod sys;
@@ -33,6 +34,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+pub use ingress::IngressProgram;
 pub use prefixes::{PREFIXES_MAX, Prefix, PrefixMap};
 
 const NAME: &str = "tapline";
@@ -111,7 +113,7 @@ impl LoadedFilter {
             0 => counters.map.as_raw_fd(),
             further => maps[further - 1].as_raw_fd(),
         });
-        let program = sys::load_socket_filter(NAME, &code, &mut []);
+        let program = sys::load_program(sys::ProgramType::SocketFilter, NAME, &code, &mut []);
         let program = program.map_err(|error| refused(&code, error))?;
         let jump = Jump::is_needed(code.len()).then(|| Jump::to(program.as_fd())).transpose();
         let jump = jump.map_err(|e| Error::system("load a jump to an eBPF socket filter", e))?;
@@ -227,7 +229,7 @@ fn has_reasons(code: &[filter::ebpf::Encoded]) -> bool {
 /// The last lines of what the verifier says to a program.
 fn verifier_log(code: &[filter::ebpf::Encoded]) -> String {
     let mut log = vec![0; LOG_BYTES];
-    let _ = sys::load_socket_filter(NAME, code, &mut log);
+    let _ = sys::load_program(sys::ProgramType::SocketFilter, NAME, code, &mut log);
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
     let log = String::from_utf8_lossy(&log[..end]);
     let lines = log.lines().filter(|line| !line.is_empty() && !is_statistic(line));

@@ -14,8 +14,20 @@ const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
 const PROG_LOAD: i32 = 5;
 const PROG_TEST_RUN: i32 = 10;
+const LINK_CREATE: i32 = 28;
 
-const PROG_TYPE_SOCKET_FILTER: u32 = 1;
+/// Where a program is to run (`enum bpf_prog_type`).
+#[derive(Debug, Clone, Copy)]
+#[repr(u32)]
+pub(super) enum ProgramType {
+    /// Before a socket.
+    SocketFilter = 1,
+    /// On packets that pass an interface.
+    Classifier = 3,
+}
+
+/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
+const TCX_INGRESS: u32 = 46;
 const NAME_BYTES: usize = 16;
 
 /// What a map holds.
@@ -161,8 +173,9 @@ pub(super) fn look_up(
     unsafe { bpf(MAP_LOOKUP_ELEM, &mut attributes) }.map(|_| ())
 }
 
-/// Loads a socket filter. A log buffer that is not empty gets the verifier's words.
-pub(super) fn load_socket_filter(
+/// Loads a program. A log buffer that is not empty gets the verifier's words.
+pub(super) fn load_program(
+    program_type: ProgramType,
     name: &str,
     code: &[Encoded],
     log: &mut [u8],
@@ -182,7 +195,7 @@ pub(super) fn load_socket_filter(
     }
     let license = c"Apache-2.0";
     let mut attributes = ProgramLoad {
-        prog_type: PROG_TYPE_SOCKET_FILTER,
+        prog_type: program_type as u32,
         insn_cnt: u32::try_from(code.len()).unwrap_or(u32::MAX),
         insns: code.as_ptr() as u64,
         license: license.as_ptr() as u64,
@@ -273,6 +286,26 @@ pub(super) fn test_run(
     // attributes is written: both outputs are null.
     unsafe { bpf(PROG_TEST_RUN, &mut attributes) }?;
     Ok(Ran { value: attributes.retval, mean_ns: attributes.duration })
+}
+
+/// Has a classifier run at the ingress of an interface, behind those that are there, for as long as
+/// the descriptor is open. Kernels before 6.6 cannot.
+pub(super) fn attach_ingress(program: BorrowedFd<'_>, interface_index: i32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    struct LinkCreate {
+        prog_fd: u32,
+        target_ifindex: i32,
+        attach_type: u32,
+        flags: u32,
+    }
+    let mut attributes = LinkCreate {
+        prog_fd: program.as_raw_fd() as u32,
+        target_ifindex: interface_index,
+        attach_type: TCX_INGRESS,
+        flags: 0,
+    };
+    // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
+    descriptor(unsafe { bpf(LINK_CREATE, &mut attributes) })
 }
 
 /// Attaches a program to a socket; it takes the place of one that was there.

@@ -6,6 +6,7 @@
 //! kernel, by an eBPF program (`filter::ebpf::listen_filter`) before the ring. A frame is taken once,
 //! however many devices it passes (`ring::listen`).
 
+mod claims;
 mod locals;
 mod quiet;
 mod sys;
@@ -17,11 +18,13 @@ use crate::error::Error;
 use crate::interface::Interfaces;
 use crate::ring::{Handover, ListenRing, RingSize, RingSource};
 use api::Drops;
-use filter::ebpf::{IpVersion, listen_filter};
+use claims::Claims;
+use filter::ebpf::{IpVersion, listen_claim, listen_filter};
 use locals::Locals;
 use quiet::Quiet;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
@@ -70,6 +73,8 @@ pub struct RingListener {
     locals: Locals,
     prefixes: PrefixMap,
     looked: Instant,
+    /// `None` where the kernel cannot, or where nothing comes over UDP.
+    claims: Option<Claims>,
     /// For as long as this is there.
     _quiet: std::sync::Arc<Vec<Quiet>>,
 }
@@ -133,11 +138,13 @@ impl RingListener {
                 carriers.push(point.carrier);
             }
         }
-        let filter = listen_filter(version, &carriers).map_err(|error| Error::System {
+        let tag = tag();
+        let unmade = |error| Error::System {
             what: "make a filter before the ring".into(),
             source: std::io::Error::other(error),
             mend: "",
-        })?;
+        };
+        let filter = listen_filter(version, &carriers, tag).map_err(unmade)?;
         let unread = |error| Error::system("read the host's addresses", error);
         let mut locals = Locals::open().map_err(unread)?;
         let mut prefixes = PrefixMap::new(version)?;
@@ -150,6 +157,16 @@ impl RingListener {
             handover: options.handover,
         };
         let ring = RingSource::listen(listen, interfaces)?;
+        // Only now: what is claimed is lost for IP, so the ring has to be there.
+        let is_over_udp = carriers.iter().any(|carrier| matches!(carrier, Carrier::Udp { .. }));
+        let claims = match is_over_udp {
+            false => None,
+            true => {
+                let code = listen_claim(version, &carriers, tag).map_err(unmade)?;
+                let claims = Claims::make(&code, &prefixes);
+                claims.map_err(|error| tracing::debug!("{error}; IP sees the packets, too")).ok()
+            }
+        };
         let quiet = std::sync::Arc::clone(quiet);
         let looked = Instant::now();
         Ok(RingListener {
@@ -160,6 +177,7 @@ impl RingListener {
             locals,
             prefixes,
             looked,
+            claims,
             _quiet: quiet,
         })
     }
@@ -179,6 +197,11 @@ impl RingListener {
         self.ring.ring_bytes()
     }
 
+    /// At how many interfaces packets are taken away from IP at once.
+    pub fn claiming_interfaces(&self) -> usize {
+        self.claims.as_ref().map_or(0, Claims::interfaces)
+    }
+
     /// Tells the program before the ring which addresses are local now, if that has changed.
     fn follow_addresses(&mut self) {
         if !self.locals.take_news() {
@@ -192,6 +215,11 @@ impl RingListener {
             tracing::warn!("{error}; packets to it are not received");
         }
     }
+}
+
+/// A number that other programs on this machine are unlikely to give their packets; not 0.
+fn tag() -> u16 {
+    RandomState::new().build_hasher().finish() as u16 | 1
 }
 
 /// What the program before the ring is to know: a bit for each carrier, where it is listened for.
@@ -223,6 +251,7 @@ impl Source for RingListener {
         let arrival = self.ring.receive(batch)?;
         if arrival == Arrival::Idle || self.looked.elapsed() >= LOOK_WHILE_BUSY {
             self.follow_addresses();
+            self.claims.iter_mut().for_each(Claims::follow);
             self.looked = Instant::now();
         }
         Ok(arrival)
