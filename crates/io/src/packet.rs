@@ -3,6 +3,7 @@
 use crate::pool::{Data, Pool};
 use std::net::IpAddr;
 use wire::LinkType;
+use wire::decap::{Inner, Told};
 use wire::flow::flow_hash;
 use wire::segment::Gso;
 use wire::tunnel::Tunnel;
@@ -56,6 +57,21 @@ pub struct Meta {
     pub decided: bool,
     /// [`wire::flow::flow_hash`] of the frame, once a stage needed it.
     pub flow_hash: Option<u32>,
+}
+
+impl Meta {
+    /// Takes over what a tunnel tells of the packet that came out of it.
+    #[inline]
+    pub(crate) fn tell(&mut self, inner: &Inner, packet: &[u8]) {
+        let Told { ts_ns, direction, sequence, lane, .. } = inner.told;
+        self.origlen = inner.origlen(packet);
+        self.link_type = inner.link_type;
+        self.direction = direction;
+        self.ts_ns = ts_ns.unwrap_or(self.ts_ns);
+        // Numbers begin anew with each epoch.
+        let epoch = lane.map_or(0, |lane| u64::from(lane.epoch));
+        self.packet_id = sequence.map(|sequence| epoch << 32 | u64::from(sequence));
+    }
 }
 
 /// A packet. The bytes present are `caplen`; what the wire carried is `meta.origlen`.

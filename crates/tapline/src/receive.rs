@@ -4,15 +4,15 @@ use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
 use crate::session::{self, Moment};
-use api::{Endpoint, SourceStats, Stats};
+use api::{Endpoint, SourceStats, Stats, TunnelEndpoint};
 use archive::{Adopted, Layout, Recorder, RecorderOptions};
 use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
 use pipeline::{CrewReport, Input, Tap, Target, TargetGroup};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::Vni;
 use wire::tunnel::Kind;
 
 /// When an archive's segments are closed unless the user says otherwise.
@@ -31,10 +31,14 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     let claim = options.health.map(Claim::new).transpose()?;
     let (mut inputs, mut begun) = (Vec::new(), Vec::new());
-    for endpoint in &options.listen {
-        let source = open(endpoint, options.buffer_size as usize, &interfaces)?;
-        begun.push(format!("listening on {endpoint}"));
-        inputs.push(Input { name: endpoint.canonical(), source: Box::new(source) });
+    for place in places(&options.listen)? {
+        let name = place.name();
+        let ListenPlace { local, endpoints } = place;
+        let buffer_bytes = options.buffer_size as usize;
+        let source =
+            TunnelSource::open(&ListenOptions { local, endpoints, buffer_bytes }, &interfaces)?;
+        begun.push(format!("listening on {name}"));
+        inputs.push(Input { name, source: Box::new(source) });
     }
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
@@ -99,17 +103,50 @@ fn tell(adopted: &Adopted) {
     }
 }
 
-fn open(
-    endpoint: &Endpoint,
-    buffer_bytes: usize,
-    interfaces: &Interfaces,
-) -> Result<TunnelSource, Failure> {
-    let Some(tunnel) = endpoint.tunnel().filter(|tunnel| tunnel.scheme.kind == Kind::Vxlan) else {
-        return Err(Failure::Usage(format!("{endpoint}: one cannot listen on it")));
-    };
-    let vni = tunnel.id.and_then(Vni::new);
-    let options = ListenOptions { local: tunnel.resolve()?, vni, buffer_bytes };
-    Ok(TunnelSource::open(&options, interfaces)?)
+/// The endpoints of a kind that listen at one place share a socket, or each would count the other's
+/// packets as a stranger's.
+fn places(listen: &[Endpoint]) -> Result<Vec<ListenPlace>, Failure> {
+    let mut places: Vec<ListenPlace> = Vec::new();
+    for tunnel in listen.iter().filter_map(Endpoint::tunnel) {
+        let local = tunnel.resolve()?;
+        let same = |place: &&mut ListenPlace| {
+            place.local == local && place.endpoints[0].carrier == tunnel.carrier
+        };
+        let Some(place) = places.iter_mut().find(same) else {
+            places.push(ListenPlace { local, endpoints: vec![tunnel.clone()] });
+            continue;
+        };
+        let first = &place.endpoints[0];
+        if family(first.scheme.kind) != family(tunnel.scheme.kind) {
+            return Err(Failure::Usage(format!(
+                "{first} and {tunnel} cannot share a port: packets do not say which tunnel they \
+                 are; give one of them another port"
+            )));
+        }
+        place.endpoints.push(tunnel.clone());
+    }
+    Ok(places)
+}
+
+/// The kind whose header tells the others of its family apart.
+fn family(kind: Kind) -> Kind {
+    match kind {
+        Kind::Gretap | Kind::Erspan => Kind::Gre,
+        kind => kind,
+    }
+}
+
+/// Where one socket listens, and for what.
+struct ListenPlace {
+    local: SocketAddr,
+    endpoints: Vec<TunnelEndpoint>,
+}
+
+impl ListenPlace {
+    fn name(&self) -> String {
+        let names: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
+        names.join(", ")
+    }
 }
 
 /// The ledger of a receiver: a line for each source; and one for each listener that lost something

@@ -1,30 +1,33 @@
-//! Packets out of a tunnel: a UDP socket that many senders send to.
+//! Packets out of tunnels: a UDP or raw socket that many senders send to.
 //!
-//! Each datagram stands for itself: a stranger's, a short or a malformed one is counted and costs
-//! only itself. Outer fragments were put together by the kernel.
+//! Each tunnel packet stands for itself: a stranger's, a short or a malformed one is counted and costs
+//! only itself. Outer fragments were put together by the kernel. What holds no packet, such as a
+//! message between the endpoints, is consumed; a payload without a link type of its own stays in its
+//! IP packet where the socket gives that (a raw IPv4 socket), and is lost where it does not.
 
 use super::sys::{Datagram, ListenSocket, MESSAGES};
+use super::wanted::Wanted;
 use crate::batch::Batch;
 use crate::device::{Arrival, Source};
 use crate::error::Error;
 use crate::interface::{Interface, Interfaces};
 use crate::packet::{Direction, InterfaceId, Meta, Outer, Packet};
 use crate::pool::{Data, HEADROOM, Pool};
-use api::{DropReason, Drops};
+use api::{DropReason, Drops, TunnelEndpoint};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
-use wire::tunnel::{Carrier, Kind, Tunnel};
-use wire::walk::Walk;
-use wire::{LinkType, Vni, vxlan};
+use wire::LinkType;
+use wire::decap::{Content, Found, Rules};
+use wire::tunnel::{Carrier, Kind};
 
-/// The largest UDP payload.
-const DATAGRAM_BYTES_MAX: usize = 65_527;
+/// The largest packet, with its IP header where the socket gives that.
+const DATAGRAM_BYTES_MAX: usize = 65_535;
 /// Datagrams of one chunk, and chunks: memory for a full batch, the buffers that stand ready, and
 /// as many again.
 const CHUNK_DATAGRAMS: usize = 16;
 const CHUNKS: usize = 40;
-const ETHERNET_HEADER_LEN: usize = 14;
+const IPV4_HEADER_LEN_MIN: usize = 20;
 /// System calls of one turn: a flood of packets that all are dropped must not hold up the rest.
 const ROUNDS: usize = 8;
 /// The kernel wakes a reader for the first datagram; the time of arrival is the kernel's anyway.
@@ -35,20 +38,19 @@ const GATHER_BUFFER_BYTES: usize = 8 << 20;
 /// How tunnel packets are listened for.
 #[derive(Debug, Clone)]
 pub struct ListenOptions {
-    /// Local address and UDP port.
+    /// Local address, and UDP port if there is one.
     pub local: SocketAddr,
-    /// Take packets of this id only; `None`: of every id.
-    pub vni: Option<Vni>,
+    /// What is listened for there: endpoints of one carrier, at least one.
+    pub endpoints: Vec<TunnelEndpoint>,
     /// Bytes of the receive buffer. The kernel counts whole buffers, some 800 B for a small packet,
     /// against it.
     pub buffer_bytes: usize,
 }
 
-/// The receiving end of VXLAN tunnels.
+/// The receiving end of tunnels.
 pub struct TunnelSource {
     socket: ListenSocket,
-    vni: Option<Vni>,
-    interface: InterfaceId,
+    reader: TunnelReader,
     pool: Pool,
     /// Buffers that stand ready for the next datagrams.
     ready: Vec<Data>,
@@ -60,21 +62,42 @@ pub struct TunnelSource {
     stopped: bool,
 }
 
+/// What makes packets out of tunnel packets.
+struct TunnelReader {
+    wanted: Wanted,
+    kind: Kind,
+    carrier: Carrier,
+    /// Whether the IP header stands in front.
+    has_ip_header: bool,
+    interface: InterfaceId,
+}
+
 impl TunnelSource {
     /// Opens the socket; packets arrive from now on.
     ///
     /// # Errors
-    /// [`Error::System`] if the address is not of this host or the port is taken.
+    /// [`Error::System`] if the address is not of this host, the port is taken, or the process may
+    /// not open raw sockets (CAP_NET_RAW), which tunnels without UDP need.
+    ///
+    /// # Panics
+    /// Without endpoints.
     pub fn open(options: &ListenOptions, interfaces: &Interfaces) -> Result<TunnelSource, Error> {
         let local = options.local;
-        let what = |what: &str| format!("listen on udp {local}: {what}");
-        let socket = ListenSocket::bind(local, Carrier::Udp { port: local.port() }).map_err(|source| Error::System {
+        let first = options.endpoints.first().expect("somebody listens");
+        let (carrier, kind) = (first.carrier, first.scheme.kind);
+        let place = match carrier {
+            Carrier::Udp { .. } => format!("udp {local}"),
+            Carrier::Ip { protocol } => format!("IP protocol {protocol} of {}", local.ip()),
+        };
+        let what = |what: &str| format!("listen on {place}: {what}");
+        let socket = ListenSocket::bind(local, carrier).map_err(|source| Error::System {
             what: what("bind"),
             mend: match source.raw_os_error() {
                 Some(libc::EADDRINUSE) => {
                     "; another program or a kernel vxlan device holds the port: see `ss -ulnp` and `ip -d link`"
                 }
                 Some(libc::EADDRNOTAVAIL) => "; the address is not of this host: see `ip address`",
+                Some(libc::EPERM) => "; it needs CAP_NET_RAW: run as root",
                 _ => "",
             },
             source,
@@ -84,21 +107,30 @@ impl TunnelSource {
             .map_err(|e| Error::system(what("receive buffer"), e))?;
         if granted < options.buffer_bytes {
             tracing::warn!(
-                "listen on udp {local}: the receive buffer is {granted} of {} bytes; bursts may be \
+                "listen on {place}: the receive buffer is {granted} of {} bytes; bursts may be \
                  lost (and counted): raise net.core.rmem_max or grant CAP_NET_ADMIN",
                 options.buffer_bytes
             );
         }
         let kernel_drops = socket.dropped().map_err(|e| Error::system(what("SO_MEMINFO"), e))?;
+        let name = match carrier {
+            Carrier::Udp { port } => format!("udp-{port}"),
+            Carrier::Ip { protocol } => format!("ip-{protocol}"),
+        };
         let interface = interfaces.add(Interface {
-            name: Some(format!("udp-{}", local.port())),
-            description: Some(format!("VXLAN received on {local}")),
+            name: Some(name),
+            description: Some(format!("{} received on {}", names(&options.endpoints), local)),
             ..Interface::new(LinkType::ETHERNET.0)
         });
         Ok(TunnelSource {
             socket,
-            vni: options.vni,
-            interface,
+            reader: TunnelReader {
+                wanted: Wanted::new(&options.endpoints, &Rules::default()),
+                kind,
+                carrier,
+                has_ip_header: matches!(carrier, Carrier::Ip { .. }) && local.is_ipv4(),
+                interface,
+            },
             pool: Pool::new(CHUNKS, CHUNK_DATAGRAMS * (DATAGRAM_BYTES_MAX + HEADROOM)),
             ready: Vec::with_capacity(MESSAGES),
             drops: Drops::default(),
@@ -125,50 +157,60 @@ impl TunnelSource {
     }
 }
 
-/// Takes the packet out of a tunnel packet.
-fn decapsulate(
-    mut data: Data,
-    datagram: &Datagram,
-    wanted: Option<Vni>,
-    interface: InterfaceId,
-) -> Result<Packet, DropReason> {
-    data.truncate(datagram.len);
-    let vni = vni_of(&data)?;
-    if wanted.is_some_and(|wanted| wanted != vni) {
-        return Err(DropReason::ForeignId);
-    }
-    data.trim_front(vxlan::HEADER_LEN);
-    let tunnel = Tunnel { kind: Kind::Vxlan, id: Some(vni.get()) };
-    let meta = Meta {
-        ts_ns: datagram.ts_ns,
-        origlen: origlen(&data),
-        link_type: LinkType::ETHERNET,
-        interface,
-        direction: Direction::Unknown,
-        outer: Some(Outer { tunnel, source: datagram.source }),
-        packet_id: None,
-        gso: None,
-        decided: false,
-        flow_hash: None,
-    };
-    Ok(Packet { data, meta })
+/// The kinds of tunnel, each once.
+fn names(endpoints: &[TunnelEndpoint]) -> String {
+    let mut names: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.scheme.name()).collect();
+    names.dedup();
+    names.join(", ")
 }
 
-/// Reads the VXLAN header in front of a whole Ethernet header.
-fn vni_of(data: &[u8]) -> Result<Vni, DropReason> {
-    if data.len() < vxlan::HEADER_LEN + ETHERNET_HEADER_LEN {
-        return Err(DropReason::TooShort);
+impl TunnelReader {
+    /// Takes the packet out of a tunnel packet; `None` if it holds a message and no packet.
+    #[inline]
+    fn read(&self, mut data: Data, datagram: &Datagram) -> Result<Option<Packet>, DropReason> {
+        data.truncate(datagram.len);
+        let at = if self.has_ip_header { ip_header_len(&data)? } else { 0 };
+        let payload = &data[at..];
+        let found = self.wanted.read(|rules| match self.carrier {
+            Carrier::Udp { .. } => rules.in_udp(self.kind, payload).map(Some),
+            Carrier::Ip { .. } => rules.in_ip(self.kind, payload).map(Some),
+        })?;
+        let Some(Found { tunnel, content, .. }) = found else { return Ok(None) };
+        let outer = Some(Outer { tunnel, source: datagram.source });
+        let mut meta = Meta {
+            ts_ns: datagram.ts_ns,
+            origlen: data.len() as u32,
+            link_type: LinkType::RAW,
+            interface: self.interface,
+            direction: Direction::Unknown,
+            outer,
+            packet_id: None,
+            gso: None,
+            decided: false,
+            flow_hash: None,
+        };
+        match content {
+            Content::Packet(inner) => {
+                data.truncate(at + inner.end as usize);
+                data.trim_front(at + inner.at as usize);
+                meta.tell(&inner, &data);
+            }
+            // The whole IP packet, which is what there is.
+            Content::Opaque(_) if self.has_ip_header => {}
+            Content::Opaque(_) => return Err(DropReason::LinkType),
+            Content::Control | Content::Progress { .. } => return Ok(None),
+        }
+        Ok(Some(Packet { data, meta }))
     }
-    let header = vxlan::Packet::new_checked(data).map_err(|_| DropReason::TooShort)?;
-    let repr = vxlan::Repr::parse(&header).map_err(|_| DropReason::Malformed)?;
-    Ok(repr.vni)
 }
 
-/// The length that the frame had before its sender sliced it: what its IP header declares, or what
-/// is there if that is more (padding) or nothing is declared.
-fn origlen(frame: &[u8]) -> u32 {
-    let declared = Walk::new(LinkType::ETHERNET, frame).wire_len().unwrap_or(0);
-    u32::try_from(frame.len().max(declared)).unwrap_or(u32::MAX)
+/// The length of the IPv4 header that a raw socket puts in front.
+fn ip_header_len(packet: &[u8]) -> Result<usize, DropReason> {
+    let len = packet.first().map_or(0, |first| usize::from(first & 0x0f) * 4);
+    match len <= packet.len() && len >= IPV4_HEADER_LEN_MIN {
+        true => Ok(len),
+        false => Err(DropReason::TooShort),
+    }
 }
 
 impl Source for TunnelSource {
@@ -197,8 +239,9 @@ impl Source for TunnelSource {
                 });
             }
             for (data, datagram) in self.ready.drain(..received).zip(&datagrams) {
-                match decapsulate(data, datagram, self.vni, self.interface) {
-                    Ok(packet) => batch.push(packet),
+                match self.reader.read(data, datagram) {
+                    Ok(Some(packet)) => batch.push(packet),
+                    Ok(None) => {}
                     Err(reason) => self.drops.add(reason),
                 }
             }
@@ -232,7 +275,9 @@ impl Source for TunnelSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::Endpoint;
     use std::net::UdpSocket;
+    use wire::vxlan;
 
     const LISTEN_BUFFER_BYTES: usize = 16 << 20;
     const FRAME: [u8; 60] = [0x11; 60];
@@ -243,10 +288,20 @@ mod tests {
         bytes
     }
 
-    fn open(vni: Option<u32>, buffer_bytes: usize) -> (TunnelSource, UdpSocket) {
-        let local = "127.0.0.1:0".parse().unwrap();
-        let vni = vni.map(|n| Vni::new(n).unwrap());
-        let options = ListenOptions { local, vni, buffer_bytes };
+    fn options(endpoints: &[&str], buffer_bytes: usize) -> ListenOptions {
+        let tunnel = |text: &&str| match Endpoint::listener(text).unwrap() {
+            Endpoint::Tunnel(tunnel) => tunnel,
+            other => panic!("{other:?}"),
+        };
+        let endpoints: Vec<_> = endpoints.iter().map(tunnel).collect();
+        let local = endpoints[0].resolve().unwrap();
+        ListenOptions { local, endpoints, buffer_bytes }
+    }
+
+    /// A VXLAN listener at a free port, and a socket that sends to it.
+    fn open(id: &str, buffer_bytes: usize) -> (TunnelSource, UdpSocket) {
+        let mut options = options(&[&format!("vxlan://127.0.0.1{id}")], buffer_bytes);
+        options.local.set_port(0);
         let source = TunnelSource::open(&options, &Interfaces::default()).unwrap();
         let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.connect(source.local().unwrap()).unwrap();
@@ -280,7 +335,7 @@ mod tests {
 
     #[test]
     fn each_bad_packet_costs_only_itself() {
-        let (mut source, sender) = open(Some(71), LISTEN_BUFFER_BYTES);
+        let (mut source, sender) = open("?vni=71", LISTEN_BUFFER_BYTES);
         sender.send(&tunnel_packet(0x08, [0, 0, 71], &FRAME)).unwrap();
         sender.send(&tunnel_packet(0x08, [0, 0, 72], &FRAME)).unwrap();
         sender.send(&tunnel_packet(0x00, [0, 0, 71], &FRAME)).unwrap();
@@ -303,7 +358,7 @@ mod tests {
 
     #[test]
     fn what_the_full_socket_loses_is_counted() {
-        let (mut source, sender) = open(None, 64 << 10);
+        let (mut source, sender) = open("", 64 << 10);
         for _ in 0..2_000 {
             sender.send(&tunnel_packet(0x08, [0, 0, 1], &FRAME)).unwrap();
         }
@@ -315,7 +370,7 @@ mod tests {
 
     #[test]
     fn the_largest_datagram_comes_whole_and_order_is_kept() {
-        let (mut source, sender) = open(None, LISTEN_BUFFER_BYTES);
+        let (mut source, sender) = open("", LISTEN_BUFFER_BYTES);
         let large = vec![0x22; 65_507 - vxlan::HEADER_LEN];
         for n in 0..200u8 {
             sender.send(&tunnel_packet(0x08, [0, 0, n], &FRAME)).unwrap();
@@ -330,21 +385,10 @@ mod tests {
     }
 
     #[test]
-    fn sliced_frames_get_their_length_back() {
-        let mut frame = vec![0; 12];
-        frame.extend_from_slice(&[0x08, 0x00, 0x45, 0, 0x05, 0xdc]); // an IPv4 packet of 1500 B
-        frame.resize(200, 0);
-        frame[14 + 8] = 64;
-        frame[14 + 9] = 17;
-        assert_eq!(origlen(&frame), 1514);
-        assert_eq!(origlen(&FRAME), 60);
-    }
-
-    #[test]
     fn a_taken_port_says_so() {
-        let (source, _sender) = open(None, 1 << 20);
+        let (source, _sender) = open("", 1 << 20);
         let local = source.local().unwrap();
-        let options = ListenOptions { local, vni: None, buffer_bytes: 1 << 20 };
+        let options = ListenOptions { local, ..options(&["vxlan://127.0.0.1"], 1 << 20) };
         let error = TunnelSource::open(&options, &Interfaces::default()).err().unwrap();
         assert!(error.to_string().contains("holds the port"), "{error}");
     }

@@ -3,6 +3,8 @@
 mod listen;
 mod send;
 mod sys;
+mod wanted;
 
 pub use listen::{ListenOptions, TunnelSource};
 pub use send::{SendOptions, TunnelSink};
+pub use wanted::Wanted;
