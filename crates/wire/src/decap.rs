@@ -27,7 +27,7 @@ mod tests;
 use crate::metadata::Lane;
 use crate::tunnel::{Kind, L2tpFormat, Tunnel};
 use crate::walk::{TransportKind, Walk, Why};
-use crate::{Direction, Error, LinkType, gre, l2tp};
+use crate::{Direction, Error, LinkType, gre, l2tp, vxlan};
 use core::fmt;
 use core::net::IpAddr;
 
@@ -44,7 +44,9 @@ impl Default for Rules {
     /// The ports assigned; L2TPv3 is guessed.
     fn default() -> Rules {
         let kinds = [Kind::Vxlan, Kind::Geneve, Kind::L2tp, Kind::Gre];
-        Rules { ports: kinds.map(|kind| (kind.port(), kind)).to_vec(), l2tp: None }
+        let assigned = kinds.map(|kind| (kind.port(), kind));
+        let ports = assigned.into_iter().chain([(vxlan::GPE_PORT, Kind::Vxlan)]).collect();
+        Rules { ports, l2tp: None }
     }
 }
 

@@ -27,6 +27,8 @@ use core::ops::{Range, RangeFrom};
 
 /// Default UDP destination port (IANA `vxlan`).
 pub const PORT: u16 = 4789;
+/// UDP destination port of senders that set the P flag (IANA `vxlan-gpe`).
+pub const GPE_PORT: u16 = 4790;
 /// Header length, bytes.
 pub const HEADER_LEN: usize = field::PAYLOAD.start;
 

@@ -144,7 +144,7 @@ fn mirrored(
         (told.ts_ns, told.direction) = (extra.ts_ns(), extra.direction());
         match extra.frame_type {
             erspan::FRAME_TYPE_ETHERNET => {}
-            erspan::FRAME_TYPE_IP => return ip(payload, at, told),
+            erspan::FRAME_TYPE_IP => return ip(Layer::Ipv4, payload, at, told),
             other => return Ok(Content::Opaque(Opaque::FrameType(other))),
         }
     }
@@ -155,7 +155,8 @@ fn mirrored(
 fn carried(protocol: u16, payload: &[u8], at: usize, told: Told) -> Result<Content, Error> {
     match protocol {
         gre::protocol::ETHERNET => ethernet(payload, at, told),
-        gre::protocol::IPV4 | gre::protocol::IPV6 => ip(payload, at, told),
+        gre::protocol::IPV4 => ip(Layer::Ipv4, payload, at, told),
+        gre::protocol::IPV6 => ip(Layer::Ipv6, payload, at, told),
         gre::protocol::MPLS | gre::protocol::MPLS_MULTICAST => {
             let labels = labels_len(&payload[at..]).filter(|n| is_ip(&payload[at + n..]));
             Ok(match labels {
@@ -177,8 +178,7 @@ fn ethernet(payload: &[u8], at: usize, told: Told) -> Result<Content, Error> {
 }
 
 // Which of the two versions it is, its first byte says better than what announced it.
-fn ip(payload: &[u8], at: usize, told: Told) -> Result<Content, Error> {
-    let layer = Layer::Ipv4;
+fn ip(layer: Layer, payload: &[u8], at: usize, told: Told) -> Result<Content, Error> {
     match payload.get(at) {
         None => Err(Error::Truncated { layer, needed: 1, got: 0 }),
         Some(_) if is_ip(&payload[at..]) => Ok(inner(LinkType::RAW, payload, at, told)),

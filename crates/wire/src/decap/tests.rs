@@ -182,6 +182,7 @@ fn ports_can_be_added_and_given_another_kind() {
     assert_eq!(tunnel(&over_udp(8472, &vxlan)).as_deref(), Some("vxlan-71"));
     assert_eq!(tunnel(&over_udp(4789, &geneve)).as_deref(), Some("geneve-9"));
     assert_eq!(tunnel(&over_udp(6081, &geneve)).as_deref(), Some("geneve-9"));
+    assert_eq!(tunnel(&over_udp(crate::vxlan::GPE_PORT, &vxlan)).as_deref(), Some("vxlan-71"));
     assert_eq!(tunnel(&over_udp(8473, &vxlan)), None);
     // The source port counts only where L2TPv3 answers.
     let from = |port, payload: &[u8]| ethernet(&[8, 0], &ipv4(17, &udp(port, 40_000, payload)));
@@ -332,7 +333,7 @@ fn headers_that_are_cut_or_cannot_be_say_so() {
     let neither = ethernet(&[8, 0], &ipv4(47, &gre(0, 0x0800, &[], &[0x55; 20])));
     assert_eq!(text(&neither), "IPv4: version is neither 4 nor 6");
     let empty = ethernet(&[8, 0], &ipv4(47, &gre(0, 0x86dd, &[], &[])));
-    assert_eq!(text(&empty), "IPv4: 1 bytes needed, 0 present (cut by a snap length?)");
+    assert_eq!(text(&empty), "IPv6: 1 bytes needed, 0 present (cut by a snap length?)");
 }
 
 fn outers() -> Vec<Vec<u8>> {
