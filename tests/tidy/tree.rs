@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What was built or fetched, whatever its place in the tree. In a second working tree of one
-/// repository `.git` is a file.
-const NOT_SOURCE: [&str; 3] = [".git", "target", "node_modules"];
+/// What was built, fetched, or found by a fuzzer, whatever its place in the tree. In a second
+/// working tree of one repository `.git` is a file.
+const NOT_SOURCE: [&str; 4] = [".git", "target", "node_modules", "__fuzz__"];
 
 /// Stands in every build folder that cargo made, whatever its name.
 const BUILD_FOLDER_TAG: &str = "CACHEDIR.TAG";
