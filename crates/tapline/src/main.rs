@@ -19,6 +19,7 @@ mod print;
 mod receive;
 mod service;
 mod session;
+mod targets;
 mod workers;
 
 use clap::Parser;

@@ -5,20 +5,13 @@ use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session;
+use crate::targets::{Places, Targets, files, has_tunnels, members};
 use crate::workers::{count, file_of, say_files};
-use api::{Endpoint, Group, TapConfig, TapSource};
-use archive::{Layout, Recorder, RecorderOptions, Rotation};
-use io::file::FileWriter;
-use io::memory::NullSink;
+use api::{Endpoint, TapConfig, TapSource};
+use io::Interfaces;
 use io::ring::{Handover, KernelFilter, RingOptions};
-use io::tunnel::{SendOptions, TunnelSink};
-use io::{InterfaceId, Interfaces, Sink};
-use pipeline::{FarEnd, OwnTunnels, Tap, Target, TargetGroup};
-use std::collections::BTreeSet;
-use std::hash::{BuildHasher, RandomState};
-use std::path::{Path, PathBuf};
+use pipeline::{OwnTunnels, Tap};
 use wire::LinkType;
-use wire::metadata::Lane;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
@@ -76,11 +69,8 @@ fn open(
     }
     let interfaces = Interfaces::default();
     // Whatever may fail comes before any file is replaced.
+    let mut targets = Targets::new(&interfaces);
     let mut ready = Vec::new();
-    // A tap that sends into tunnels leaves those of all of them out.
-    let mut far_ends: Vec<FarEnd> = Vec::new();
-    // Random, so that what begins anew is not taken for a loss.
-    let epoch = RandomState::new().hash_one(std::process::id()) as u32;
     for (number, config) in (1..).zip(configs) {
         // Of one tap it is clear what is meant.
         let told = |failure: Failure| match configs.len() {
@@ -89,51 +79,32 @@ fn open(
         };
         let opened = source(config, filter_place, &interfaces).map_err(told)?;
         must_fit(config, &opened.link_types)?;
-        let of_tap = Lane { epoch, tap: number, target: 0, lane: 0 };
-        let tunnel_sinks =
-            open_tunnels(config, of_tap, opened.shares.len(), &mut far_ends).map_err(told)?;
-        ready.push((config, opened, tunnel_sinks));
+        let opening = targets.open(&config.to, config.oversize, number, opened.shares.len());
+        ready.push((config, opened, opening.map_err(told)?));
     }
-    let (mut taps, mut own, mut begun) = (Vec::new(), Vec::new(), Vec::new());
-    for (config, opened, tunnel_sinks) in ready {
+    let (mut taps, mut begun) = (Vec::new(), Vec::new());
+    for (config, opened, mut opening) in ready {
         begun.push(match config.name == opened.name {
             true => opened.announcement,
             false => format!("tap {}: {}", config.name, opened.announcement),
         });
-        let workers = opened.shares.len();
-        let mut shares = Vec::with_capacity(workers);
-        let mut tunnel_sinks = tunnel_sinks.into_iter();
+        let mut shares = Vec::with_capacity(opened.shares.len());
         for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
-            let place = Place { worker, workers, first: opened.first };
-            let open = |group| open_group(group, &interfaces, &place, &mut tunnel_sinks);
-            let groups = config.to.iter().map(open).collect::<Result<Vec<_>, Failure>>()?;
+            let groups = opening.groups(worker, opened.first)?;
             let mut tap = Tap::new(config.name.clone(), vec![input], groups);
             tap.filter = filter;
             tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
-            tap.needs_flow_hash = tunnels(config);
+            if has_tunnels(&config.to) {
+                tap.needs_flow_hash = true;
+                // Those of all taps are left out.
+                tap.own = OwnTunnels::new(targets.far_ends().to_vec(), opened.sees_loopback);
+            }
             shares.push(tap);
         }
-        own.push(tunnels(config).then_some(opened.sees_loopback));
         taps.push(shares);
-    }
-    for (shares, sees_loopback) in taps.iter_mut().zip(own) {
-        if let Some(sees_loopback) = sees_loopback {
-            for tap in shares {
-                tap.own = OwnTunnels::new(far_ends.clone(), sees_loopback);
-            }
-        }
     }
     begun.extend(said_of_files);
     Ok((taps, begun))
-}
-
-/// Whose targets are opened.
-struct Place {
-    /// Which of how many workers.
-    worker: usize,
-    workers: usize,
-    /// The interface that files name first.
-    first: Option<InterfaceId>,
 }
 
 /// How many workers a tap has: a file is read by one.
@@ -173,18 +144,10 @@ fn source(
     }
 }
 
-fn tunnels(config: &TapConfig) -> bool {
-    members(config).any(|member| member.tunnel().is_some())
-}
-
-fn members(config: &TapConfig) -> impl Iterator<Item = &Endpoint> {
-    config.to.iter().flat_map(|Group(members)| members)
-}
-
 /// Refuses tunnels that can carry none of a source's packets; where they can carry some, the others
 /// are counted.
 fn must_fit(config: &TapConfig, link_types: &[LinkType]) -> Result<(), Failure> {
-    for tunnel in members(config).filter_map(Endpoint::tunnel) {
+    for tunnel in members(&config.to).filter_map(Endpoint::tunnel) {
         let carries = |link_type: &LinkType| tunnel.encap().is_none_or(|e| e.carries(*link_type));
         if !link_types.is_empty() && !link_types.iter().any(carries) {
             return Err(Failure::CouldNot(format!(
@@ -197,16 +160,8 @@ fn must_fit(config: &TapConfig, link_types: &[LinkType]) -> Result<(), Failure> 
     Ok(())
 }
 
-/// The files that are written.
-fn files(groups: &[Group]) -> impl Iterator<Item = &Path> {
-    groups.iter().flat_map(|Group(members)| members).filter_map(|member| match member {
-        Endpoint::Pcap { path } => Some(path.as_path()),
-        _ => None,
-    })
-}
-
-/// Refuses two targets that write one file: each would write over the other's packets; and two taps
-/// that read standard input, of which each would get a part.
+/// Refuses two targets that write one file; and two taps that read standard input, of which each
+/// would get a part.
 fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
     let is_stdin = |config: &&TapConfig| config.source == TapSource::File("-".into());
     if configs.iter().filter(is_stdin).count() > 1 {
@@ -214,7 +169,7 @@ fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
             "two taps cannot read standard input: give each its own".into(),
         ));
     }
-    let mut places = BTreeSet::new();
+    let mut places = Places::default();
     for config in configs {
         let workers = workers_of(config);
         for (path, worker) in
@@ -222,12 +177,7 @@ fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
         {
             // Standard output, which workers cannot share, is refused here.
             let path = file_of(path, worker, workers)?;
-            if place(&path).is_some_and(|place| !places.insert(place)) {
-                return Err(Failure::Usage(format!(
-                    "pcap:{} is the file of another target too: give each its own",
-                    path.display()
-                )));
-            }
+            places.claim(&path)?;
             for reader in configs {
                 if let TapSource::File(read) = &reader.source {
                     must_differ(Some(read), &path, false)?;
@@ -236,95 +186,4 @@ fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
         }
     }
     Ok(())
-}
-
-/// Where a file stands, or will once it is made; `None` for devices, and for folders that are not
-/// there.
-fn place(path: &Path) -> Option<PathBuf> {
-    if path == Path::new("-") {
-        return Some(path.into());
-    }
-    if path.exists() {
-        return path.canonicalize().ok().filter(|path| path.is_file());
-    }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    Some(folder.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
-}
-
-/// Opens the tunnels of a tap, for one worker after the other and in their order, and makes sure of its
-/// files; the far ends of the tunnels are added to `far_ends`.
-fn open_tunnels(
-    config: &TapConfig,
-    of_tap: Lane,
-    workers: usize,
-    far_ends: &mut Vec<FarEnd>,
-) -> Result<Vec<TunnelSink>, Failure> {
-    let mut sinks = Vec::new();
-    for worker in 0..workers {
-        for (target, member) in members(config).enumerate() {
-            match member {
-                Endpoint::Tunnel(tunnel) => {
-                    let missing = || Failure::Usage(format!("{member}: the tunnel id is missing"));
-                    let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
-                    let far_end = FarEnd { address: remote.ip(), carrier };
-                    if !far_ends.contains(&far_end) {
-                        far_ends.push(far_end);
-                    }
-                    sinks.push(TunnelSink::open(&SendOptions {
-                        remote,
-                        carrier,
-                        encap: tunnel.encap().ok_or_else(missing)?,
-                        oversize: config.oversize,
-                        lane: Lane { target: target as u8, lane: worker as u8, ..of_tap },
-                    })?);
-                }
-                Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
-                    return Err(Failure::Usage(format!("{member}: cannot be sent to")));
-                }
-                Endpoint::Pcap { path } => FileWriter::check(&file_of(path, worker, workers)?)?,
-                Endpoint::Null => {}
-            }
-        }
-    }
-    Ok(sinks)
-}
-
-/// Opens the targets of a group, whose tunnels come next of those that are open.
-fn open_group(
-    Group(members): &Group,
-    interfaces: &Interfaces,
-    place: &Place,
-    tunnels: &mut impl Iterator<Item = TunnelSink>,
-) -> Result<TargetGroup, Failure> {
-    let mut targets = Vec::new();
-    for member in members {
-        let sink: Box<dyn Sink> = match member {
-            Endpoint::Tunnel(_) | Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
-                Box::new(tunnels.next().expect("each tunnel was opened"))
-            }
-            Endpoint::Pcap { path } => {
-                let path = file_of(path, place.worker, place.workers)?;
-                Box::new(file(&path, interfaces, place.first)?)
-            }
-            Endpoint::Null => Box::new(NullSink::default()),
-        };
-        targets.push(Target::new(member.canonical(), sink));
-    }
-    let weights: Vec<u16> = members.iter().map(Endpoint::weight).collect();
-    Ok(TargetGroup::new(targets, &weights))
-}
-
-fn file(
-    path: &Path,
-    interfaces: &Interfaces,
-    first: Option<InterfaceId>,
-) -> Result<Recorder, Failure> {
-    let options = RecorderOptions {
-        layout: Layout::File(path.into()),
-        rotation: Rotation::default(),
-        unbuffered: false,
-        first,
-        bytes_max: None,
-    };
-    Ok(Recorder::new(options, interfaces, io::Now::read())?)
 }

@@ -1,0 +1,195 @@
+//! The targets of taps, opened for `mirror` and `receive` alike.
+//!
+//! In two steps, as whatever may fail comes before any file is replaced: first what has a far end,
+//! of all taps, then the groups of each worker, with their files.
+
+use crate::failure::Failure;
+use crate::workers::file_of;
+use api::{Endpoint, Group, Oversize, TunnelEndpoint};
+use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use io::file::FileWriter;
+use io::memory::NullSink;
+use io::tunnel::{SendOptions, TunnelSink};
+use io::{InterfaceId, Interfaces, Sink};
+use pipeline::{FarEnd, Target, TargetGroup};
+use std::collections::BTreeSet;
+use std::hash::{BuildHasher, RandomState};
+use std::path::{Path, PathBuf};
+use wire::metadata::Lane;
+
+/// What the targets of all taps of this process share.
+pub struct Targets {
+    interfaces: Interfaces,
+    /// Random, so that what begins anew is not taken for a loss.
+    epoch: u32,
+    far_ends: Vec<FarEnd>,
+}
+
+/// The targets of one tap, of which all but the files are open.
+pub struct Opening<'a> {
+    to: &'a [Group],
+    interfaces: Interfaces,
+    workers: usize,
+    /// For one worker after the other the targets in their order, but for the files.
+    sinks: std::vec::IntoIter<Box<dyn Sink>>,
+}
+
+impl Targets {
+    /// None is open yet. `interfaces` are those of the packets that will come.
+    pub fn new(interfaces: &Interfaces) -> Targets {
+        Targets {
+            interfaces: interfaces.clone(),
+            epoch: RandomState::new().hash_one(std::process::id()) as u32,
+            far_ends: Vec::new(),
+        }
+    }
+
+    /// Opens the targets of a tap for each of its workers, and makes sure of its files. `tap` is its
+    /// number among those of this process.
+    pub fn open<'a>(
+        &mut self,
+        to: &'a [Group],
+        oversize: Oversize,
+        tap: u16,
+        workers: usize,
+    ) -> Result<Opening<'a>, Failure> {
+        let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        for worker in 0..workers {
+            for (target, member) in members(to).enumerate() {
+                match member {
+                    Endpoint::Tunnel(tunnel) => {
+                        let (target, lane) = (target as u8, worker as u8);
+                        let lane = Lane { epoch: self.epoch, tap, target, lane };
+                        sinks.push(Box::new(self.tunnel(tunnel, oversize, lane)?));
+                    }
+                    Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
+                        return Err(Failure::Usage(format!("{member}: cannot be sent to")));
+                    }
+                    Endpoint::Pcap { path } => FileWriter::check(&file_of(path, worker, workers)?)?,
+                    Endpoint::Null => sinks.push(Box::new(NullSink::default())),
+                }
+            }
+        }
+        let interfaces = self.interfaces.clone();
+        Ok(Opening { to, interfaces, workers, sinks: sinks.into_iter() })
+    }
+
+    /// Where the tunnels lead that have been opened so far.
+    pub fn far_ends(&self) -> &[FarEnd] {
+        &self.far_ends
+    }
+
+    fn tunnel(
+        &mut self,
+        tunnel: &TunnelEndpoint,
+        oversize: Oversize,
+        lane: Lane,
+    ) -> Result<TunnelSink, Failure> {
+        let missing = || Failure::Usage(format!("{tunnel}: the tunnel id is missing"));
+        let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
+        let far_end = FarEnd { address: remote.ip(), carrier };
+        if !self.far_ends.contains(&far_end) {
+            self.far_ends.push(far_end);
+        }
+        let encap = tunnel.encap().ok_or_else(missing)?;
+        Ok(TunnelSink::open(&SendOptions { remote, carrier, encap, oversize, lane })?)
+    }
+}
+
+impl Opening<'_> {
+    /// The groups of a worker, which are to be asked for in the order of the workers. Its files are
+    /// replaced; `first` is the interface that they name first.
+    pub fn groups(
+        &mut self,
+        worker: usize,
+        first: Option<InterfaceId>,
+    ) -> Result<Vec<TargetGroup>, Failure> {
+        let to = self.to;
+        to.iter().map(|group| self.group(group, worker, first)).collect()
+    }
+
+    fn group(
+        &mut self,
+        Group(members): &Group,
+        worker: usize,
+        first: Option<InterfaceId>,
+    ) -> Result<TargetGroup, Failure> {
+        let mut targets = Vec::new();
+        for member in members {
+            let sink: Box<dyn Sink> = match member {
+                Endpoint::Pcap { path } => {
+                    let path = file_of(path, worker, self.workers)?;
+                    Box::new(file(&path, &self.interfaces, first)?)
+                }
+                _ => self.sinks.next().expect("each was opened, for each worker"),
+            };
+            targets.push(Target::new(member.canonical(), sink));
+        }
+        let weights: Vec<u16> = members.iter().map(Endpoint::weight).collect();
+        Ok(TargetGroup::new(targets, &weights))
+    }
+}
+
+/// The members of all groups.
+pub fn members(groups: &[Group]) -> impl Iterator<Item = &Endpoint> {
+    groups.iter().flat_map(|Group(members)| members)
+}
+
+/// Whether some of them are tunnels.
+pub fn has_tunnels(groups: &[Group]) -> bool {
+    members(groups).any(|member| member.tunnel().is_some())
+}
+
+/// The files that are written.
+pub fn files(groups: &[Group]) -> impl Iterator<Item = &Path> {
+    members(groups).filter_map(|member| match member {
+        Endpoint::Pcap { path } => Some(path.as_path()),
+        _ => None,
+    })
+}
+
+/// Files that are to be written: no two of them may be one, as each target would write over the
+/// other's packets.
+#[derive(Default)]
+pub struct Places(BTreeSet<PathBuf>);
+
+impl Places {
+    /// Refuses a file that was claimed before.
+    pub fn claim(&mut self, path: &Path) -> Result<(), Failure> {
+        match place(path).is_none_or(|place| self.0.insert(place)) {
+            true => Ok(()),
+            false => Err(Failure::Usage(format!(
+                "pcap:{} is the file of another target too: give each its own",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// Where a file stands, or will once it is made; `None` for devices, and for folders that are not
+/// there.
+fn place(path: &Path) -> Option<PathBuf> {
+    if path == Path::new("-") {
+        return Some(path.into());
+    }
+    if path.exists() {
+        return path.canonicalize().ok().filter(|path| path.is_file());
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    Some(folder.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
+}
+
+fn file(
+    path: &Path,
+    interfaces: &Interfaces,
+    first: Option<InterfaceId>,
+) -> Result<Recorder, Failure> {
+    let options = RecorderOptions {
+        layout: Layout::File(path.into()),
+        rotation: Rotation::default(),
+        unbuffered: false,
+        first,
+        bytes_max: None,
+    };
+    Ok(Recorder::new(options, interfaces, io::Now::read())?)
+}
