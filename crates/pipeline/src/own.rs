@@ -38,6 +38,8 @@ pub struct OwnTunnels {
     far_ends: Vec<FarEnd>,
     /// On loopback what was sent comes in again.
     any_direction: bool,
+    /// Whether those of other taps are recognised by their look.
+    knows_others: bool,
     /// The last datagrams recognised by their first fragment.
     fragmented: VecDeque<Datagram>,
 }
@@ -46,7 +48,13 @@ impl OwnTunnels {
     /// Recognises packets to these far ends, and those of other taps: sent ones, or of any direction.
     pub fn new(far_ends: Vec<FarEnd>, any_direction: bool) -> OwnTunnels {
         let fragmented = VecDeque::with_capacity(FRAGMENTED);
-        OwnTunnels { far_ends, any_direction, fragmented }
+        OwnTunnels { far_ends, any_direction, knows_others: true, fragmented }
+    }
+
+    /// For a relay, whose packets came out of tunnels: recognises those to these far ends alone. Of
+    /// which others a tap elsewhere has seen is no matter of this host.
+    pub fn of_relay(far_ends: Vec<FarEnd>) -> OwnTunnels {
+        OwnTunnels { knows_others: false, ..OwnTunnels::new(far_ends, true) }
     }
 
     /// Whether a packet is one that this tap sent, or another tap of this host.
@@ -76,7 +84,7 @@ impl OwnTunnels {
         };
         let is_ours = header.src_port() >= SOURCE_PORT_MIN
             && (self.is_far_end(tuple.dst, Carrier::Udp { port: header.dst_port() })
-                || looks_like_ours(header.src_port(), header.payload()));
+                || (self.knows_others && looks_like_ours(header.src_port(), header.payload())));
         if let Some(datagram) = datagram.filter(|_| is_ours) {
             if self.fragmented.len() == FRAGMENTED {
                 self.fragmented.pop_front();

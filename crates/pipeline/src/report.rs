@@ -20,8 +20,8 @@ pub struct Report {
     pub drops: Drops,
     /// One line per target.
     pub targets: Vec<TargetStats>,
-    /// What the sinks say of their sources.
-    pub sources: Vec<SourceStats>,
+    /// What the sinks say of their sources, by target.
+    pub sources: Vec<Vec<SourceStats>>,
 }
 
 /// What came in from one source.
@@ -31,6 +31,8 @@ pub struct InputReport {
     pub name: String,
     /// Packets that the source delivered.
     pub delivered: u64,
+    /// Those of them that matched.
+    pub matched: u64,
     /// Packets that it had to give up.
     pub drops: Drops,
     /// Packets that the kernel counted and that never came.

@@ -67,8 +67,9 @@ impl Tap {
 /// A source at work.
 struct Lane {
     input: Input,
-    /// Packets that it delivered.
+    /// Packets that it delivered, and those of them that matched.
     delivered: u64,
+    matched: u64,
     ended: bool,
 }
 
@@ -94,7 +95,7 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn new(mut tap: Tap, wakeup: Wakeup) -> Running {
         tap.needs_flow_hash |= tap.groups.iter().any(TargetGroup::balances);
-        let lane = |input| Lane { input, delivered: 0, ended: false };
+        let lane = |input| Lane { input, delivered: 0, matched: 0, ended: false };
         Running {
             lanes: std::mem::take(&mut tap.inputs).into_iter().map(lane).collect(),
             tap,
@@ -155,8 +156,10 @@ impl Running {
         }
         let arrival = self.lanes[place].input.source.receive(&mut self.batch);
         let received = self.batch.len() as u64;
+        let matched = self.matched;
         let beyond = self.process();
         let lane = &mut self.lanes[place];
+        lane.matched += self.matched - matched;
         lane.delivered += received;
         if is_live {
             self.drops.add_many(DropReason::Stopped, beyond);
@@ -288,7 +291,7 @@ impl Running {
     /// Counts what still stands in the sources' rings and sockets when their time is over.
     fn give_up_rest(&mut self) {
         let deadline = Instant::now() + DRAIN;
-        for Lane { input, delivered, ended } in &mut self.lanes {
+        for Lane { input, delivered, ended, .. } in &mut self.lanes {
             while input.source.is_live() && !*ended && Instant::now() < deadline {
                 let arrival = input.source.receive(&mut self.batch);
                 let rest = self.batch.len() as u64;
@@ -313,6 +316,7 @@ impl Running {
         let input = |lane: &mut Lane| InputReport {
             name: lane.input.name.clone(),
             delivered: lane.delivered,
+            matched: lane.matched,
             drops: lane.input.source.drops(),
             // While packets come, some stand in the ring, counted but not yet taken.
             missing: if lane.ended { lane.input.source.missing() } else { 0 },
@@ -335,7 +339,7 @@ impl Running {
             rule_hits,
             drops: self.drops,
             targets: self.tap.groups.iter().flat_map(|group| group.stats(lost)).collect(),
-            sources: targets.flat_map(|target| target.sink().sources()).collect(),
+            sources: targets.map(|target| target.sink().sources()).collect(),
         }
     }
 }

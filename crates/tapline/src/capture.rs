@@ -118,7 +118,7 @@ pub fn ledger(reports: &[CrewReport]) -> Stats {
     let targets = reports.iter().flat_map(|workers| target_lines(workers)).collect();
     let mut stats = Stats::new(taps, Vec::new(), targets);
     // What a target recorded counts as received and written too, without a second line for it.
-    for source in reports.iter().flatten().flat_map(|report| &report.sources) {
+    for source in reports.iter().flatten().flat_map(|report| report.sources.iter().flatten()) {
         stats.received += source.received;
         stats.written += source.written;
     }

@@ -165,8 +165,8 @@ pub struct Mirror {
     /// Capture file to send, as fast as the targets take it; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub read: Option<PathBuf>,
-    /// Where to: vxlan://HOST:PORT?vni=N, pcap:PATH, null:. Each --to gets every packet; endpoints
-    /// joined by commas share them by flow
+    /// Where to: a tunnel, such as vxlan://HOST:PORT?vni=N; nic:IF, tap:NAME, pcap:PATH, null:. Each
+    /// --to gets every packet; endpoints joined by commas share them by flow
     #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", required_unless_present = "config")]
     pub to: Vec<Group>,
     /// Which packets: received, sent, or both
@@ -205,13 +205,13 @@ pub struct Mirror {
 }
 
 #[derive(Debug, Args)]
-#[command(group(clap::ArgGroup::new("place").required(true).args(["write", "archive"])))]
+#[command(group(clap::ArgGroup::new("place").required(true).multiple(true).args(["write", "archive", "to"])))]
 pub struct Receive {
     /// Where to listen: vxlan://ADDRESS:PORT?vni=N; without the port 4789, without vni every VNI
     #[arg(long, value_name = "ENDPOINT", required = true, value_parser = Endpoint::listener)]
     pub listen: Vec<Endpoint>,
     /// Write all packets to one series of files; - is standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", conflicts_with = "archive")]
     pub write: Option<PathBuf>,
     /// Write a series of segments for each VNI and sender below this folder. They are closed at
     /// 100 MB and after 60 s unless -C and -G say otherwise
@@ -230,6 +230,12 @@ pub struct Receive {
     /// Write each packet at once rather than when a buffer is full
     #[arg(short = 'U', long)]
     pub packet_buffered: bool,
+    /// Where else to, or instead of files: as --to of mirror
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]")]
+    pub to: Vec<Group>,
+    /// What becomes of packets too large for the path to a tunnel of --to
+    #[arg(long, value_parser = oversize, value_name = "fragment|drop", default_value = "fragment")]
+    pub oversize: Oversize,
     /// Size of each socket's receive buffer; a bare number means KiB
     #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = SOCKET_BUFFER_SIZE)]
     pub buffer_size: u64,
@@ -480,6 +486,8 @@ mod tests {
             "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
             "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
             "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
+            "receive --listen vxlan://0.0.0.0 --to nic:eth1 --to tap:a,tap:b --oversize drop",
+            "receive --listen vxlan://0.0.0.0 --archive d --to vxlan://h?vni=1 -G 5",
             "filter check --rules f",
             "filter check --link-type raw --format json tcp port 80",
             "filter explain --ddd --link-type 1 -Q in --rules f",
@@ -504,6 +512,8 @@ mod tests {
         let receive = "receive --listen vxlan://0.0.0.0";
         assert!(refused(&format!("{receive} --archive d --max-bytes 10")).contains("100kB"));
         assert!(refused(&format!("{receive} -w f --max-bytes 1GB")).contains("--write"));
+        assert!(refused(&format!("{receive} -w f --archive d")).contains("cannot be used with"));
+        assert!(refused(&format!("{receive} --to vxlan://h")).contains("vni=N"));
         assert!(refused(&format!("{receive} -w f --health 8080")).contains("127.0.0.1:8080"));
         assert!(refused("capture -i e --workers 0").contains("1 to 64, or auto"));
         assert!(refused("capture -r f --workers 2").contains("--read"));

@@ -1,15 +1,16 @@
-//! `tapline mirror`: packets of an interface or a file, to tunnels and files.
+//! `tapline mirror`: packets of an interface or a file, to tunnels, devices and files.
 
 use crate::capture::ledger;
 use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session;
-use crate::targets::{Places, Targets, files, has_tunnels, members};
+use crate::targets::{Places, Targets, carries, files, has_tunnels, members};
 use crate::workers::{count, file_of, say_files};
 use api::{Endpoint, TapConfig, TapSource};
 use io::Interfaces;
-use io::ring::{Handover, KernelFilter, RingOptions};
+use io::nic::are_one;
+use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use pipeline::{OwnTunnels, Tap};
 use wire::LinkType;
 
@@ -61,6 +62,7 @@ fn open(
     filter_place: FilterPlace,
 ) -> Result<(Vec<Vec<Tap>>, Vec<String>), Failure> {
     must_stand_apart(configs)?;
+    must_not_loop(configs)?;
     let mut said_of_files = Vec::new();
     for config in configs.iter().filter(|config| workers_of(config) > 1) {
         for path in files(&config.to) {
@@ -144,17 +146,34 @@ fn source(
     }
 }
 
-/// Refuses tunnels that can carry none of a source's packets; where they can carry some, the others
-/// are counted.
+/// Refuses targets that can take none of a source's packets.
 fn must_fit(config: &TapConfig, link_types: &[LinkType]) -> Result<(), Failure> {
-    for tunnel in members(&config.to).filter_map(Endpoint::tunnel) {
-        let carries = |link_type: &LinkType| tunnel.encap().is_none_or(|e| e.carries(*link_type));
-        if !link_types.is_empty() && !link_types.iter().any(carries) {
-            return Err(Failure::CouldNot(format!(
-                "{}: its packets have no Ethernet header, which {tunnel} carries; use gre:// or \
-                 geneve://, or record them with --to pcap:PATH",
-                config.name
-            )));
+    match members(&config.to).find(|member| !carries(member, link_types)) {
+        None => Ok(()),
+        Some(member) => Err(Failure::CouldNot(format!(
+            "{}: its packets have no Ethernet header, which {member} carries; use gre:// or \
+             geneve://, or record them with --to pcap:PATH",
+            config.name
+        ))),
+    }
+}
+
+/// Refuses targets whose packets a tap of this process would take again, and send again, without
+/// end. Tunnels are known by their packets, which are left out.
+fn must_not_loop(configs: &[TapConfig]) -> Result<(), Failure> {
+    for member in configs.iter().flat_map(|config| members(&config.to)) {
+        let (Endpoint::Nic { interface: name } | Endpoint::Tap { name, .. }) = member else {
+            continue;
+        };
+        for config in configs {
+            if let TapSource::Interface(tapped) = &config.source
+                && (tapped == ANY || are_one(tapped, name))
+            {
+                return Err(Failure::Usage(format!(
+                    "{member}: the tap of {tapped} would take what is sent there again, without \
+                     end; tap other interfaces than that"
+                )));
+            }
         }
     }
     Ok(())

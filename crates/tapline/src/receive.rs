@@ -1,16 +1,17 @@
-//! `tapline receive`: packets out of tunnels, into files.
+//! `tapline receive`: packets out of tunnels, into files and on to other targets.
 
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
 use crate::session::{self, Moment};
-use api::{Endpoint, SourceStats, Stats, TunnelEndpoint};
-use archive::{Adopted, Layout, Recorder, RecorderOptions};
+use crate::targets::{Places, Targets, files, has_tunnels, members};
+use api::{Endpoint, Group, SourceStats, Stats, TunnelEndpoint};
+use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
 use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
-use pipeline::{CrewReport, Input, Tap, Target, TargetGroup};
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use pipeline::{CrewReport, Input, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::tunnel::Kind;
@@ -25,11 +26,15 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
     let interfaces = Interfaces::default();
     let recorder = recorder_options(&options)?;
+    must_stand_apart(options.write.as_deref(), &options.to)?;
+    must_not_come_back(&options.listen, &options.to)?;
     if let Some(archive) = &options.archive {
         // Before anything comes in: it may take a while.
         tell(&archive::adopt(archive)?);
     }
     let claim = options.health.map(Claim::new).transpose()?;
+    let mut targets = Targets::new(&interfaces);
+    let mut opening = targets.open(&options.to, options.oversize, 1, 1)?;
     let (mut inputs, mut begun) = (Vec::new(), Vec::new());
     for place in places(&options.listen)? {
         let name = place.name();
@@ -41,16 +46,27 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         inputs.push(Input { name, source: Box::new(source) });
     }
     // Only now: a receiver that cannot listen must not replace the file of one that does.
-    let recorder = Recorder::new(recorder, &interfaces, Now::read())?;
-    let status = recorder.status();
+    let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
+    let recorder = recorder.transpose()?;
+    let status = recorder.as_ref().map_or_else(Arc::<RecorderStatus>::default, Recorder::status);
+    let records = recorder.is_some();
+    let mut groups = Vec::new();
+    if let Some(recorder) = recorder {
+        let target = Target::new("recorder".into(), Box::new(recorder));
+        groups.push(TargetGroup::new(vec![target], &[1]));
+    }
+    groups.extend(opening.groups(0, None)?);
     let ledger = |reports: &[CrewReport]| {
-        let mut stats = ledger(reports);
+        let mut stats = ledger(reports, records);
         stats.removed = options.max_bytes.map(|_| status.removed());
         stats
     };
     let health = claim.map(|claim| Health::start(claim, Arc::clone(&status))).transpose()?;
-    let target = Target::new("recorder".into(), Box::new(recorder));
-    let tap = Tap::new("receive".into(), inputs, vec![TargetGroup::new(vec![target], &[1])]);
+    let mut tap = Tap::new("receive".into(), inputs, groups);
+    if has_tunnels(&options.to) {
+        tap.needs_flow_hash = true;
+        tap.own = OwnTunnels::of_relay(targets.far_ends().to_vec());
+    }
     let Some(health) = health else {
         return session::run(vec![vec![tap]], &begun, ledger, &options.report, verbosity);
     };
@@ -68,7 +84,8 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     )
 }
 
-fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {
+/// How packets are recorded, if they are.
+fn recorder_options(options: &Receive) -> Result<Option<RecorderOptions>, Failure> {
     let mut rotation = options.rotation.to_archive();
     let layout = match (&options.archive, &options.write) {
         (Some(archive), _) => {
@@ -81,15 +98,53 @@ fn recorder_options(options: &Receive) -> Result<RecorderOptions, Failure> {
             Layout::Archive(archive.clone())
         }
         (None, Some(path)) => Layout::File(path.clone()),
-        (None, None) => Layout::File(PathBuf::from("-")),
+        (None, None) if options.rotation.is_set() || options.max_bytes.is_some() => {
+            return Err(Failure::Usage(
+                "files are bounded that are not written: add -w FILE or --archive DIR".into(),
+            ));
+        }
+        (None, None) => return Ok(None),
     };
-    Ok(RecorderOptions {
+    Ok(Some(RecorderOptions {
         layout,
         rotation,
         unbuffered: options.packet_buffered,
         first: None,
         bytes_max: options.max_bytes,
-    })
+    }))
+}
+
+/// Refuses two targets that write one file.
+fn must_stand_apart(write: Option<&Path>, to: &[Group]) -> Result<(), Failure> {
+    let mut places = Places::default();
+    write.into_iter().chain(files(to)).try_for_each(|path| places.claim(path))
+}
+
+/// Refuses to send into a tunnel that ends at one of the own listeners: each packet would come back,
+/// without end.
+fn must_not_come_back(listen: &[Endpoint], to: &[Group]) -> Result<(), Failure> {
+    for target in members(to).filter_map(Endpoint::tunnel) {
+        let address = target.resolve()?.ip();
+        for listener in listen.iter().filter_map(Endpoint::tunnel) {
+            let local = listener.resolve()?.ip();
+            let is_taken = listener.scheme.kind == target.scheme.kind
+                && listener.carrier == target.carrier
+                && (listener.id.is_none() || listener.id == target.id);
+            if is_taken
+                && (local == address || (local.is_unspecified() && is_of_this_host(address)))
+            {
+                return Err(Failure::Usage(format!(
+                    "{target}: this receiver listens there itself (--listen {listener}), so that \
+                     each packet would come back, without end; name another host"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_of_this_host(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Says what an earlier recording had left behind.
@@ -149,31 +204,43 @@ impl ListenPlace {
     }
 }
 
-/// The ledger of a receiver: a line for each source; and one for each listener that lost something
-/// before it knew the source, or that nobody sent anything.
-fn ledger(reports: &[CrewReport]) -> Stats {
-    let mut sources = Vec::new();
+/// The ledger of a receiver: a line for each source that is recorded, or else for each listener; one
+/// for each listener that lost something before it knew the source, or that nobody sent anything; and
+/// one for each target beside the recorder, which is the first.
+fn ledger(reports: &[CrewReport], records: bool) -> Stats {
+    let (mut sources, mut targets) = (Vec::new(), Vec::new());
     let (mut seen, mut matched) = (0, 0);
     for report in reports.iter().flatten() {
+        let recorded = report.sources.first().filter(|_| records);
+        let recorded = recorded.map(Vec::as_slice).unwrap_or_default();
         for input in &report.inputs {
-            if input.drops.total() > 0 || report.sources.is_empty() {
-                let lost = input.drops.total();
-                sources.push(SourceStats::new(input.name.clone(), lost, 0, 0, input.drops));
+            // What is not recorded is written to the targets.
+            let written = if records { 0 } else { input.matched };
+            if input.drops.total() > 0 || recorded.is_empty() {
+                let received = written + input.drops.total();
+                let name = input.name.clone();
+                sources.push(SourceStats::new(name, received, written, 0, input.drops));
             }
         }
-        // What the worker itself gave up, and what went astray between listeners and recorder.
-        let lost = report.drops.total();
-        let mut own = SourceStats::new(report.name.clone(), lost, 0, 0, report.drops);
-        own.unaccounted = report.tap().unaccounted
-            + report.targets.iter().map(|target| target.unaccounted).sum::<u64>();
-        if own.received + own.unaccounted > 0 {
-            sources.push(own);
-        }
-        sources.extend(report.sources.iter().cloned());
+        sources.extend(own_line(report, records));
+        sources.extend(recorded.iter().cloned());
         seen += report.seen();
         matched += report.matched;
     }
-    let mut stats = Stats::new(Vec::new(), sources, Vec::new());
+    for workers in reports {
+        targets.extend(target_lines(workers).into_iter().skip(usize::from(records)));
+    }
+    let mut stats = Stats::new(Vec::new(), sources, targets);
     (stats.seen, stats.filtered, stats.matched) = (Some(seen), Some(0), matched);
     stats
+}
+
+/// What the worker itself gave up, and what went astray between listeners and recorder.
+fn own_line(report: &Report, records: bool) -> Option<SourceStats> {
+    let lost = report.drops.total();
+    let mut line = SourceStats::new(report.name.clone(), lost, 0, 0, report.drops);
+    let recorder = report.targets.iter().take(usize::from(records));
+    line.unaccounted =
+        report.tap().unaccounted + recorder.map(|target| target.unaccounted).sum::<u64>();
+    (line.received + line.unaccounted > 0).then_some(line)
 }

@@ -9,12 +9,15 @@ use api::{Endpoint, Group, Oversize, TunnelEndpoint};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::file::FileWriter;
 use io::memory::NullSink;
+use io::nic::NicSink;
+use io::tun::TapSink;
 use io::tunnel::{SendOptions, TunnelSink};
 use io::{InterfaceId, Interfaces, Sink};
 use pipeline::{FarEnd, Target, TargetGroup};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
+use wire::LinkType;
 use wire::metadata::Lane;
 
 /// What the targets of all taps of this process share.
@@ -23,6 +26,7 @@ pub struct Targets {
     /// Random, so that what begins anew is not taken for a loss.
     epoch: u32,
     far_ends: Vec<FarEnd>,
+    devices: BTreeMap<String, TapSink>,
 }
 
 /// The targets of one tap, of which all but the files are open.
@@ -41,6 +45,7 @@ impl Targets {
             interfaces: interfaces.clone(),
             epoch: RandomState::new().hash_one(std::process::id()) as u32,
             far_ends: Vec::new(),
+            devices: BTreeMap::new(),
         }
     }
 
@@ -62,9 +67,8 @@ impl Targets {
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
                         sinks.push(Box::new(self.tunnel(tunnel, oversize, lane)?));
                     }
-                    Endpoint::Nic { .. } | Endpoint::Tap { .. } => {
-                        return Err(Failure::Usage(format!("{member}: cannot be sent to")));
-                    }
+                    Endpoint::Nic { interface } => sinks.push(Box::new(NicSink::open(interface)?)),
+                    Endpoint::Tap { name, mtu } => sinks.push(Box::new(self.device(name, *mtu)?)),
                     Endpoint::Pcap { path } => FileWriter::check(&file_of(path, worker, workers)?)?,
                     Endpoint::Null => sinks.push(Box::new(NullSink::default())),
                 }
@@ -77,6 +81,16 @@ impl Targets {
     /// Where the tunnels lead that have been opened so far.
     pub fn far_ends(&self) -> &[FarEnd] {
         &self.far_ends
+    }
+
+    /// A TAP device, which all workers and taps share.
+    fn device(&mut self, name: &str, mtu: Option<u32>) -> Result<TapSink, Failure> {
+        if let Some(device) = self.devices.get(name) {
+            return Ok(device.clone());
+        }
+        let device = TapSink::open(name, mtu)?;
+        self.devices.insert(name.into(), device.clone());
+        Ok(device)
     }
 
     fn tunnel(
@@ -146,6 +160,16 @@ pub fn files(groups: &[Group]) -> impl Iterator<Item = &Path> {
         Endpoint::Pcap { path } => Some(path.as_path()),
         _ => None,
     })
+}
+
+/// Whether packets of some link types may be sent to an endpoint; those of others are counted.
+pub fn carries(endpoint: &Endpoint, link_types: &[LinkType]) -> bool {
+    let carries = |link_type: &LinkType| match endpoint {
+        Endpoint::Tunnel(tunnel) => tunnel.encap().is_none_or(|e| e.carries(*link_type)),
+        Endpoint::Nic { .. } | Endpoint::Tap { .. } => *link_type == LinkType::ETHERNET,
+        Endpoint::Pcap { .. } | Endpoint::Null => true,
+    };
+    link_types.is_empty() || link_types.iter().any(carries)
 }
 
 /// Files that are to be written: no two of them may be one, as each target would write over the

@@ -169,6 +169,16 @@ impl NicSink {
     }
 }
 
+/// Whether two names are those of one interface of the calling thread's network namespace: it may
+/// have alternative ones.
+pub fn are_one(name: &str, other: &str) -> bool {
+    let index = |links: &mut Links, name| links.find(name).map(|link| link.index).ok();
+    let found = Links::open()
+        .ok()
+        .and_then(|mut links| Some((index(&mut links, name)?, index(&mut links, other)?)));
+    found.map_or(name == other, |(index, other)| index == other)
+}
+
 /// Has a socket send through the interface of a name.
 fn bind(socket: &Socket, name: &str, links: &mut Links) -> Result<(), Error> {
     let link = link::find(name, links)?;
