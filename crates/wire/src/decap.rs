@@ -94,6 +94,7 @@ impl Rules {
         }
     }
 
+    #[inline]
     fn step(&self, walk: &Walk, part: &[u8]) -> Step {
         if walk.is_fragment() {
             return Step::End;
@@ -110,6 +111,7 @@ impl Rules {
     }
 
     // An L2TPv3 server answers from its port to whichever one the NAT in between has chosen.
+    #[inline]
     fn at_ports(&self, walk: &Walk, part: &[u8]) -> Step {
         let udp = walk.transport.is_some_and(|t| t.kind == TransportKind::Udp);
         let Some((src, dst)) = walk.ports(part).filter(|_| udp) else {
@@ -231,6 +233,7 @@ impl fmt::Display for Opaque {
 impl Found {
     // Of an answer about the payload of `walk`, whose frame `part` begins at `base`, makes one about
     // the whole frame.
+    #[inline]
     fn at(mut self, base: usize, walk: &Walk, part: &[u8]) -> Found {
         self.source = walk.five_tuple(part).map(|tuple| tuple.src);
         if let Content::Packet(inner) = &mut self.content {

@@ -58,6 +58,7 @@ impl Rules {
     }
 }
 
+#[inline]
 fn vxlan(payload: &[u8]) -> Result<Found, Error> {
     let packet = vxlan::Packet::new_checked(payload)?;
     let repr = vxlan::Repr::parse(&packet)?;
@@ -168,6 +169,7 @@ fn carried(protocol: u16, payload: &[u8], at: usize, told: Told) -> Result<Conte
     }
 }
 
+#[inline]
 fn ethernet(payload: &[u8], at: usize, told: Told) -> Result<Content, Error> {
     let got = payload.len() - at;
     if got < ETHERNET_HEADER_LEN {
@@ -197,11 +199,13 @@ pub(super) fn labels_len(bytes: &[u8]) -> Option<usize> {
     Some((bottom + 1) * LABEL_LEN)
 }
 
+#[inline]
 fn inner(link_type: LinkType, payload: &[u8], at: usize, told: Told) -> Content {
     let (at, end) = (at as u32, payload.len() as u32);
     Content::Packet(Inner { at, end, link_type, outer_len: end - at, told })
 }
 
+#[inline]
 fn found(kind: Kind, id: Option<u32>, content: Content) -> Found {
     Found { tunnel: Tunnel { kind, id }, source: None, content }
 }
