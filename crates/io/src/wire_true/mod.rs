@@ -179,6 +179,8 @@ impl WireTrueSource {
             true => self.estimate_of(packet.meta.interface),
             false => packet.meta.interface,
         };
+        // The id that the file gives it is not that of each of its segments.
+        let packet_id = packet.meta.packet_id.filter(|_| plan.count() == 1);
         add(&self.counters.0.super_packets, 1);
         add(&self.counters.0.segments, plan.count() as u64);
         add(&self.counters.0.estimated, if estimated { plan.count() as u64 } else { 0 });
@@ -196,7 +198,7 @@ impl WireTrueSource {
             // The pool is bounded; beyond it memory is taken, as a file can wait for no one.
             let data = self.pool.copy(&self.segment);
             let data = data.unwrap_or_else(|| Data::copy_of(&self.segment));
-            let meta = Meta { origlen: len as u32, interface, ..packet.meta.clone() };
+            let meta = Meta { origlen: len as u32, interface, packet_id, ..packet.meta.clone() };
             batch.push(Packet { data, meta });
         }
     }

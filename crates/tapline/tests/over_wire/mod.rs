@@ -5,11 +5,12 @@
 //!        offloads on      offloads off     offloads on
 //! ```
 //! `west` and `east` are bridges, so that frames pass unchanged; the link between them has no
-//! offloads, so that what tcpdump sees there is what a cable would carry.
+//! offloads, so that what tcpdump sees there is what a cable would carry. A sink behind each end is
+//! there on demand: `near ─── client`, `server ─── far`.
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use rig::{Host, Scratch, Topology, link_or_skip, root_or_skip, tool_or_skip, wait_until};
+use rig::{Host, Line, Scratch, Topology, link_or_skip, root_or_skip, tool_or_skip, wait_until};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
@@ -32,8 +33,28 @@ pub struct Scene {
 
 impl Scene {
     pub fn new(name: &str) -> Scene {
-        let line = Topology::line(["client", "west", "east", "server"]);
-        let line = line.offloads_off("west", "east").offloads_off("east", "west");
+        Scene::over(name, Topology::line(["client", "west", "east", "server"]))
+    }
+
+    /// A scene with a host behind each end, `near` and `far`, over links of some MTU.
+    pub fn with_sinks(name: &str, underlay_mtu: u32) -> Scene {
+        let line = ["near", "client", "west", "east", "server", "far"];
+        let scene = Scene::over(name, Topology::line(line));
+        for (host, port) in
+            [("near", "client"), ("client", "near"), ("server", "far"), ("far", "server")]
+        {
+            scene.host(host).ip(&format!("link set {port} mtu {underlay_mtu}"));
+        }
+        scene
+    }
+
+    fn over(name: &str, mut line: Line) -> Scene {
+        // A veth joins packets (GRO) only if the other end cuts them itself: those of the bridges do.
+        for (bridge, port) in
+            [("west", "east"), ("east", "west"), ("west", "client"), ("east", "server")]
+        {
+            line = line.offloads_off(bridge, port);
+        }
         let scene = Scene { net: line.build(), scratch: Scratch::new(&format!("wire-{name}")) };
         for (host, ports) in [("west", ["client", "east"]), ("east", ["west", "server"])] {
             let host = scene.host(host);
@@ -59,7 +80,7 @@ impl Scene {
                 host.ip(&format!("neigh replace {peer} lladdr {mac} dev {port} nud permanent"));
             }
             scene.join_received_packets(host, port);
-            limit_window(host);
+            limit_window(host, 131_072);
         }
         scene
     }
@@ -89,6 +110,11 @@ impl Scene {
         [v4(2), v6(2)]
     }
 
+    /// The same of the client.
+    pub fn client_addresses(&self) -> [IpAddr; 2] {
+        [v4(1), v6(1)]
+    }
+
     /// Has the host join received packets (GRO), which a veth does not by itself.
     fn join_received_packets(&self, host: &Host, port: &str) {
         let output = host.netns.command("ethtool").args(["-K", port, "gro", "on"]).output();
@@ -105,11 +131,11 @@ fn v6(place: u8) -> IpAddr {
 }
 
 /// Fewer bytes on their way than the queue of a veth holds, so that none is lost behind the judge.
-fn limit_window(host: &Host) {
+pub fn limit_window(host: &Host, bytes: u32) {
+    let sizes = format!("4096 {} {bytes}", bytes / 2);
     let set = || {
         for key in ["tcp_rmem", "tcp_wmem"] {
-            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), "4096 65536 131072")
-                .expect("the host stands");
+            std::fs::write(format!("/proc/sys/net/ipv4/{key}"), &sizes).expect("the host stands");
         }
     };
     host.netns.run(set).expect("the host stands");
