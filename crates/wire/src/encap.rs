@@ -159,7 +159,8 @@ impl Encap {
         let mut options = [0; metadata::OPTION_LEN];
         let told = metadata::Told::Progress { next, ts_ns };
         metadata::Repr { lane, told }.emit(&mut options);
-        let (protocol, options) = (geneve::ETHERNET, &options[..]);
+        // There is no packet behind it, so nothing that it could be.
+        let (protocol, options) = (0, &options[..]);
         let repr = geneve::Repr { vni, protocol, control: true, critical: false, options };
         repr.emit(buf);
         Some(repr.header_len())

@@ -92,7 +92,7 @@ impl TunnelSink {
             options: *options,
             headers: Box::new([[0; HEADER_BYTES_MAX]; MESSAGES]),
             sequence: 0,
-            told: (0, 0),
+            told: (0, Now::read().utc_ns),
             counters: SinkCounters::default(),
             trouble: None,
         })
