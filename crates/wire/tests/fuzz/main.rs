@@ -12,6 +12,8 @@ mod seeds;
 mod tunnels;
 
 use std::time::Duration;
+use wire::LinkType;
+use wire::decap::Rules;
 
 /// A target: what a parser has to hold for any bytes.
 type Target = fn(&[u8]);
@@ -75,4 +77,28 @@ fn every_lie_and_every_cut() {
             }
         }
     }
+}
+
+/// Nests as deep as a packet can be long: the work stays bounded, and so does the stack.
+#[test]
+fn deep_nests_have_an_end() {
+    // Tags, IPv6 extensions, MPLS labels, GENEVE options, and tags in a frame.
+    let units: [&[u8]; 5] = [
+        &[0x81, 0x00, 0, 1],
+        &[60, 0, 1, 4, 0, 0, 0, 0],
+        &[0, 0, 0x10, 64],
+        &[0xff, 0x7a, 1, 0],
+        &[2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 0x81, 0x00],
+    ];
+    let mut packets: Vec<Vec<u8>> = units.map(|unit| unit.repeat(4_000)).to_vec();
+    packets.extend([seeds::nest(4, &[]), seeds::nest(47, &[0, 0, 0x08, 0x00])]);
+    for (_, target) in TARGETS {
+        for packet in &packets {
+            for prefix in [&[][..], &[0], &[1], &[0, 0], &[1, 0], &[4, 9, 20, 16]] {
+                target(&[prefix, packet].concat());
+            }
+        }
+    }
+    let gre_in_ip = packets.last().expect("there is one");
+    assert!(tunnels::layers(&Rules::default(), LinkType::RAW, gre_in_ip) > 1_000);
 }

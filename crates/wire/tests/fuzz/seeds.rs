@@ -111,6 +111,17 @@ fn ipv6(next: u8, payload: &[u8]) -> Vec<u8> {
     ethernet(&[0x86, 0xdd], &[&header, payload].concat())
 }
 
+/// IPv4 headers and what stands between them, each in the one before it, as long as a packet can be.
+pub fn nest(protocol: u8, between: &[u8]) -> Vec<u8> {
+    let step = 20 + between.len();
+    let header = |len: usize| {
+        let [high, low] = (len as u16).to_be_bytes();
+        [0x45, 0, high, low, 0, 1, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]
+    };
+    let lens = (1..=usize::from(u16::MAX) / step).rev().map(|n| n * step);
+    lens.flat_map(|len| [&header(len)[..], between].concat()).collect()
+}
+
 fn tcp(version: u8, payload_len: usize) -> Vec<u8> {
     let mut segment = vec![0x04, 0xd2, 0, 80, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x18, 1, 0, 0, 0, 0, 0];
     segment.resize(20 + payload_len, 0x2a);

@@ -121,15 +121,21 @@ pub fn decap(bytes: &[u8]) {
             }
         }
     }
-    // Each layer takes at least the shortest header away, so there is an end.
-    let (mut link_type, mut part) = (link(first), frame);
+    layers(&rules, link(first), frame);
+}
+
+/// The number of tunnels around the innermost packet. Each takes at least the shortest headers
+/// away, so there is an end.
+pub fn layers(rules: &Rules, mut link_type: LinkType, mut part: &[u8]) -> usize {
+    let mut layers = 0;
     while let Ok(Some(found)) = rules.in_frame(link_type, part) {
         let Content::Packet(inner) = found.content else { break };
         check(&inner, part);
         let inside = &part[inner.at as usize..inner.end as usize];
         assert!(inside.len() + 24 <= part.len(), "an IP and a GRE header are 24 bytes");
-        (link_type, part) = (inner.link_type, inside);
+        (link_type, part, layers) = (inner.link_type, inside, layers + 1);
     }
+    layers
 }
 
 fn check(inner: &Inner, frame: &[u8]) {
