@@ -219,15 +219,16 @@ fn mixed_frame(number: usize) -> (Vec<u8>, u32) {
         3 => ethernet(0x88cc, &[2, 7, 4]),
         _ => ethernet(0x0800, &ipv4(6, &tcp(port, 80, 0x18, &payload))),
     };
-    slice(frame, number % 8 != 0 && number % 8 != 3 && number % 5 == 0)
+    let has_length = !matches!(number % 8, 0 | 3);
+    slice(frame, has_length && number.is_multiple_of(5))
 }
 
 /// IP packets, every other one of IPv6.
 fn bare_packet(number: usize) -> (Vec<u8>, u32) {
     let payload = vec![number as u8; (number * 37) % 1400];
     let segment = tcp(1024 + number as u16, 80, 0x18, &payload);
-    let packet = if number % 2 == 0 { ipv4(6, &segment) } else { ipv6(6, &segment) };
-    slice(packet, number % 5 == 0)
+    let packet = if number.is_multiple_of(2) { ipv4(6, &segment) } else { ipv6(6, &segment) };
+    slice(packet, number.is_multiple_of(5))
 }
 
 fn slice(mut packet: Vec<u8>, cut: bool) -> (Vec<u8>, u32) {
