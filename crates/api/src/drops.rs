@@ -40,6 +40,8 @@ drop_reasons! {
     TooShort = "too_short",
     /// The tunnel header contradicts itself or its RFC, so that what follows has no meaning.
     Malformed = "malformed",
+    /// The tunnel packet came in fragments that could not be put together.
+    Reassembly = "reassembly",
     /// The packet's tunnel id was not the one asked for.
     ForeignId = "foreign_id",
     /// No memory was left for the packet in a bounded pool.

@@ -4,7 +4,7 @@
 //! `matched = sent + queued + drops`; per source `received = written + queued + drops`. What does not
 //! balance is "unaccounted": the sum of the absolute differences, 0 unless a counter lies.
 
-use crate::{DropReason, Drops};
+use crate::{DecapStats, DropReason, Drops};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -41,6 +41,9 @@ pub struct Stats {
     /// What `--wire-true` made of a file's super-packets; `None` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire_true: Option<WireTrue>,
+    /// What was taken out of tunnels; `None` where nothing looks into them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decap: Option<DecapStats>,
 }
 
 /// What became of the super-packets of a file, which host offloads had made of the wire's packets.
@@ -92,6 +95,7 @@ impl Stats {
             targets,
             removed: None,
             wire_true: None,
+            decap: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! everywhere: [`Endpoint`] is where packets come from or go to, [`DropReason`] is why a packet
 //! went no further, [`Stats`] is the ledger that `--stats-json` writes.
 
+mod decap;
 mod drops;
 mod endpoint;
 mod error;
@@ -14,6 +15,7 @@ mod policy;
 mod rules;
 mod units;
 
+pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};
 pub use endpoint::{Endpoint, ErspanType, Group, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint};
 pub use error::Error;

@@ -1,17 +1,19 @@
 //! `tapline capture`: packets of an interface or a file, printed or written to a file.
 
-use crate::cli::{Capture, Rotation, Verbosity};
+use crate::cli::{Capture, FilterIn, FilterPlace, Rotation, Verbosity};
 use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
 use crate::session;
 use crate::workers::{count, file_of, say_files};
-use api::Stats;
+use api::{DecapStats, FilterConfig, Stats};
 use archive::{Layout, Recorder, RecorderOptions};
+use io::decap::{DecapOptions, Policy};
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use io::wire_true::{WireTrueCounters, WireTrueSource};
 use io::{InterfaceId, Interfaces, Now, Sink};
 use pipeline::{CrewReport, Input, Limit, Tap, Target, TargetGroup, tap_line, target_lines};
+use wire::decap::Rules;
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
@@ -28,6 +30,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     let wanted = filter_config(options.rules.as_deref(), &options.expression)?;
     let interfaces = Interfaces::default();
+    let decap = decap_options(&options)?;
     let mut opened = match (&options.interface, &options.read) {
         (Some(name), _) => Opened::interface(
             RingOptions {
@@ -38,13 +41,19 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
                     true => Handover::Relaxed,
                     false => Handover::Prompt,
                 },
-                snaplen: options.snapshot_length,
+                // What is inside of a tunnel is cut when it has come out.
+                snaplen: if decap.is_some() { 0 } else { options.snapshot_length },
                 filter: KernelFilter::Absent,
             },
             count(options.workers),
             options.direction,
             &wanted,
-            options.filter_place,
+            match decap {
+                Some(_) if !matches!(wanted, FilterConfig::All) => {
+                    FilterPlace { filter_in: FilterIn::User, prefilter: false }
+                }
+                _ => options.filter_place,
+            },
             &interfaces,
         )?,
         (None, Some(path)) => Opened::file(path, options.direction, &wanted, &interfaces)?,
@@ -53,6 +62,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     // An interface's ring has the kernel's word on its super-packets, and cuts them by itself.
     let cut = (options.wire_true && options.read.is_some())
         .then(|| cut_super_packets(&mut opened, options.mtu, &interfaces));
+    let statuses = decap.map(|decap| opened.decapsulate(&decap, &interfaces));
     begun.insert(0, opened.announcement);
     let limit = options.count.map(Limit::new);
     let workers = opened.shares.len();
@@ -69,6 +79,11 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let ledger = |reports: &[CrewReport]| {
         let mut stats = ledger(reports);
         stats.wire_true = cut.as_ref().map(WireTrueCounters::read);
+        stats.decap = statuses.as_ref().map(|statuses| {
+            let mut sum = DecapStats::default();
+            statuses.iter().for_each(|status| sum.merge(&status.get()));
+            sum
+        });
         stats
     };
     session::run(vec![taps], &begun, ledger, &options.report, verbosity)
@@ -85,6 +100,27 @@ fn cut_super_packets(opened: &mut Opened, mtu: u16, interfaces: &Interfaces) -> 
     };
     opened.shares = shares.map(cut).collect();
     counters
+}
+
+/// How packets are taken out of tunnels, if they are.
+fn decap_options(options: &Capture) -> Result<Option<DecapOptions>, Failure> {
+    let Some(layers) = options.decap else {
+        return Ok(None);
+    };
+    for (is_given, option) in [
+        (options.filter_place.prefilter, "--prefilter"),
+        (options.filter_place.filter_in == FilterIn::Kernel, "--filter-in kernel"),
+    ] {
+        if is_given {
+            return Err(Failure::Usage(format!(
+                "a filter in the kernel does not see what is inside of tunnels: leave {option} or \
+                 --decap out"
+            )));
+        }
+    }
+    let ports = options.decap_port.iter();
+    let rules = ports.fold(Rules::default(), |rules, &(kind, port)| rules.with_port(kind, port));
+    Ok(Some(DecapOptions { layers, rules, policy: Policy::Capture }))
 }
 
 /// The file or the printer of one of some workers.

@@ -2,10 +2,12 @@
 
 use api::{DirectionChoice, Endpoint, Group, Oversize, RingSize, Workers};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use io::decap::EVERY_LAYER;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 use wire::LinkType;
+use wire::tunnel::Kind;
 
 /// Default of `receive -B`.
 const SOCKET_BUFFER_SIZE: &str = "64MiB";
@@ -133,6 +135,15 @@ pub struct Capture {
     /// cut into are marked as estimated
     #[arg(long, value_name = "N", default_value_t = 1500, requires = "wire_true", conflicts_with = "interface", value_parser = clap::value_parser!(u16).range(576..))]
     pub mtu: u16,
+    /// Take packets out of up to N tunnels, one inside the other; all: of every one. VXLAN, GENEVE, GRE,
+    /// GRETAP, ERSPAN and L2TPv3, at the ports assigned to them. EXPR, --rules and -s are about what
+    /// comes out. What is no tunnel goes on as it came
+    #[arg(long, value_name = "N|all", value_parser = layers)]
+    pub decap: Option<u8>,
+    /// A UDP port at which there is a tunnel too: vxlan, geneve, gre or l2tp; may be given more than
+    /// once
+    #[arg(long, value_name = "KIND=PORT", value_parser = decap_port, requires = "decap")]
+    pub decap_port: Vec<(Kind, u16)>,
     /// Names are never looked up; taken for those whose fingers type it
     #[arg(short = 'n', action = ArgAction::Count, hide = true)]
     pub numeric: u8,
@@ -404,6 +415,31 @@ fn link_type(text: &str) -> Result<LinkType, String> {
     })
 }
 
+/// How many layers of tunnels.
+fn layers(text: &str) -> Result<u8, String> {
+    match text {
+        "all" => Ok(EVERY_LAYER),
+        _ => text
+            .parse()
+            .ok()
+            .filter(|layers| (1..EVERY_LAYER).contains(layers))
+            .ok_or_else(|| "write a number of layers from 1 to 254, or all".into()),
+    }
+}
+
+/// A kind of tunnel at a UDP port.
+fn decap_port(text: &str) -> Result<(Kind, u16), String> {
+    const KINDS: [Kind; 4] = [Kind::Vxlan, Kind::Geneve, Kind::Gre, Kind::L2tp];
+    let mend = "write vxlan=PORT, geneve=PORT, gre=PORT or l2tp=PORT";
+    let (kind, port) = text.split_once('=').ok_or(mend)?;
+    let kind = KINDS.into_iter().find(|known| known.name() == kind).ok_or_else(|| match kind {
+        "gretap" | "erspan" => format!("{kind} over UDP is GRE: write gre=PORT"),
+        _ => mend.to_owned(),
+    })?;
+    let port = port.parse().ok().filter(|&port: &u16| port != 0);
+    Ok((kind, port.ok_or("a UDP port is a number from 1 to 65535")?))
+}
+
 fn oversize(text: &str) -> Result<Oversize, String> {
     match text {
         "fragment" => Ok(Oversize::Fragment),
@@ -480,6 +516,8 @@ mod tests {
             "capture -i any -B auto -w any.pcapng --workers auto",
             "capture -r big.pcap --wire-true --mtu 9000 -w true.pcapng",
             "capture -i eth0 --wire-true",
+            "capture -r x.pcap --decap all --decap-port vxlan=8472 --decap-port gre=9 -w y.pcapng",
+            "capture -i any --decap 2 --format json tcp",
             "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
             "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
@@ -523,6 +561,12 @@ mod tests {
         assert!(refused("capture -i e -B 1").contains("64KiB"));
         assert!(refused("capture -i e -c 0").contains("0"));
         assert!(refused("capture -i e -Q sideways").contains("both, in or out"));
+        assert!(refused("capture -r f --decap 0").contains("1 to 254, or all"));
+        assert!(refused("capture -r f --decap-port vxlan=1").contains("--decap"));
+        let capture = "capture -r f --decap all --decap-port";
+        assert!(refused(&format!("{capture} nvgre=1")).contains("geneve=PORT"));
+        assert!(refused(&format!("{capture} gretap=1")).contains("gre=PORT"));
+        assert!(refused(&format!("{capture} vxlan=0")).contains("1 to 65535"));
         assert!(refused("filter check").contains("--rules"));
         assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
         assert!(refused("filter test --rules f").contains("--read"));

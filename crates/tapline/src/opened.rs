@@ -3,12 +3,14 @@
 use crate::cli::{FilterIn, FilterPlace};
 use crate::failure::Failure;
 use api::{DirectionChoice, FileError, FilterConfig};
+use io::decap::{Decap, DecapOptions, DecapStatus, EVERY_LAYER};
 use io::file::FileSource;
 use io::ring::{ANY, KernelFilter, RingOptions, RingSource, describe};
 use io::{InterfaceId, Interfaces, Source};
 use pipeline::{CaptureFilter, Input};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
 use wire::LinkType;
 
 /// A source that is ready, and what is to be known of it.
@@ -89,6 +91,28 @@ impl Opened {
             sees_loopback,
             announcement,
         })
+    }
+
+    /// Takes packets out of their tunnels from now on; gives what tells how many, for each worker.
+    pub fn decapsulate(
+        &mut self,
+        options: &DecapOptions,
+        interfaces: &Interfaces,
+    ) -> Vec<Arc<DecapStatus>> {
+        self.announcement += &match options.layers {
+            EVERY_LAYER => ", out of every tunnel".to_owned(),
+            1 => ", out of one layer of tunnels".to_owned(),
+            layers => format!(", out of up to {layers} layers of tunnels"),
+        };
+        // Which link types there are inside shows with the packets, which name them in the file.
+        self.first = None;
+        let mut statuses = Vec::with_capacity(self.shares.len());
+        for (Input { name, source }, filter) in std::mem::take(&mut self.shares) {
+            let decap = Decap::new(source, options.clone(), interfaces);
+            statuses.push(decap.status());
+            self.shares.push((Input { name, source: Box::new(decap) }, filter));
+        }
+        statuses
     }
 
     pub fn file(

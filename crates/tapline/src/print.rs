@@ -107,6 +107,9 @@ struct Summary {
     interface: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     direction: Option<&'static str>,
+    /// The tunnel that it came out of, and who had sent it into that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tunnel: Option<String>,
     caplen: usize,
     origlen: u32,
     link_type: u16,
@@ -144,6 +147,7 @@ impl Summary {
                 Direction::Out => Some("out"),
                 Direction::Unknown => None,
             },
+            tunnel: packet.meta.outer.map(|outer| outer.to_string()),
             caplen: packet.caplen(),
             origlen: packet.meta.origlen,
             link_type: packet.meta.link_type.0,
@@ -165,7 +169,8 @@ impl Summary {
             line.write_fmt(text).expect("writing to a String cannot fail");
         };
         put(format_args!("{}", self.time));
-        for word in self.interface.as_deref().into_iter().chain(self.direction) {
+        let place = self.interface.as_deref().into_iter().chain(self.direction);
+        for word in place.chain(self.tunnel.as_deref()) {
             put(format_args!(" {word}"));
         }
         for vid in &self.vlan {

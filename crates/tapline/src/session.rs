@@ -138,6 +138,7 @@ pub fn run_watched(
         say(&stats.to_string());
         if verbosity.verbose > 0 {
             stats.taps.iter().for_each(|tap| say(&hits(tap)));
+            stats.decap.iter().for_each(|decap| say(&decap.to_string()));
         }
     }
     write_stats(options, &stats)?;

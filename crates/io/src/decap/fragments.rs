@@ -24,6 +24,7 @@ use super::part::Part;
 use super::settled::Settled;
 use crate::packet::{Meta, Packet};
 use crate::pool::{Data, Pool};
+use api::FragmentStats;
 pub(super) use key::Key;
 pub use key::Scope;
 use std::collections::{HashMap, VecDeque};
@@ -77,42 +78,6 @@ pub enum Fault {
     Cut,
 }
 
-/// What was done so far. Units: fragments, but for `whole`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct FragmentCounters {
-    /// Packets that became whole.
-    pub whole: u64,
-    /// Fragments that they were made of, repeated ones included.
-    pub joined: u64,
-    /// [`Fault::Incomplete`].
-    pub incomplete: u64,
-    /// [`Fault::NoRoom`].
-    pub no_room: u64,
-    /// [`Fault::Overlapping`].
-    pub overlapping: u64,
-    /// [`Fault::Malformed`].
-    pub malformed: u64,
-    /// [`Fault::Cut`].
-    pub cut: u64,
-}
-
-impl FragmentCounters {
-    /// Fragments that were given up.
-    pub fn given_up(&self) -> u64 {
-        self.incomplete + self.no_room + self.overlapping + self.malformed + self.cut
-    }
-
-    fn count(&mut self, fault: Fault, fragments: u64) {
-        *match fault {
-            Fault::Incomplete => &mut self.incomplete,
-            Fault::NoRoom => &mut self.no_room,
-            Fault::Overlapping => &mut self.overlapping,
-            Fault::Malformed => &mut self.malformed,
-            Fault::Cut => &mut self.cut,
-        } += fragments;
-    }
-}
-
 /// The fragments that are held.
 pub struct Fragments {
     scope: Scope,
@@ -129,7 +94,7 @@ pub struct Fragments {
     /// What was let go, in order, until it is taken.
     released: VecDeque<(Packet, Verdict)>,
     held: u64,
-    counters: FragmentCounters,
+    counters: FragmentStats,
 }
 
 impl Fragments {
@@ -146,7 +111,7 @@ impl Fragments {
             pretended: Vec::new(),
             released: VecDeque::new(),
             held: 0,
-            counters: FragmentCounters::default(),
+            counters: FragmentStats::default(),
         }
     }
 
@@ -156,14 +121,15 @@ impl Fragments {
     }
 
     /// What was done so far.
-    pub fn counters(&self) -> FragmentCounters {
+    pub fn counters(&self) -> FragmentStats {
         self.counters
     }
 
-    /// Takes a fragment; `walk` is of it. `is_tunnel` judges a packet by its first fragment, which it
+    /// Takes a fragment that came out of so many tunnels; `walk` is of it. `is_tunnel` judges a packet by its first fragment, which it
     /// is shown as if it were the whole. What is [released](Self::released) by it stands before it.
     pub fn add(
         &mut self,
+        layers: u8,
         walk: &Walk,
         packet: Packet,
         is_tunnel: impl FnOnce(LinkType, &[u8]) -> bool,
@@ -171,7 +137,7 @@ impl Fragments {
         let Some(part) = Part::of(walk, &packet.data).filter(Part::may_be_tunnel) else {
             return Added::Alone(packet, Verdict::NoTunnel);
         };
-        let key = Key::new(self.scope, &part, walk, &packet);
+        let key = Key::new(self.scope, layers, &part, walk, &packet);
         let known = self.places.get(&key).copied();
         if part.begin == 0 {
             self.settled.forget(&key);
@@ -186,7 +152,7 @@ impl Fragments {
             && let Some(verdict) = self.settled.find(&key, packet.meta.ts_ns)
         {
             if let Verdict::GivenUp(fault) = verdict {
-                self.counters.count(fault, 1);
+                self.count(fault, 1);
             }
             return Added::Alone(packet, verdict);
         }
@@ -289,7 +255,7 @@ impl Fragments {
 
     /// Gives up a packet with the fragment that has come now.
     fn refuse(&mut self, key: Key, packet: Packet, fault: Fault) -> Added {
-        self.counters.count(fault, 1);
+        self.count(fault, 1);
         if let Some(&place) = self.places.get(&key) {
             self.give_up(place, fault);
         }
@@ -313,7 +279,7 @@ impl Fragments {
     }
 
     fn give_up(&mut self, place: usize, fault: Fault) {
-        self.counters.count(fault, self.datagrams[place].parts.len() as u64);
+        self.count(fault, self.datagrams[place].parts.len() as u64);
         self.release(place, Verdict::GivenUp(fault));
     }
 
@@ -322,6 +288,16 @@ impl Fragments {
         self.held -= parts.len() as u64;
         self.released.extend(parts.drain(..).map(|(_, packet)| (packet, verdict)));
         self.leave(place);
+    }
+
+    fn count(&mut self, fault: Fault, fragments: u64) {
+        *match fault {
+            Fault::Incomplete => &mut self.counters.incomplete,
+            Fault::NoRoom => &mut self.counters.no_room,
+            Fault::Overlapping => &mut self.counters.overlapping,
+            Fault::Malformed => &mut self.counters.malformed,
+            Fault::Cut => &mut self.counters.cut,
+        } += fragments;
     }
 
     fn leave(&mut self, place: usize) {

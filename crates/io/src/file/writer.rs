@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
+use wire::LinkType;
 
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -238,6 +239,10 @@ impl FileWriter {
         if self.closed {
             return Ok(());
         }
+        if self.origins.iter().len() == 0 {
+            // Readers ask for a link type of a file without packets too.
+            self.add_interface(&Interface::new(LinkType::ETHERNET.0));
+        }
         if let Encoder::Pcapng(encoder) = &mut self.encoder {
             let alone = self.origins.iter().len() == 1;
             for (interface, written) in self.origins.iter().enumerate() {
@@ -313,9 +318,16 @@ impl FileWriter {
             interface.name = Some(outer.to_string());
         }
         let start = self.buffer().len();
+        self.add_interface(&interface);
+        self.descriptions.push(start..self.buffer().len());
+        self.origins.add(origin)
+    }
+
+    /// Puts an interface's block, or the file header that takes its place, into the buffer.
+    fn add_interface(&mut self, interface: &Interface) {
         match &mut self.encoder {
             Encoder::Pcapng(encoder) => {
-                if encoder.add_interface(&interface).is_err() {
+                if encoder.add_interface(interface).is_err() {
                     // Only texts beyond the format's lengths are refused: leave the texts out.
                     let bare = Interface {
                         snaplen: interface.snaplen,
@@ -333,8 +345,6 @@ impl FileWriter {
             }
             Encoder::Pcap(Some(_)) => {}
         }
-        self.descriptions.push(start..self.buffer().len());
-        self.origins.add(origin)
     }
 
     fn buffer(&self) -> &[u8] {

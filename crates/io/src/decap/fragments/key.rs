@@ -23,6 +23,7 @@ pub struct Key {
     dst: IpAddr,
     id: u32,
     protocol: Option<u8>,
+    layers: u8,
     outer: Option<Outer>,
     sight: Option<Sight>,
 }
@@ -37,13 +38,14 @@ struct Sight {
 }
 
 impl Key {
-    /// The key of a fragment; `walk` is of its frame.
-    pub(super) fn new(scope: Scope, part: &Part, walk: &Walk, packet: &Packet) -> Key {
+    /// The key of a fragment that came out of so many tunnels; `walk` is of its frame.
+    pub(super) fn new(scope: Scope, layers: u8, part: &Part, walk: &Walk, packet: &Packet) -> Key {
         Key {
             src: part.src,
             dst: part.dst,
             id: part.id,
             protocol: part.src.is_ipv4().then_some(part.protocol),
+            layers,
             outer: packet.meta.outer,
             sight: (scope == Scope::Sight).then(|| Sight::new(walk, packet)),
         }

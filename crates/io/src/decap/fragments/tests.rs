@@ -117,7 +117,7 @@ fn is_tunnel(link: LinkType, frame: &[u8]) -> bool {
 
 fn add(fragments: &mut Fragments, packet: Packet) -> Added {
     let walk = Walk::new(packet.meta.link_type, &packet.data);
-    fragments.add(&walk, packet, is_tunnel)
+    fragments.add(0, &walk, packet, is_tunnel)
 }
 
 fn add_frame(fragments: &mut Fragments, frame: &[u8], ts_ns: u64) -> Added {
