@@ -268,6 +268,9 @@ pub struct SourceStats {
     pub name: String,
     /// Packets that arrived from it.
     pub received: u64,
+    /// What became of its packets before that; `None` where it does not number them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<NetworkStats>,
     /// Packets written to files.
     pub written: u64,
     /// Packets in a buffer on the way to the file; 0 after the end.
@@ -279,17 +282,54 @@ pub struct SourceStats {
     pub unaccounted: u64,
 }
 
+/// What became of packets between their sender and here, by the numbers that the sender gave them.
+/// They are no part of a balance: what did not come was not received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NetworkStats {
+    /// Packets that did not come. What this host's own sockets dropped is among them.
+    pub lost: u64,
+    /// Packets that had come before.
+    pub duplicates: u64,
+    /// Packets that came behind later ones.
+    pub reordered: u64,
+    /// Packets that came so late that they have been counted as lost, or come twice: nobody knows.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub late: u64,
+}
+
+impl NetworkStats {
+    /// Adds what another listener counted of the same source.
+    pub fn merge(&mut self, other: &NetworkStats) {
+        self.lost += other.lost;
+        self.duplicates += other.duplicates;
+        self.reordered += other.reordered;
+        self.late += other.late;
+    }
+}
+
+impl fmt::Display for NetworkStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let NetworkStats { lost, duplicates, reordered, late } = self;
+        write!(f, "lost on the network {lost}, duplicated {duplicates}, reordered {reordered}")?;
+        if *late > 0 { write!(f, ", late {late}") } else { Ok(()) }
+    }
+}
+
 impl SourceStats {
     /// A source's line, with its balance.
     pub fn new(name: String, received: u64, written: u64, queued: u64, drops: Drops) -> Self {
         let unaccounted = received.abs_diff(written + queued + drops.total());
-        SourceStats { name, received, written, queued, drops, unaccounted }
+        SourceStats { name, received, network: None, written, queued, drops, unaccounted }
     }
 }
 
 impl fmt::Display for SourceStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "source {}: received {}, written {}, ", self.name, self.received, self.written)?;
+        write!(f, "source {}: received {}, ", self.name, self.received)?;
+        if let Some(network) = self.network {
+            write!(f, "{network}, ")?;
+        }
+        write!(f, "written {}, ", self.written)?;
         if self.queued > 0 {
             write!(f, "queued {}, ", self.queued)?;
         }
@@ -381,6 +421,25 @@ mod tests {
         assert_eq!(stats.to_string(), said);
         let json = serde_json::to_string(&stats).unwrap();
         assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
+    }
+
+    #[test]
+    fn what_the_network_lost_is_said_and_is_no_part_of_the_balance() {
+        let mut source = SourceStats::new("geneve-7-h".into(), 990, 990, 0, Drops::default());
+        let network = NetworkStats { lost: 10, ..NetworkStats::default() };
+        source.network = Some(network);
+        let stats = Stats::new(vec![], vec![source], vec![]);
+        assert_eq!(
+            stats.to_string(),
+            "source geneve-7-h: received 990, lost on the network 10, duplicated 0, reordered 0, \
+             written 990, dropped 0, 0 unaccounted\n"
+        );
+        let json = serde_json::to_string(&stats).unwrap();
+        let said = r#""network":{"lost":10,"duplicates":0,"reordered":0}"#;
+        assert!(json.contains(said), "{json}");
+        assert_eq!(serde_json::from_str::<Stats>(&json).unwrap(), stats);
+        let late = NetworkStats { late: 3, ..network };
+        assert!(late.to_string().ends_with("reordered 0, late 3"), "{late}");
     }
 
     #[test]

@@ -20,7 +20,9 @@ pub use drops::{DropReason, Drops};
 pub use endpoint::{Endpoint, ErspanType, Group, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint};
 pub use error::Error;
 pub use file::FileError;
-pub use ledger::{Removed, RuleStats, SourceStats, Stats, TapStats, TargetStats, WireTrue};
+pub use ledger::{
+    NetworkStats, Removed, RuleStats, SourceStats, Stats, TapStats, TargetStats, WireTrue,
+};
 pub use mirror_file::{
     FilterConfig, SNAPSHOT_LENGTH_MIN, TapConfig, TapSource, parse_mirror_file, read_mirror_file,
     snapshot_length,

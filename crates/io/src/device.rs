@@ -3,10 +3,12 @@
 use crate::batch::{Batch, Selection};
 use crate::clock::Now;
 use crate::error::Error;
+use crate::packet::Outer;
 use crate::waker::Wakeup;
 use api::{Drops, SourceStats};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+use wire::sequence::Counts;
 
 /// What a call of [`Source::receive`] found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +83,11 @@ pub trait Source: Send {
     /// What a capture filter in the kernel did before this source, as of the last [`Self::drops`].
     fn screening(&mut self) -> Screening {
         Screening::Absent
+    }
+
+    /// What became, on the way here, of the packets that senders have numbered, by source.
+    fn streams(&self) -> Vec<(Outer, Counts)> {
+        Vec::new()
     }
 
     /// Whether packets come at their own pace. A source that is not live waits for slow targets.

@@ -5,8 +5,10 @@ use crate::batch::{Batch, Selection};
 use crate::clock::Now;
 use crate::device::{Arrival, Sink, SinkCounters, Source, Upstream};
 use crate::error::Error;
+use crate::packet::Outer;
 use api::{DropReason, Drops, SourceStats};
 use std::os::fd::BorrowedFd;
+use wire::sequence::Counts;
 
 /// How often what goes wrong: chances in 1000.
 #[derive(Debug, Clone, Copy, Default)]
@@ -92,6 +94,10 @@ impl<T: Source> Source for Faulty<T> {
 
     fn missing(&self) -> u64 {
         self.inner.missing()
+    }
+
+    fn streams(&self) -> Vec<(Outer, Counts)> {
+        self.inner.streams()
     }
 
     fn is_live(&self) -> bool {

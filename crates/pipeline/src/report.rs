@@ -1,7 +1,8 @@
 //! What a worker counted, at the boundary between two batches.
 
 use api::{DropReason, Drops, RuleStats, SourceStats, TapStats, TargetStats};
-use io::{Screened, Screening};
+use io::{Outer, Screened, Screening};
+use wire::sequence::Counts;
 
 /// The ledger of one tap. Taken between batches, so that it balances also while the tap runs.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +38,8 @@ pub struct InputReport {
     pub drops: Drops,
     /// Packets that the kernel counted and that never came.
     pub missing: u64,
+    /// What became, on the way here, of the packets that senders have numbered, by source.
+    pub streams: Vec<(Outer, Counts)>,
     /// What a filter in the kernel did before it.
     pub screening: Screening,
 }

@@ -317,6 +317,7 @@ impl Running {
             name: lane.input.name.clone(),
             delivered: lane.delivered,
             matched: lane.matched,
+            streams: lane.input.source.streams(),
             drops: lane.input.source.drops(),
             // While packets come, some stand in the ring, counted but not yet taken.
             missing: if lane.ended { lane.input.source.missing() } else { 0 },

@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::health::{Claim, Health};
 use crate::session::{self, Moment};
 use crate::targets::{Places, Targets, files, has_tunnels, members};
-use api::{Endpoint, Group, SourceStats, Stats, TunnelEndpoint};
+use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats, TunnelEndpoint};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
 use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
@@ -14,6 +14,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::sequence::Counts;
 use wire::tunnel::Kind;
 
 /// When an archive's segments are closed unless the user says otherwise.
@@ -204,26 +205,37 @@ impl ListenPlace {
     }
 }
 
-/// The ledger of a receiver: a line for each source that is recorded, or else for each listener; one
-/// for each listener that lost something before it knew the source, or that nobody sent anything; and
-/// one for each target beside the recorder, which is the first.
+/// The ledger of a receiver: a line for each source that is recorded or numbers its packets; one for
+/// each listener that lost something before it knew the source, whose packets have no other line, or
+/// that nobody sent anything; and one for each target beside the recorder, which is the first.
 fn ledger(reports: &[CrewReport], records: bool) -> Stats {
     let (mut sources, mut targets) = (Vec::new(), Vec::new());
     let (mut seen, mut matched) = (0, 0);
     for report in reports.iter().flatten() {
         let recorded = report.sources.first().filter(|_| records);
-        let recorded = recorded.map(Vec::as_slice).unwrap_or_default();
+        let mut recorded = recorded.cloned().unwrap_or_default();
+        let is_silent = recorded.is_empty();
         for input in &report.inputs {
             // What is not recorded is written to the targets.
-            let written = if records { 0 } else { input.matched };
-            if input.drops.total() > 0 || recorded.is_empty() {
+            let mut written = if records { 0 } else { input.matched };
+            for (outer, counts) in &input.streams {
+                let line = line_of(&mut recorded, outer.to_string());
+                line.network.get_or_insert_default().merge(&network(counts));
+                if !records {
+                    let of_source = counts.received.min(written);
+                    line.received += of_source;
+                    line.written += of_source;
+                    written -= of_source;
+                }
+            }
+            if input.drops.total() + written > 0 || (is_silent && input.streams.is_empty()) {
                 let received = written + input.drops.total();
                 let name = input.name.clone();
                 sources.push(SourceStats::new(name, received, written, 0, input.drops));
             }
         }
         sources.extend(own_line(report, records));
-        sources.extend(recorded.iter().cloned());
+        sources.extend(recorded);
         seen += report.seen();
         matched += report.matched;
     }
@@ -233,6 +245,21 @@ fn ledger(reports: &[CrewReport], records: bool) -> Stats {
     let mut stats = Stats::new(Vec::new(), sources, targets);
     (stats.seen, stats.filtered, stats.matched) = (Some(seen), Some(0), matched);
     stats
+}
+
+/// The line of a source; a new one if there is none: of some sources nothing came but word of what
+/// they have sent.
+fn line_of(lines: &mut Vec<SourceStats>, name: String) -> &mut SourceStats {
+    let place = lines.iter().position(|line| line.name == name).unwrap_or(lines.len());
+    if place == lines.len() {
+        lines.push(SourceStats::new(name, 0, 0, 0, Drops::default()));
+    }
+    &mut lines[place]
+}
+
+fn network(counts: &Counts) -> NetworkStats {
+    let Counts { lost, duplicates, reordered, late, .. } = *counts;
+    NetworkStats { lost, duplicates, reordered, late }
 }
 
 /// What the worker itself gave up, and what went astray between listeners and recorder.

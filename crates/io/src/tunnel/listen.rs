@@ -5,6 +5,7 @@
 //! message between the endpoints, is consumed; a payload without a link type of its own stays in its
 //! IP packet where the socket gives that (a raw IPv4 socket), and is lost where it does not.
 
+use super::streams::Streams;
 use super::sys::{Datagram, ListenSocket, MESSAGES};
 use super::wanted::Wanted;
 use crate::batch::Batch;
@@ -19,6 +20,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 use wire::LinkType;
 use wire::decap::{Content, Found, Rules};
+use wire::sequence::Counts;
 use wire::tunnel::{Carrier, Kind};
 
 /// The largest packet, with its IP header where the socket gives that.
@@ -70,6 +72,7 @@ struct TunnelReader {
     /// Whether the IP header stands in front.
     has_ip_header: bool,
     interface: InterfaceId,
+    streams: Streams,
 }
 
 impl TunnelSource {
@@ -130,6 +133,7 @@ impl TunnelSource {
                 carrier,
                 has_ip_header: matches!(carrier, Carrier::Ip { .. }) && local.is_ipv4(),
                 interface,
+                streams: Streams::default(),
             },
             pool: Pool::new(CHUNKS, CHUNK_DATAGRAMS * (DATAGRAM_BYTES_MAX + HEADROOM)),
             ready: Vec::with_capacity(MESSAGES),
@@ -167,7 +171,7 @@ fn names(endpoints: &[TunnelEndpoint]) -> String {
 impl TunnelReader {
     /// Takes the packet out of a tunnel packet; `None` if it holds a message and no packet.
     #[inline]
-    fn read(&self, mut data: Data, datagram: &Datagram) -> Result<Option<Packet>, DropReason> {
+    fn read(&mut self, mut data: Data, datagram: &Datagram) -> Result<Option<Packet>, DropReason> {
         data.truncate(datagram.len);
         let at = if self.has_ip_header { ip_header_len(&data)? } else { 0 };
         let payload = &data[at..];
@@ -176,14 +180,15 @@ impl TunnelReader {
             Carrier::Ip { .. } => rules.in_ip(self.kind, payload).map(Some),
         })?;
         let Some(Found { tunnel, content, .. }) = found else { return Ok(None) };
-        let outer = Some(Outer { tunnel, source: datagram.source });
+        let outer = Outer { tunnel, source: datagram.source };
+        self.streams.note(outer, &content);
         let mut meta = Meta {
             ts_ns: datagram.ts_ns,
             origlen: data.len() as u32,
             link_type: LinkType::RAW,
             interface: self.interface,
             direction: Direction::Unknown,
-            outer,
+            outer: Some(outer),
             packet_id: None,
             gso: None,
             decided: false,
@@ -265,6 +270,10 @@ impl Source for TunnelSource {
     fn drops(&mut self) -> Drops {
         self.read_kernel_drops();
         self.drops
+    }
+
+    fn streams(&self) -> Vec<(Outer, Counts)> {
+        self.reader.streams.counts()
     }
 
     fn is_live(&self) -> bool {

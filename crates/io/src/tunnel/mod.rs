@@ -2,9 +2,11 @@
 
 mod listen;
 mod send;
+mod streams;
 mod sys;
 mod wanted;
 
 pub use listen::{ListenOptions, TunnelSource};
 pub use send::{SendOptions, TunnelSink};
+pub use streams::Streams;
 pub use wanted::Wanted;
