@@ -211,9 +211,13 @@ fn erspan_header(erspan: Erspan, payload: &[u8], told: &Told) -> erspan::Repr {
         }
         Erspan::III { session, hardware, seconds } => {
             let (timestamp, granularity, platform) = if seconds {
-                let platform = erspan::Platform::seconds_only((told.ts_ns / NS_PER_S) as u32);
-                let ns = (told.ts_ns % NS_PER_S) as u32;
-                (ns, erspan::Granularity::Ieee1588, Some(platform))
+                let (since, ns) = (told.ts_ns / NS_PER_S, (told.ts_ns % NS_PER_S) as u32);
+                // From 2106 on there is no place for the seconds, so no time is better than a wrong one.
+                let (since, granularity) = match u32::try_from(since) {
+                    Ok(since) => (since, erspan::Granularity::Ieee1588),
+                    Err(_) => (0, erspan::Granularity::Custom),
+                };
+                (ns, granularity, Some(erspan::Platform::seconds_only(since)))
             } else {
                 ((told.ts_ns / 100_000) as u32, erspan::Granularity::Microseconds100, None)
             };

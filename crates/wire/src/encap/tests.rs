@@ -105,6 +105,21 @@ fn a_cut_frame_is_marked() {
 }
 
 #[test]
+fn a_time_without_a_place_is_not_told() {
+    let encap = Encap::Erspan(Erspan::III { session: 1, hardware: 0, seconds: true });
+    for (seconds, is_told) in [(u64::from(u32::MAX), true), (1 << 32, false)] {
+        let told = Told { ts_ns: seconds * NS_PER_S + 5, ..TOLD };
+        let frame = frame();
+        let fit = encap.fit(LinkType::ETHERNET, &frame).unwrap();
+        let mut buf = vec![0xa5; encap.header_len(IP)];
+        encap.emit(&mut buf, IP, &fit, &frame, &told, 0);
+        let packet = erspan::Packet::new_checked(&buf[ERSPAN_GRE_LEN..]).unwrap();
+        let erspan::Repr::III { extra, .. } = erspan::Repr::parse(&packet) else { panic!() };
+        assert_eq!(extra.ts_ns(), is_told.then_some(told.ts_ns));
+    }
+}
+
+#[test]
 fn progress_is_a_control_packet_of_geneve() {
     let mut buf = [0xa5; HEADER_LEN_MAX];
     let len = Encap::Geneve { vni: VNI, metadata: true }.emit_progress(&mut buf, LANE, 9, 7);

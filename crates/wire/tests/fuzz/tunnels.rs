@@ -99,7 +99,8 @@ fn came_back(encap: Encap, inner: &Inner, told: &Told, sequence: u32) {
         Encap::Erspan(Erspan::II { .. }) => (Some(sequence), None),
         Encap::Erspan(Erspan::III { seconds, .. }) => {
             assert_eq!(back.direction, told.direction);
-            (Some(sequence), seconds.then_some(told.ts_ns))
+            let fits = told.ts_ns / 1_000_000_000 <= u64::from(u32::MAX);
+            (Some(sequence), (seconds && fits).then_some(told.ts_ns))
         }
         Encap::L2tp(l2tp) => (l2tp.sequence.then_some(sequence & 0xff_ffff), None),
     };
