@@ -229,6 +229,12 @@ pub struct TargetStats {
     pub queued: u64,
     /// Packets dropped at this target.
     pub drops: Drops,
+    /// Of those sent, packets that were cut to fit the path.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub cut: u64,
+    /// Of those sent, packets that were larger than the path takes and left in fragments.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub fragmented: u64,
     /// `|matched − sent − queued − drops|`.
     pub unaccounted: u64,
 }
@@ -237,7 +243,8 @@ impl TargetStats {
     /// A target's line, with its balance.
     pub fn new(endpoint: String, matched: u64, sent: u64, queued: u64, drops: Drops) -> Self {
         let unaccounted = matched.abs_diff(sent + queued + drops.total());
-        TargetStats { endpoint, matched, sent, queued, drops, unaccounted }
+        let (cut, fragmented) = (0, 0);
+        TargetStats { endpoint, matched, sent, queued, drops, cut, fragmented, unaccounted }
     }
 
     /// Adds the line of the same target of another worker. Differences add up, and never cancel.
@@ -246,6 +253,8 @@ impl TargetStats {
         self.sent += other.sent;
         self.queued += other.queued;
         self.drops.merge(&other.drops);
+        self.cut += other.cut;
+        self.fragmented += other.fragmented;
         self.unaccounted += other.unaccounted;
     }
 }
@@ -253,8 +262,12 @@ impl TargetStats {
 impl fmt::Display for TargetStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "target {}: matched {}, sent {}, ", self.endpoint, self.matched, self.sent)?;
-        if self.queued > 0 {
-            write!(f, "queued {}, ", self.queued)?;
+        for (what, packets) in
+            [("cut", self.cut), ("fragmented", self.fragmented), ("queued", self.queued)]
+        {
+            if packets > 0 {
+                write!(f, "{what} {packets}, ")?;
+            }
         }
         let dropped = Dropped { drops: &self.drops, in_frames: false };
         write!(f, "{dropped}, {} unaccounted", self.unaccounted)
@@ -470,6 +483,21 @@ mod tests {
         target.merge(&TargetStats::new("null:".into(), 5, 2, 0, other));
         assert_eq!((target.matched, target.sent, target.queued), (10, 6, 1));
         assert_eq!((target.drops.total(), target.unaccounted), (2, 1));
+    }
+
+    #[test]
+    fn what_did_not_fit_is_said_and_is_no_drop() {
+        let mut target = TargetStats::new("null:".into(), 9, 9, 0, Drops::default());
+        (target.cut, target.fragmented) = (2, 3);
+        assert_eq!(
+            target.to_string(),
+            "target null:: matched 9, sent 9, cut 2, fragmented 3, dropped 0, 0 unaccounted"
+        );
+        target.merge(&target.clone());
+        assert_eq!((target.sent, target.cut, target.fragmented), (18, 4, 6));
+        let json = serde_json::to_string(&target).unwrap();
+        assert!(json.contains(r#""cut":4,"fragmented":6"#), "{json}");
+        assert_eq!(serde_json::from_str::<TargetStats>(&json).unwrap(), target);
     }
 
     #[test]

@@ -27,6 +27,6 @@ pub use mirror_file::{
     FilterConfig, SNAPSHOT_LENGTH_MIN, TapConfig, TapSource, parse_mirror_file, read_mirror_file,
     snapshot_length,
 };
-pub use policy::{DirectionChoice, Oversize, RingSize, Workers};
+pub use policy::{DSCP_MAX, DirectionChoice, Oversize, RingSize, Sending, Workers};
 pub use rules::{RULE_FILE_BYTES_MAX, RuleFile};
 pub use units::{parse_buffer_size, parse_duration, parse_size, parse_size_tcpdump};

@@ -8,7 +8,8 @@
 //! to = ["vxlan://10.0.0.2?vni=71,vxlan://10.0.0.3?vni=71", "pcap:copy.pcapng"]
 //! direction = "both"                          # in, out
 //! snapshot_length = 0                         # bytes kept of each packet; 0: all
-//! oversize = "fragment"                       # drop
+//! oversize = "auto"                           # fragment, cut, drop
+//! dscp = 0                                    # of the tunnel's packets, 0 to 63
 //! promiscuous = false
 //! buffer_size = "auto"                        # or 64MiB
 //! workers = 1                                 # threads that share the interface; or "auto"
@@ -20,8 +21,8 @@
 use crate::file::{self, Fault, Node, Spelling, Table, Value, flag, number, word};
 use crate::rules::read_list;
 use crate::{
-    DirectionChoice, Endpoint, FileError, Group, Oversize, RingSize, RuleFile, Workers,
-    parse_buffer_size,
+    DSCP_MAX, DirectionChoice, Endpoint, FileError, Group, Oversize, RingSize, RuleFile, Sending,
+    Workers, parse_buffer_size,
 };
 use filter::Rules;
 use std::path::{Path, PathBuf};
@@ -34,7 +35,7 @@ pub const SNAPSHOT_LENGTH_MIN: u32 = 14;
 const BYTES_MAX: u64 = 64 << 20;
 
 const FILE: [&str; 1] = ["tap"];
-const TAP: [&str; 13] = [
+const TAP: [&str; 14] = [
     "name",
     "interface",
     "read",
@@ -42,6 +43,7 @@ const TAP: [&str; 13] = [
     "direction",
     "snapshot_length",
     "oversize",
+    "dscp",
     "promiscuous",
     "buffer_size",
     "workers",
@@ -65,8 +67,8 @@ pub struct TapConfig {
     pub direction: DirectionChoice,
     /// Bytes kept of each packet; 0: all. Else at least [`SNAPSHOT_LENGTH_MIN`].
     pub snapshot_length: u32,
-    /// What becomes of packets that are too large once they are encapsulated.
-    pub oversize: Oversize,
+    /// How its packets go into tunnels.
+    pub sending: Sending,
     /// Whether the interface takes frames for other hosts too.
     pub promiscuous: bool,
     /// The kernel's ring.
@@ -192,9 +194,8 @@ impl<'a> Reader<'a> {
         ];
         let direction = get("direction")
             .map(|node| word(node, "direction", &directions, "write \"both\", \"in\" or \"out\""));
-        let policies = [("fragment", Oversize::Fragment), ("drop", Oversize::Drop)];
-        let oversize = get("oversize")
-            .map(|node| word(node, "oversize", &policies, "write \"fragment\" or \"drop\""));
+        let mend = "write \"auto\", \"fragment\", \"cut\" or \"drop\"";
+        let oversize = get("oversize").map(|node| word(node, "oversize", &Oversize::NAMES, mend));
         let promiscuous = get("promiscuous").map(|node| flag(node, "promiscuous"));
         Ok(TapConfig {
             name: self.name(&source)?,
@@ -202,7 +203,10 @@ impl<'a> Reader<'a> {
             to: self.targets()?,
             direction: direction.transpose()?.unwrap_or_default(),
             snapshot_length: get("snapshot_length").map_or(Ok(0), slice)?,
-            oversize: oversize.transpose()?.unwrap_or_default(),
+            sending: Sending {
+                oversize: oversize.transpose()?.unwrap_or_default(),
+                dscp: get("dscp").map_or(Ok(0), dscp)?,
+            },
             promiscuous: promiscuous.transpose()?.unwrap_or_default(),
             workers: get("workers").map_or(Ok(Workers::default()), workers)?,
             buffer_size: get("buffer_size").map_or(Ok(RingSize::Auto), ring)?,
@@ -326,6 +330,15 @@ pub fn snapshot_length(bytes: u32) -> Result<u32, &'static str> {
     }
 }
 
+fn dscp(node: &Node) -> Result<u8, Fault> {
+    match number(node, "dscp", DSCP_MAX)? {
+        class if class > DSCP_MAX => {
+            Err(Fault::new(node.at, format!("dscp {class} is not from 0 to {DSCP_MAX}")))
+        }
+        class => Ok(class),
+    }
+}
+
 fn workers(node: &Node) -> Result<Workers, Fault> {
     let fault = |mend: String| Fault::new(node.at, format!("workers: {mend}"));
     match &node.value {
@@ -380,6 +393,7 @@ mod tests {
             direction = "in"
             snapshot_length = 128
             oversize = "drop"
+            dscp = 46
             promiscuous = true
             buffer_size = "16MiB"
             workers = 4
@@ -401,7 +415,7 @@ mod tests {
             ],
             direction: DirectionChoice::In,
             snapshot_length: 128,
-            oversize: Oversize::Drop,
+            sending: Sending { oversize: Oversize::Drop, dscp: 46 },
             promiscuous: true,
             buffer_size: RingSize::Bytes(16 << 20),
             workers: Workers::Count(4),
@@ -414,7 +428,7 @@ mod tests {
             to: vec![group("null:")],
             direction: DirectionChoice::Both,
             snapshot_length: 0,
-            oversize: Oversize::Fragment,
+            sending: Sending::default(),
             promiscuous: false,
             buffer_size: RingSize::Auto,
             workers: Workers::Count(1),
@@ -454,7 +468,8 @@ mod tests {
             ("interfce = \"eth1\"", 1, "did you mean `interface`?"),
             ("to = [\"null:\"]", 1, "duplicate key"),
             ("direction = \"sideways\"", 13, "write \"both\", \"in\" or \"out\""),
-            ("oversize = \"cut\"", 12, "write \"fragment\" or \"drop\""),
+            ("oversize = \"split\"", 12, "write \"auto\", \"fragment\", \"cut\" or \"drop\""),
+            ("dscp = 64", 8, "not from 0 to 63"),
             ("snapshot_length = 13", 19, "14 or more"),
             ("snapshot_length = -1", 19, "not from 0 to 4294967295"),
             ("buffer_size = \"1kB\"", 15, "64KiB to 4GiB"),

@@ -22,11 +22,55 @@ pub enum DirectionChoice {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Oversize {
-    /// The outer packet is fragmented by the sending host.
+    /// It is cut where the tunnel carries its original length, else fragmented.
     #[default]
+    Auto,
+    /// The outer packet is fragmented by the sending host.
     Fragment,
+    /// The packet is cut so that the outer one fits.
+    Cut,
     /// It is dropped and counted as `oversize`.
     Drop,
+}
+
+impl Oversize {
+    /// Every choice, with its name.
+    pub const NAMES: [(&str, Oversize); 4] = [
+        ("auto", Oversize::Auto),
+        ("fragment", Oversize::Fragment),
+        ("cut", Oversize::Cut),
+        ("drop", Oversize::Drop),
+    ];
+
+    /// What `Auto` means for a tunnel that carries the original length, or does not.
+    pub const fn settled(self, carries_length: bool) -> Oversize {
+        match self {
+            Oversize::Auto if carries_length => Oversize::Cut,
+            Oversize::Auto => Oversize::Fragment,
+            chosen => chosen,
+        }
+    }
+}
+
+impl FromStr for Oversize {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Oversize, &'static str> {
+        let known = Oversize::NAMES.iter().find(|(name, _)| *name == text);
+        known.map(|(_, policy)| *policy).ok_or("write auto, fragment, cut or drop")
+    }
+}
+
+/// The largest DSCP, the class of an IP packet (RFC 2474).
+pub const DSCP_MAX: u8 = 63;
+
+/// How packets go into tunnels, whatever the tunnel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Sending {
+    /// What becomes of packets that do not fit the path.
+    pub oversize: Oversize,
+    /// The DSCP of the outer packets, 0 to [`DSCP_MAX`].
+    pub dscp: u8,
 }
 
 /// How large the ring of a tap is. The rings of several workers share it.
@@ -82,6 +126,17 @@ impl fmt::Display for Workers {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_too_large_is_cut_where_its_length_is_told() {
+        for (name, policy) in Oversize::NAMES {
+            assert_eq!(name.parse(), Ok(policy));
+        }
+        assert!("CUT".parse::<Oversize>().is_err());
+        assert_eq!(Oversize::default().settled(true), Oversize::Cut);
+        assert_eq!(Oversize::default().settled(false), Oversize::Fragment);
+        assert_eq!(Oversize::Drop.settled(true), Oversize::Drop);
+    }
 
     #[test]
     fn counts_of_workers_are_understood() {

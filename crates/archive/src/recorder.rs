@@ -502,7 +502,7 @@ impl Sink for Recorder {
 
     fn sources(&self) -> Vec<SourceStats> {
         let line = |(origin, OriginCounters { received, fate })| {
-            let SinkCounters { sent, held, drops } = fate;
+            let SinkCounters { sent, held, drops, .. } = fate;
             SourceStats::new(self.name_of(origin), received, sent, held, drops)
         };
         let mut lines: Vec<SourceStats> = self.by_origin().into_iter().map(line).collect();

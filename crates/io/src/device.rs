@@ -103,6 +103,10 @@ pub struct SinkCounters {
     pub held: u64,
     /// Packets given up.
     pub drops: Drops,
+    /// Of those sent, packets that were cut to fit the path.
+    pub cut: u64,
+    /// Of those sent, packets that were larger than the path takes and left in fragments.
+    pub fragmented: u64,
 }
 
 impl SinkCounters {
@@ -116,6 +120,8 @@ impl SinkCounters {
         self.sent += other.sent;
         self.held += other.held;
         self.drops.merge(&other.drops);
+        self.cut += other.cut;
+        self.fragmented += other.fragmented;
     }
 }
 

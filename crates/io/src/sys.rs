@@ -99,6 +99,20 @@ pub(crate) fn reject_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     attach_classic(socket, &filter::Program::constant(0))
 }
 
+/// Connects a datagram or raw socket, whatever it was connected to: the address that it sends from
+/// is chosen anew. In between it is connected to nobody.
+pub(crate) fn connect(socket: BorrowedFd<'_>, remote: SocketAddr) -> io::Result<()> {
+    // SAFETY: an all-zero address is valid; its family 0 (AF_UNSPEC) dissolves a connection.
+    let nobody: libc::sockaddr = unsafe { zeroed() };
+    let (address, len) = to_raw(remote);
+    // SAFETY: each pointer is to an address of the stated length.
+    let result = unsafe {
+        libc::connect(socket.as_raw_fd(), &nobody, size_of::<libc::sockaddr>() as libc::socklen_t);
+        libc::connect(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// An address as the kernel takes it, and its length.
 pub(crate) fn to_raw(address: SocketAddr) -> (libc::sockaddr_storage, libc::socklen_t) {
     // SAFETY: an all-zero sockaddr_storage is valid.

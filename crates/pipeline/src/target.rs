@@ -104,11 +104,13 @@ impl Target {
     /// The target's line of the ledger; `lost` packets that matched in the kernel, and were meant
     /// for it, never left the kernel's ring.
     fn stats(&self, lost: u64) -> TargetStats {
-        let SinkCounters { sent, held, mut drops } = self.sink.counters();
+        let SinkCounters { sent, held, mut drops, cut, fragmented } = self.sink.counters();
         drops.merge(&self.drops);
         drops.add_many(DropReason::KernelRing, lost);
         let queued = held + self.queue.len() as u64;
-        TargetStats::new(self.endpoint.clone(), self.matched + lost, sent, queued, drops)
+        let endpoint = self.endpoint.clone();
+        let stats = TargetStats::new(endpoint, self.matched + lost, sent, queued, drops);
+        TargetStats { cut, fragmented, ..stats }
     }
 }
 

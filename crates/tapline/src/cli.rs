@@ -1,7 +1,7 @@
 //! The command line: one declaration, from which help comes too.
 
-use api::{DirectionChoice, Endpoint, Group, Oversize, RingSize, Workers};
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use api::{DSCP_MAX, DirectionChoice, Endpoint, Group, Oversize, RingSize, Sending, Workers};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum, value_parser};
 use io::decap::EVERY_LAYER;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -15,11 +15,12 @@ const SOCKET_BUFFER_SIZE: &str = "64MiB";
 const ARCHIVE_BYTES_MIN: u64 = 100_000;
 
 /// What a file of taps says for each of them.
-const OPTIONS_OF_ONE_TAP: [&str; 9] = [
+const OPTIONS_OF_ONE_TAP: [&str; 10] = [
     "to",
     "direction",
     "snapshot_length",
     "oversize",
+    "dscp",
     "promiscuous",
     "buffer_size",
     "workers",
@@ -189,9 +190,8 @@ pub struct Mirror {
     /// What copies the packets: the kernel, or a ring read by this process
     #[arg(long, value_enum, default_value_t)]
     pub datapath: Datapath,
-    /// What becomes of packets too large for the path once they are encapsulated
-    #[arg(long, value_parser = oversize, value_name = "fragment|drop", default_value = "fragment")]
-    pub oversize: Oversize,
+    #[command(flatten)]
+    pub sending: SendingOptions,
     /// Have the interface take frames for other hosts too
     #[arg(long)]
     pub promiscuous: bool,
@@ -213,6 +213,24 @@ pub struct Mirror {
     /// pcap-filter expression: which packets to mirror
     #[arg(value_name = "EXPR", trailing_var_arg = true)]
     pub expression: Vec<String>,
+}
+
+/// How packets go into tunnels.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct SendingOptions {
+    /// What becomes of packets too large for the path once they are encapsulated; auto: cut where the
+    /// tunnel carries the original length, else fragment
+    #[arg(long, value_name = "auto|fragment|cut|drop", default_value = "auto")]
+    pub oversize: Oversize,
+    /// Class of the tunnels' packets on the way (DSCP), 0 to 63
+    #[arg(long, value_name = "N", default_value_t, value_parser = value_parser!(u8).range(0..=DSCP_MAX.into()))]
+    pub dscp: u8,
+}
+
+impl From<SendingOptions> for Sending {
+    fn from(SendingOptions { oversize, dscp }: SendingOptions) -> Sending {
+        Sending { oversize, dscp }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -244,9 +262,8 @@ pub struct Receive {
     /// Where else to, or instead of files: as --to of mirror
     #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]")]
     pub to: Vec<Group>,
-    /// What becomes of packets too large for the path to a tunnel of --to
-    #[arg(long, value_parser = oversize, value_name = "fragment|drop", default_value = "fragment")]
-    pub oversize: Oversize,
+    #[command(flatten)]
+    pub sending: SendingOptions,
     /// Size of each socket's receive buffer; a bare number means KiB
     #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = SOCKET_BUFFER_SIZE)]
     pub buffer_size: u64,
@@ -440,17 +457,6 @@ fn decap_port(text: &str) -> Result<(Kind, u16), String> {
     Ok((kind, port.ok_or("a UDP port is a number from 1 to 65535")?))
 }
 
-fn oversize(text: &str) -> Result<Oversize, String> {
-    match text {
-        "fragment" => Ok(Oversize::Fragment),
-        "drop" => Ok(Oversize::Drop),
-        "cut" => Err("`cut` needs a tunnel that carries the original length, which this version \
-                      does not speak yet; write fragment or drop"
-            .into()),
-        _ => Err("write fragment or drop".into()),
-    }
-}
-
 /// A slice must leave the Ethernet header that the far end reads.
 fn mirror_snapshot(text: &str) -> Result<u32, String> {
     let bytes = text.parse().map_err(|_| "write a number of bytes, 0 for all".to_owned())?;
@@ -520,7 +526,7 @@ mod tests {
             "capture -i any --decap 2 --format json tcp",
             "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
             "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
-            "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --datapath ring",
+            "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --dscp 46 --datapath ring",
             "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
             "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
             "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
@@ -544,7 +550,11 @@ mod tests {
         assert!(refused("mirror -i eth0").contains("--to"));
         assert!(refused("mirror -i eth0 --to vxlan://h").contains("vni=N"));
         assert!(refused("mirror -i eth0 --to null: -s 13").contains("14 or more"));
-        assert!(refused("mirror -i eth0 --to null: --oversize cut").contains("fragment or drop"));
+        assert!(
+            refused("mirror -i eth0 --to null: --oversize x")
+                .contains("auto, fragment, cut or drop")
+        );
+        assert!(refused("mirror -i eth0 --to null: --dscp 64").contains("0..=63"));
         assert!(refused("receive --listen vxlan://0.0.0.0").contains("--archive"));
         assert!(refused("receive --listen null: -w x").contains("listen"));
         let receive = "receive --listen vxlan://0.0.0.0";

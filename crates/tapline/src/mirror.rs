@@ -43,7 +43,7 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
         to: options.to.clone(),
         direction: options.direction,
         snapshot_length: options.snapshot_length,
-        oversize: options.oversize,
+        sending: options.sending.into(),
         promiscuous: options.promiscuous,
         buffer_size: options.buffer_size,
         workers: options.workers,
@@ -81,7 +81,7 @@ fn open(
         };
         let opened = source(config, filter_place, &interfaces).map_err(told)?;
         must_fit(config, &opened.link_types)?;
-        let opening = targets.open(&config.to, config.oversize, number, opened.shares.len());
+        let opening = targets.open(&config.to, config.sending, number, opened.shares.len());
         ready.push((config, opened, opening.map_err(told)?));
     }
     let (mut taps, mut begun) = (Vec::new(), Vec::new());

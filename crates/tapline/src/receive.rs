@@ -35,7 +35,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     let claim = options.health.map(Claim::new).transpose()?;
     let mut targets = Targets::new(&interfaces);
-    let mut opening = targets.open(&options.to, options.oversize, 1, 1)?;
+    let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
     let (mut inputs, mut begun) = (Vec::new(), Vec::new());
     for place in places(&options.listen)? {
         let name = place.name();

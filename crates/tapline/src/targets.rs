@@ -5,7 +5,7 @@
 
 use crate::failure::Failure;
 use crate::workers::file_of;
-use api::{Endpoint, Group, Oversize, TunnelEndpoint};
+use api::{Endpoint, Group, Sending, TunnelEndpoint};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::file::FileWriter;
 use io::memory::NullSink;
@@ -54,7 +54,7 @@ impl Targets {
     pub fn open<'a>(
         &mut self,
         to: &'a [Group],
-        oversize: Oversize,
+        sending: Sending,
         tap: u16,
         workers: usize,
     ) -> Result<Opening<'a>, Failure> {
@@ -65,7 +65,7 @@ impl Targets {
                     Endpoint::Tunnel(tunnel) => {
                         let (target, lane) = (target as u8, worker as u8);
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
-                        sinks.push(Box::new(self.tunnel(tunnel, oversize, lane)?));
+                        sinks.push(Box::new(self.tunnel(tunnel, sending, lane)?));
                     }
                     Endpoint::Nic { interface } => sinks.push(Box::new(NicSink::open(interface)?)),
                     Endpoint::Tap { name, mtu } => sinks.push(Box::new(self.device(name, *mtu)?)),
@@ -96,7 +96,7 @@ impl Targets {
     fn tunnel(
         &mut self,
         tunnel: &TunnelEndpoint,
-        oversize: Oversize,
+        sending: Sending,
         lane: Lane,
     ) -> Result<TunnelSink, Failure> {
         let missing = || Failure::Usage(format!("{tunnel}: the tunnel id is missing"));
@@ -106,7 +106,7 @@ impl Targets {
             self.far_ends.push(far_end);
         }
         let encap = tunnel.encap().ok_or_else(missing)?;
-        Ok(TunnelSink::open(&SendOptions { remote, carrier, encap, oversize, lane })?)
+        Ok(TunnelSink::open(&SendOptions { remote, carrier, encap, sending, lane })?)
     }
 }
 

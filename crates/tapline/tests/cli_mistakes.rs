@@ -126,7 +126,7 @@ fn a_bad_number_is_told_with_the_mend() {
         assert_told(&format!("capture -r X {arguments}"), 2, parts);
     }
     assert_told("mirror -r X --to null: -s 13", 2, &["14 or more"]);
-    assert_told("mirror -r X --to null: --oversize cut", 2, &["fragment or drop"]);
+    assert_told("mirror -r X --to null: --oversize x", 2, &["auto, fragment, cut or drop"]);
     assert_told("mirror -r X --to null: --datapath fast", 2, &["auto, ring, kernel"]);
 }
 

@@ -221,6 +221,11 @@ impl Cookie {
 }
 
 impl Encap {
+    /// Whether the far end learns from the tunnel how long a packet was that is cut.
+    pub const fn carries_length(&self) -> bool {
+        matches!(self, Encap::Geneve { metadata: true, .. })
+    }
+
     /// The kind and the id that the far end will see.
     pub const fn tunnel(&self) -> Tunnel {
         match *self {
@@ -246,6 +251,8 @@ mod tests {
         let vni = Vni::new(71).unwrap();
         assert_eq!(Encap::Vxlan { vni }.tunnel().to_string(), "vxlan-71");
         assert_eq!(Encap::Erspan(Erspan::I).tunnel().to_string(), "erspan-none");
+        assert!(Encap::Geneve { vni, metadata: true }.carries_length());
+        assert!(!Encap::Geneve { vni, metadata: false }.carries_length());
         let gre = Gre { key: Some(0), ..Gre::default() };
         assert_eq!(Encap::Gretap(gre).tunnel().to_string(), "gretap-0");
     }

@@ -1,6 +1,8 @@
 //! Tunnels over IP: a source that takes packets out of them, a sink that puts packets into them.
 
+mod batched;
 mod listen;
+mod outlet;
 mod send;
 mod streams;
 mod sys;

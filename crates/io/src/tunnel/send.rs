@@ -3,31 +3,31 @@
 //! The headers stand apart from the packet and the kernel gathers both, so that a packet that
 //! goes to several targets is copied by nobody but the kernel.
 
-use super::sys::{LateError, MESSAGES, SendSocket, would_wait};
+use super::batched::Refused;
+use super::outlet::Outlet;
+use super::sys::{LateError, MESSAGES};
 use crate::batch::Selection;
 use crate::clock::Now;
 use crate::device::{Sink, SinkCounters, Upstream};
 use crate::error::Error;
 use crate::packet::Packet;
-use api::{DropReason, Oversize};
+use crate::trouble::Trouble;
+use api::{DropReason, Oversize, SNAPSHOT_LENGTH_MIN, Sending};
+use std::io;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
 use wire::encap::{self, Fit, Told};
 use wire::metadata::Lane;
 use wire::tunnel::{Carrier, Encap};
 use wire::{flow, udp};
 
-/// Size of the send buffer.
-const SEND_BUFFER_BYTES: usize = 8 << 20;
-
 /// Headers in front of a packet: UDP and that of the tunnel.
 const HEADER_BYTES_MAX: usize = udp::HEADER_LEN + encap::HEADER_LEN_MAX;
 
+/// What becomes of packets that were not sent, for a message.
+const COUNTED: &str = "such packets are counted";
+
 /// How often a tunnel that can tell how far it has come does so, ns.
 const PROGRESS_NS: u64 = 1_000_000_000;
-
-/// How long the same error is not reported again.
-const REPORT_AGAIN: Duration = Duration::from_secs(10);
 
 /// Where packets are sent, and how.
 #[derive(Debug, Clone, Copy)]
@@ -38,24 +38,26 @@ pub struct SendOptions {
     pub carrier: Carrier,
     /// The tunnel header.
     pub encap: Encap,
-    /// What becomes of packets that do not fit the path.
-    pub oversize: Oversize,
+    /// What becomes of packets that do not fit the path, and the class of the outer ones.
+    pub sending: Sending,
     /// Who numbers the packets.
     pub lane: Lane,
 }
 
 /// The sending end of a tunnel.
 pub struct TunnelSink {
-    socket: SendSocket,
+    outlet: Outlet,
+    /// The policy of oversize is settled.
     options: SendOptions,
+    /// What messages call it.
+    name: String,
     headers: Box<[[u8; HEADER_BYTES_MAX]; MESSAGES]>,
     /// The number of the next packet. One that the kernel refuses leaves its number to the next.
     sequence: u32,
     /// The number that was told last, and when.
     told: (u32, u64),
     counters: SinkCounters,
-    /// The error that was reported last, and when.
-    trouble: Option<(i32, Instant)>,
+    trouble: Trouble,
 }
 
 /// What came of an attempt to send some packets.
@@ -67,78 +69,81 @@ enum Sent {
 }
 
 impl TunnelSink {
-    /// Opens the socket.
+    /// Opens the sockets.
     ///
     /// # Errors
     /// [`Error::System`] without the right to send raw packets (CAP_NET_RAW), or without a route.
     pub fn open(options: &SendOptions) -> Result<TunnelSink, Error> {
-        let SendOptions { remote, carrier, oversize, .. } = *options;
-        let what = || format!("tunnel to {remote}");
-        let socket =
-            SendSocket::open(remote, carrier, oversize).map_err(|e| match e.raw_os_error() {
-                Some(libc::ENETUNREACH | libc::EINVAL) => Error::System {
-                    what: what(),
-                    source: e,
-                    mend: "; there must be a route to it (`ip route get`), and a link-local IPv6 \
-                           address needs its interface: fe80::1%eth0",
-                },
-                _ => Error::system(what() + ": raw socket", e),
-            })?;
-        socket
-            .set_buffer(SEND_BUFFER_BYTES)
-            .map_err(|e| Error::system(what() + ": send buffer", e))?;
+        let mut options = *options;
+        let settled = options.sending.oversize.settled(options.encap.carries_length());
+        options.sending.oversize = settled;
+        let SendOptions { remote, carrier, sending, .. } = options;
         Ok(TunnelSink {
-            socket,
-            options: *options,
+            outlet: Outlet::open(remote, carrier, sending)?,
+            options,
+            name: format!("tunnel to {remote}"),
             headers: Box::new([[0; HEADER_BYTES_MAX]; MESSAGES]),
             sequence: 0,
             told: (0, Now::read().utc_ns),
             counters: SinkCounters::default(),
-            trouble: None,
+            trouble: Trouble::default(),
         })
     }
 
-    /// Sends up to [`MESSAGES`] packets from the front. `tried_again` is whether the first one has
-    /// failed before.
-    fn send_some(&mut self, packets: Selection<'_>, tried_again: &mut bool) -> Sent {
+    /// Sends up to [`MESSAGES`] packets from the front.
+    fn send_some(&mut self, packets: Selection<'_>) -> Sent {
         let mut datagrams: [(&[u8], &[u8]); MESSAGES] = [(&[], &[]); MESSAGES];
-        let mut count = 0;
+        let (mut count, mut cut, mut unfit) = (0, 0u64, DropReason::LinkType);
+        let bytes_max = self.outlet.bytes_max().unwrap_or(usize::MAX);
         let sequence = self.sequence;
         for (packet, header) in packets.iter().zip(self.headers.iter_mut()) {
             let Some(fit) = self.options.encap.fit(packet.meta.link_type, &packet.data) else {
                 break;
             };
+            let Some(kept) = keep(&self.options, &fit, bytes_max) else {
+                unfit = DropReason::Oversize;
+                break;
+            };
+            cut |= u64::from(kept.end < fit.end) << count;
             let number = sequence.wrapping_add(count as u32);
-            datagrams[count] = encapsulate(&self.options, header, packet, &fit, number);
+            datagrams[count] = encapsulate(&self.options, header, packet, &kept, number);
             count += 1;
         }
         if count == 0 {
-            self.counters.drops.add(DropReason::LinkType);
+            self.counters.drops.add(unfit);
+            if unfit == DropReason::Oversize {
+                self.tell(libc::EMSGSIZE, COUNTED);
+            }
             return Sent::Done(1);
         }
-        let error = match self.socket.send(&datagrams[..count]) {
-            Ok(0) => return Sent::Full,
+        match self.outlet.send(&datagrams[..count]) {
+            Ok(0) => Sent::Full,
             Ok(sent) => {
+                let is_large = |(h, p): &&(&[u8], &[u8])| h.len() + p.len() > bytes_max;
                 self.counters.sent += sent as u64;
+                self.counters.cut += u64::from((cut << (MESSAGES - sent)).count_ones());
+                self.counters.fragmented +=
+                    datagrams[..sent].iter().filter(is_large).count() as u64;
                 self.sequence = sequence.wrapping_add(sent as u32);
-                *tried_again = false;
-                return Sent::Done(sent);
+                Sent::Done(sent)
             }
-            Err(error) if would_wait(&error) => return Sent::Full,
-            Err(error) => error,
-        };
-        let number = error.raw_os_error().unwrap_or(0);
-        if number == libc::ENOBUFS && !self.socket.has_room() {
-            return Sent::Full;
+            Err(Refused { error, datagrams }) => {
+                let errno = error.raw_os_error().unwrap_or(0);
+                if errno == libc::EMSGSIZE && self.has_narrowed(bytes_max) {
+                    return Sent::Done(0);
+                }
+                self.counters.drops.add_many(reason(errno), datagrams as u64);
+                self.tell(errno, COUNTED);
+                Sent::Done(datagrams)
+            }
         }
-        // An ICMP answer to an earlier packet is reported by the next call, which then sends
-        // nothing. Only the second error is about this packet.
-        if !std::mem::replace(tried_again, !*tried_again) {
-            return Sent::Done(0);
-        }
-        self.counters.drops.add(reason(number));
-        report(&mut self.trouble, self.options.remote, number, "such packets are counted");
-        Sent::Done(1)
+    }
+
+    /// Whether packets can be cut shorter than they were, as the way has become narrower.
+    fn has_narrowed(&mut self, bytes_max: usize) -> bool {
+        self.outlet.ask(Now::read());
+        self.options.sending.oversize == Oversize::Cut
+            && self.outlet.bytes_max().is_some_and(|now| now < bytes_max)
     }
 
     /// Tells the far end how many packets there were, so that it knows what it misses at the end.
@@ -152,7 +157,7 @@ impl TunnelSink {
         let len = at + len;
         emit_carrier(&mut header, carrier, 0, len);
         // Where it cannot be sent, the next one tells the same.
-        if self.socket.send(&[(&header[..len], &[])]).is_ok() {
+        if self.outlet.send(&[(&header[..len], &[])]).is_ok_and(|sent| sent > 0) {
             self.told = (self.sequence, utc_ns);
         }
     }
@@ -160,32 +165,46 @@ impl TunnelSink {
     /// Takes back what turned out later not to have been sent: no neighbour answered, or a router
     /// on the way had no route.
     fn read_late_errors(&mut self) {
-        while let Some(LateError { errno, by_icmp }) = self.socket.late_error() {
+        while let Some(LateError { errno, by_icmp }) = self.outlet.late_error() {
             if !by_icmp {
                 continue; // the call has told of it already
+            }
+            if errno == libc::EMSGSIZE {
+                self.outlet.ask(Now::read());
             }
             let consequence = match reason(errno) {
                 lost @ (DropReason::Unreachable | DropReason::Oversize) => {
                     let packets = self.counters.sent.min(1);
                     self.counters.sent -= packets;
                     self.counters.drops.add_many(lost, packets);
-                    "such packets are counted"
+                    COUNTED
                 }
                 // The far end has got it and has nobody to give it to.
                 _ => "nobody listens there; packets go on being sent",
             };
-            report(&mut self.trouble, self.options.remote, errno, consequence);
+            self.tell(errno, consequence);
         }
+    }
+
+    fn tell(&mut self, errno: i32, consequence: &str) {
+        self.trouble.tell(&self.name, &io::Error::from_raw_os_error(errno), consequence);
     }
 }
 
-/// Reports an error, unless it was the last one reported and that is not long ago.
-fn report(trouble: &mut Option<(i32, Instant)>, remote: SocketAddr, errno: i32, consequence: &str) {
-    let known = trouble.is_some_and(|(last, at)| last == errno && at.elapsed() < REPORT_AGAIN);
-    if !known {
-        let error = std::io::Error::from_raw_os_error(errno);
-        tracing::warn!("tunnel to {remote}: {error}; {consequence}");
-        *trouble = Some((errno, Instant::now()));
+/// What of a packet goes in so that it fits the path; `None` if it is to be dropped.
+#[inline]
+fn keep(options: &SendOptions, fit: &Fit, bytes_max: usize) -> Option<Fit> {
+    let headers = carrier_len(options.carrier) + options.encap.header_len(options.carrier);
+    if headers + fit.end - fit.at <= bytes_max {
+        return Some(*fit);
+    }
+    match options.sending.oversize {
+        Oversize::Auto | Oversize::Fragment => Some(*fit),
+        Oversize::Drop => None,
+        Oversize::Cut => {
+            let room = bytes_max.saturating_sub(headers);
+            (room >= SNAPSHOT_LENGTH_MIN as usize).then(|| Fit { end: fit.at + room, ..*fit })
+        }
     }
 }
 
@@ -251,9 +270,17 @@ fn reason(errno: i32) -> DropReason {
 
 impl Sink for TunnelSink {
     fn send(&mut self, packets: Selection<'_>) -> usize {
-        let (mut taken, mut tried_again) = (0, false);
+        if self.outlet.is_down() {
+            self.outlet.ask(Now::read());
+        }
+        if self.outlet.is_down() {
+            self.counters.drops.add_many(DropReason::Unreachable, packets.len() as u64);
+            self.tell(libc::ENETDOWN, COUNTED);
+            return packets.len();
+        }
+        let mut taken = 0;
         while taken < packets.len() {
-            match self.send_some(packets.skip(taken), &mut tried_again) {
+            match self.send_some(packets.skip(taken)) {
                 Sent::Done(some) => taken += some,
                 Sent::Full => break,
             }
@@ -266,6 +293,7 @@ impl Sink for TunnelSink {
     }
 
     fn tick(&mut self, now: Now) {
+        self.outlet.tick(now);
         self.read_late_errors();
         let (told, told_ns) = self.told;
         let is_due = now.utc_ns.saturating_sub(told_ns) >= PROGRESS_NS;

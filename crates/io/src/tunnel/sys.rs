@@ -6,8 +6,8 @@
 #![allow(unsafe_code)]
 
 use crate::pool::Data;
-use crate::sys::{from_raw, get_words, set_option, to_raw};
-use api::Oversize;
+use crate::sys::{connect, from_raw, get_words, set_option, to_raw};
+use api::{Oversize, Sending};
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
@@ -221,7 +221,7 @@ impl SendSocket {
     pub(super) fn open(
         remote: SocketAddr,
         carrier: Carrier,
-        oversize: Oversize,
+        sending: Sending,
     ) -> io::Result<SendSocket> {
         let protocol = match carrier {
             Carrier::Udp { .. } => libc::IPPROTO_UDP,
@@ -237,31 +237,38 @@ impl SendSocket {
             SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_RECVERR),
         };
         set_option(fd, level, name, &1i32)?;
-        let discover = match oversize {
-            Oversize::Fragment => libc::IP_PMTUDISC_DONT,
-            Oversize::Drop => libc::IP_PMTUDISC_DO,
+        let discover = match sending.oversize {
+            Oversize::Auto | Oversize::Fragment => libc::IP_PMTUDISC_DONT,
+            Oversize::Cut | Oversize::Drop => libc::IP_PMTUDISC_DO,
         };
+        let class = i32::from(sending.dscp) << 2;
         match remote {
             SocketAddr::V4(_) => {
                 set_option(fd, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, &discover)?;
+                set_option(fd, libc::IPPROTO_IP, libc::IP_TOS, &class)?;
             }
             SocketAddr::V6(_) => {
                 set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, &discover)?;
+                set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_TCLASS, &class)?;
                 if protocol == libc::IPPROTO_UDP {
                     // The UDP checksum, which IPv6 needs, stands 6 bytes into the datagram.
                     set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &6i32)?;
                 }
             }
         }
+        let socket = SendSocket { socket };
+        socket.connect(remote)?;
+        Ok(socket)
+    }
+
+    /// Chooses the address to send from, and the far end to hear of.
+    pub(super) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
         // The port of a raw socket's peer means a protocol to the kernel: it must be 0.
-        connect(
-            fd,
-            match remote {
-                SocketAddr::V4(v4) => SocketAddr::from((*v4.ip(), 0)),
-                SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), 0, 0, v6.scope_id()).into(),
-            },
-        )?;
-        Ok(SendSocket { socket })
+        let remote = match remote {
+            SocketAddr::V4(v4) => SocketAddr::from((*v4.ip(), 0)),
+            SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), 0, 0, v6.scope_id()).into(),
+        };
+        connect(self.socket.as_fd(), remote)
     }
 
     /// Sets the send buffer; returns the bytes that the kernel granted.
@@ -345,14 +352,6 @@ impl SendSocket {
 #[repr(align(8))]
 struct ErrorBuffer(#[expect(dead_code, reason = "written and read by pointer")] [u8; 512]);
 
-fn connect(socket: BorrowedFd<'_>, remote: SocketAddr) -> io::Result<()> {
-    let (address, len) = to_raw(remote);
-    // SAFETY: the pointer and the length describe `address`.
-    let result =
-        unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
 /// Whether the call would have had to wait.
 pub(super) fn would_wait(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
@@ -370,7 +369,12 @@ fn open(of_family: SocketAddr, kind: i32, protocol: i32) -> io::Result<OwnedFd> 
 }
 
 /// Sets a buffer's size: beyond the host's limit where that is allowed, else up to it.
-fn buffer(socket: BorrowedFd<'_>, force: i32, plain: i32, bytes: usize) -> io::Result<usize> {
+pub(super) fn buffer(
+    socket: BorrowedFd<'_>,
+    force: i32,
+    plain: i32,
+    bytes: usize,
+) -> io::Result<usize> {
     let wanted = i32::try_from(bytes / 2).unwrap_or(i32::MAX / 2); // the kernel doubles it
     if set_option(socket, libc::SOL_SOCKET, force, &wanted).is_err() {
         set_option(socket, libc::SOL_SOCKET, plain, &wanted)?;

@@ -1,10 +1,10 @@
 //! A socket that is connected only to ask what the kernel thinks of the way.
 //!
-//! Source: udp(7), ip(7) `IP_MTU`, ipv6(7) `IPV6_MTU`; connect(2) for the dissolving of a connection.
+//! Source: udp(7), ip(7) `IP_MTU`, ipv6(7) `IPV6_MTU`.
 
 #![allow(unsafe_code)]
 
-use crate::sys::{from_raw, get_words, set_option, to_raw};
+use crate::sys::{from_raw, get_words, set_option};
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr};
@@ -36,19 +36,9 @@ pub(super) fn open(remote: SocketAddr, dscp: u8) -> io::Result<OwnedFd> {
 
 /// Has the kernel look for the way anew; returns the address that it would send from.
 pub(super) fn connect(socket: &OwnedFd, remote: SocketAddr) -> io::Result<IpAddr> {
-    // SAFETY: an all-zero sockaddr is valid; its family 0 (AF_UNSPEC) dissolves the connection.
-    let nobody: libc::sockaddr = unsafe { zeroed() };
     let mut remote = remote;
     remote.set_port(9); // any: nothing is sent
-    let (address, len) = to_raw(remote);
-    // SAFETY: each pointer is to an address of the stated length.
-    let result = unsafe {
-        libc::connect(socket.as_raw_fd(), &nobody, size_of::<libc::sockaddr>() as libc::socklen_t);
-        libc::connect(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len)
-    };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
-    }
+    crate::sys::connect(socket.as_fd(), remote)?;
     // SAFETY: an all-zero sockaddr_storage is valid.
     let mut local: libc::sockaddr_storage = unsafe { zeroed() };
     let mut len = size_of::<libc::sockaddr_storage>() as libc::socklen_t;
