@@ -73,6 +73,7 @@ fn fragments(bytes: &[u8]) -> u64 {
             (frame, rest) = behind.split_at(behind.len().min(len.into()));
             *now_ns += [0, 1, SECOND_NS / 2, 20 * SECOND_NS][usize::from(flags & 3)];
             let link_type = if flags & 4 == 0 { LinkType::ETHERNET } else { LinkType::RAW };
+            let layers = flags >> 3 & 1;
             let walk = Walk::new(link_type, frame);
             if !walk.is_fragment() {
                 continue;
@@ -82,7 +83,7 @@ fn fragments(bytes: &[u8]) -> u64 {
             packet.meta.origlen += u32::from(flags >> 7);
             taken += 1;
             fragments.expire(*now_ns);
-            match fragments.add(&walk, packet, is_tunnel) {
+            match fragments.add(layers, &walk, packet, is_tunnel) {
                 Added::Held => {}
                 Added::Alone(_, verdict) => seen.alone(verdict),
                 Added::Whole(packet) => {
