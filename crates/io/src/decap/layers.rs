@@ -4,7 +4,7 @@ use super::fragments::{Added, Fragments, Scope, Verdict};
 use crate::batch::Batch;
 use crate::interface::{Interface, Interfaces};
 use crate::packet::{Direction, InterfaceId, Outer, Packet};
-use crate::tunnel::Wanted;
+use crate::tunnel::{Streams, Wanted};
 use api::{DecapStats, DropReason, Drops};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -50,6 +50,8 @@ pub(super) struct Layers {
     /// The latest time of a frame.
     latest_ns: u64,
     pub drops: Drops,
+    /// The numbers of the packets of tunnels that end here.
+    pub streams: Streams,
     counters: DecapStats,
 }
 
@@ -75,6 +77,7 @@ impl Layers {
             last: None,
             latest_ns: 0,
             drops: Drops::default(),
+            streams: Streams::default(),
             counters: DecapStats::default(),
         }
     }
@@ -94,12 +97,16 @@ impl Layers {
         let mut layers = 0;
         while layers < self.options.layers {
             match self.look(layers, packet.meta.link_type, &packet.data) {
-                Look::Tunnel(Found { tunnel, source, content: Content::Packet(inner) }) => {
-                    let source = source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                    self.open(&mut packet, Outer { tunnel, source }, &inner);
+                Look::Tunnel(found) => {
+                    if self.drops_at(layers) {
+                        self.streams.note(outer(&found), &found.content);
+                    }
+                    let Content::Packet(inner) = &found.content else {
+                        return self.leave(layers, packet, &found, batch);
+                    };
+                    self.open(&mut packet, outer(&found), inner);
                     layers += 1;
                 }
-                Look::Tunnel(found) => return self.leave(layers, packet, &found, batch),
                 Look::Nothing => {
                     let walk = Walk::new(packet.meta.link_type, &packet.data);
                     if !walk.is_fragment() {
@@ -181,10 +188,7 @@ impl Layers {
         if self.drops_at(layers) {
             match found.content {
                 Content::Control | Content::Progress { .. } => return,
-                Content::Opaque(_) | Content::Packet(_) => {
-                    let source = found.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-                    packet.meta.outer = Some(Outer { tunnel: found.tunnel, source });
-                }
+                Content::Opaque(_) | Content::Packet(_) => packet.meta.outer = Some(outer(found)),
             }
         }
         self.deliver(layers, packet, batch);
@@ -257,6 +261,11 @@ impl Layers {
         self.last = Some((wanted, found));
         found
     }
+}
+
+fn outer(found: &Found) -> Outer {
+    let source = found.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    Outer { tunnel: found.tunnel, source }
 }
 
 /// Finds the outermost tunnel of a frame that came out of so many.

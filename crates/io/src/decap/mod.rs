@@ -31,11 +31,13 @@ use crate::clock::now_ns;
 use crate::device::{Arrival, Screening, Source};
 use crate::error::Error;
 use crate::interface::Interfaces;
+use crate::packet::Outer;
 use api::Drops;
 use layers::Layers;
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::sequence::Counts;
 
 /// The packets inside a source's tunnels.
 pub struct Decap {
@@ -113,6 +115,10 @@ impl Source for Decap {
 
     fn screening(&mut self) -> Screening {
         self.source.screening()
+    }
+
+    fn streams(&self) -> Vec<(Outer, Counts)> {
+        self.layers.streams.counts()
     }
 
     fn is_live(&self) -> bool {

@@ -5,9 +5,11 @@ use crate::packet::{Direction, InterfaceId, Meta, Packet};
 use crate::pool::Data;
 use crate::tunnel::Wanted;
 use api::{DropReason, Endpoint};
-use wire::LinkType;
 use wire::decap::Rules;
-use wire::tunnel::Kind;
+use wire::encap::{HEADER_LEN_MAX, Told};
+use wire::metadata::Lane;
+use wire::tunnel::{Carrier, Encap, Kind};
+use wire::{LinkType, Vni};
 
 const INNER: [u8; 60] = [0x11; 60];
 
@@ -189,6 +191,42 @@ fn layers_are_taken_off_up_to_a_number() {
         assert_eq!(interfaces.get(packets[0].meta.interface).link_type, link_type.0);
         assert_eq!(decap.status().get().layers, left);
     }
+}
+
+/// A GENEVE packet with a number; without a frame it tells how far its sender has come.
+fn geneve(sequence: u32, inner: Option<&[u8]>) -> Vec<u8> {
+    let encap = Encap::Geneve { vni: Vni::new(7).unwrap(), metadata: true };
+    let carrier = Carrier::Udp { port: 6081 };
+    let lane = Lane { epoch: 1, tap: 1, target: 0, lane: 0 };
+    let mut header = [0; HEADER_LEN_MAX];
+    let len = match inner {
+        Some(inner) => {
+            let told = Told { origlen: 60, ts_ns: 1, direction: Direction::In, lane };
+            let fit = encap.fit(LinkType::ETHERNET, inner).unwrap();
+            encap.emit(&mut header, carrier, &fit, inner, &told, sequence);
+            encap.header_len(carrier)
+        }
+        None => encap.emit_progress(&mut header, lane, sequence, 1).unwrap(),
+    };
+    frame(17, &udp(6081, &[&header[..len], inner.unwrap_or_default()].concat()))
+}
+
+#[test]
+fn a_receiver_follows_the_numbers_of_its_tunnels_alone() {
+    let numbered = [0, 1, 4, 4, 3].map(|number| geneve(number, Some(&INNER)));
+    let frames: Vec<_> = numbered.into_iter().chain([geneve(9, None)]).collect();
+    let receive = options(1, receiver(&["geneve://10.0.0.2?vni=7"]));
+    let (packets, decap, _) = self::decap(frames.clone(), receive);
+    assert_eq!(packets.len(), 5);
+    let [(outer, counts)] = decap.streams()[..] else { panic!("{:?}", decap.streams()) };
+    assert_eq!(outer.to_string(), "geneve-7-10.0.0.1");
+    let wanted = Counts { received: 5, lost: 5, duplicates: 1, reordered: 1, late: 0 };
+    assert_eq!(counts, wanted);
+
+    let foreign = options(1, receiver(&["geneve://10.0.0.2?vni=8"]));
+    assert_eq!(self::decap(frames.clone(), foreign).1.streams(), []);
+    // A tunnel that only passes by may lose packets in front of the tap or behind it.
+    assert_eq!(self::decap(frames, options(1, Policy::Capture)).1.streams(), []);
 }
 
 #[test]
