@@ -1,76 +1,23 @@
 //! What decapsulation finds in a frame is what tshark sees in it: every layer's place and end.
 
 use capfile::{PcapResolution, PcapWriter};
-use rig::Scratch;
+use rig::{Layer, Scratch, tunnel_layers};
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-use std::process::Command;
 use wire::decap::{Content, Rules};
 use wire::encap::{HEADER_LEN_MAX, Told};
 use wire::metadata::Lane;
 use wire::tunnel::{Carrier, Cookie, Encap, Erspan, Gre, Kind, L2tp, L2tpFormat};
 use wire::{Direction, LinkType, Vni};
 
-/// A packet inside a tunnel: offsets in the frame of its first byte and of its end.
-type Layer = (usize, usize);
-
-/// What tshark says of one frame.
-#[derive(Default)]
-struct Judged {
-    /// The layers of tunnels, from the outermost on.
-    layers: Vec<Layer>,
-    /// A UDP length of 0: a super-packet of more than 64 kB, in which tshark looks no further.
-    is_super: bool,
-}
-
-fn judged(path: &Path, options: &[&str]) -> Vec<Judged> {
-    let mut command = Command::new("tshark");
-    let output = command.arg("-n").arg("-r").arg(path).args(options).args(["-T", "pdml"]).output();
-    let output = output.expect("tshark can be started");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.split("<packet>").skip(1).map(judge).collect()
-}
-
-fn judge(packet: &str) -> Judged {
-    let mut judged = Judged::default();
-    let (mut in_tunnel, mut at, mut end) = (false, 0, 0);
-    for line in packet.lines().map(str::trim) {
-        let value = |name| attribute(line, name);
-        let number = |name| value(name).and_then(|n| n.parse::<usize>().ok()).unwrap_or(0);
-        match (line.starts_with("<proto "), value("name").unwrap_or_default()) {
-            (true, "frame") => end = number("size"),
-            (true, "icmp" | "icmpv6") => break, // what it quotes was not on this wire
-            (true, "vxlan" | "geneve" | "gre" | "erspan" | "l2tp") => in_tunnel = true,
-            (true, "eth" | "ip" | "ipv6") => {
-                at = number("pos");
-                if in_tunnel {
-                    judged.layers.push((at, end));
-                }
-                in_tunnel = false;
-            }
-            (false, "udp.length") if number("show") == 0 => judged.is_super = true,
-            (false, "ip.len") => end = end.min(at + number("show")),
-            (false, "ipv6.plen") => end = end.min(at + 40 + number("show")),
-            _ => {}
-        }
-    }
-    judged
-}
-
-fn attribute<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(&format!(" {name}=\""))?;
-    rest.split('"').next()
-}
-
 fn found(rules: &Rules, frame: &[u8]) -> Vec<Layer> {
     let (mut link, mut part, mut base, mut layers) = (LinkType::ETHERNET, frame, 0, Vec::new());
     while let Ok(Some(found)) = rules.in_frame(link, part) {
         let Content::Packet(inner) = found.content else { break };
-        let (at, end) = (inner.at as usize, inner.end as usize);
-        layers.push((base + at, base + end));
-        (link, part, base) = (inner.link_type, &part[at..end], base + at);
+        let (at, end, link_type) = (inner.at as usize, inner.end as usize, inner.link_type);
+        layers.push(Layer { at: base + at, end: base + end, link_type });
+        (link, part, base) = (link_type, &part[at..end], base + at);
     }
     layers
 }
@@ -89,7 +36,7 @@ fn captures_hold_what_tshark_sees_in_them() {
     let rules = Rules::default().with_port(Kind::Vxlan, 8472);
     let mut layers = 0;
     for path in rig::capture_files(Path::new(&folder)) {
-        let judged = judged(&path, &["-d", "udp.port==8472,vxlan"]);
+        let judged = tunnel_layers(&path, &["-d", "udp.port==8472,vxlan"]);
         let frames = rig::frames_in(&path);
         assert_eq!(frames.len(), judged.len(), "{}", path.display());
         for (number, (frame, judged)) in (1..).zip(frames.iter().zip(&judged)) {
@@ -190,12 +137,13 @@ fn judge_encaps(encaps: &[Encap], options: &[&str]) {
         writer.write(0, frame.len() as u32, frame).expect("memory takes it");
     }
     fs::write(&path, writer.get_ref()).expect("the folder can be written to");
-    let judged = judged(&path, options);
+    let judged = tunnel_layers(&path, options);
     assert_eq!(judged.len(), frames.len());
     for ((frame, payload_len), judged) in frames.iter().zip(judged) {
-        let wanted = [(frame.len() - payload_len, frame.len())];
-        assert_eq!(judged.layers, wanted, "tshark: {frame:02x?}");
-        assert_eq!(found(&Rules::default(), frame), wanted, "{frame:02x?}");
+        let (at, end) = (frame.len() - payload_len, frame.len());
+        let found = found(&Rules::default(), frame);
+        assert_eq!(found.iter().map(|of| (of.at, of.end)).collect::<Vec<_>>(), [(at, end)]);
+        assert_eq!(judged.layers, found, "{frame:02x?}");
     }
 }
 

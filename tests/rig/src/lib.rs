@@ -28,6 +28,7 @@
 mod frames;
 mod generator;
 mod guest;
+mod layers;
 mod numbers;
 mod pace;
 pub mod rules;
@@ -43,6 +44,7 @@ mod tshark;
 pub use frames::{Frame, assert_same_packets, frames_in};
 pub use generator::{Generator, MAGIC, PAYLOAD_BYTES_MIN, Sent};
 pub use guest::{GUEST_LINK, Guest, guest_or_skip};
+pub use layers::{Layer, Layers, tunnel_layers};
 pub use numbers::{capture_files, duplicates, missing, numbers_in, reordered};
 pub use pace::wait_for_turn;
 pub use running::{Finished, Running, stats, wait_until};
