@@ -19,6 +19,7 @@ pub mod memory;
 mod netlink;
 pub mod netns;
 pub mod nic;
+pub mod offloads;
 mod packet;
 mod pool;
 pub mod ring;

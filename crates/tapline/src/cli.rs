@@ -60,6 +60,9 @@ pub enum Command {
     /// Check a capture filter, show the program that it becomes, and try it on a capture file
     #[command(subcommand)]
     Filter(FilterCommand),
+    /// Say what of this host or its network bears on a tap
+    #[command(subcommand)]
+    Diag(DiagCommand),
     /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
     /// recorded and checked. DEMO_SECONDS (20) and DEMO_DIR in the environment. Needs root
     Demo,
@@ -283,6 +286,27 @@ pub enum FilterCommand {
     Test(FilterTest),
 }
 
+#[derive(Debug, Subcommand)]
+pub enum DiagCommand {
+    /// List the offloads of interfaces and what is done about each, so that packets are the wire's;
+    /// with --to also what fits the way to a tunnel's far end. Nothing is changed
+    Offload(DiagOffload),
+}
+
+#[derive(Debug, Args)]
+pub struct DiagOffload {
+    /// Interface to look at; may be given more than once. Without it all are listed
+    #[arg(short, long, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// Tunnel to look up the way to: route, path MTU, headers, and a warning if the interfaces'
+    /// frames do not fit
+    #[arg(long, value_name = "ENDPOINT", value_parser = tunnel_target)]
+    pub to: Vec<Endpoint>,
+    /// How the answer is printed; json: one object a line for each interface, then for each tunnel
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
 /// A filter in one of the two languages.
 #[derive(Debug, Args)]
 #[group(id = "filter", required = true, multiple = false)]
@@ -457,6 +481,13 @@ fn decap_port(text: &str) -> Result<(Kind, u16), String> {
     Ok((kind, port.ok_or("a UDP port is a number from 1 to 65535")?))
 }
 
+fn tunnel_target(text: &str) -> Result<Endpoint, String> {
+    match Endpoint::target(text).map_err(|error| error.to_string())? {
+        endpoint @ Endpoint::Tunnel(_) => Ok(endpoint),
+        _ => Err("write a tunnel, such as `vxlan://HOST?vni=N`: nothing else has a far end".into()),
+    }
+}
+
 /// A slice must leave the Ethernet header that the far end reads.
 fn mirror_snapshot(text: &str) -> Result<u32, String> {
     let bytes = text.parse().map_err(|_| "write a number of bytes, 0 for all".to_owned())?;
@@ -532,6 +563,7 @@ mod tests {
             "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
             "receive --listen vxlan://0.0.0.0 --to nic:eth1 --to tap:a,tap:b --oversize drop",
             "receive --listen vxlan://0.0.0.0 --archive d --to vxlan://h?vni=1 -G 5",
+            "diag offload -i eth0 -i eth1 --to geneve://10.0.0.2?vni=7 --format json",
             "filter check --rules f",
             "filter check --link-type raw --format json tcp port 80",
             "filter explain --ddd --link-type 1 -Q in --rules f",
@@ -577,6 +609,7 @@ mod tests {
         assert!(refused(&format!("{capture} nvgre=1")).contains("geneve=PORT"));
         assert!(refused(&format!("{capture} gretap=1")).contains("gre=PORT"));
         assert!(refused(&format!("{capture} vxlan=0")).contains("1 to 65535"));
+        assert!(refused("diag offload --to null:").contains("write a tunnel"));
         assert!(refused("filter check").contains("--rules"));
         assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
         assert!(refused("filter test --rules f").contains("--read"));

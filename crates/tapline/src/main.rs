@@ -7,10 +7,12 @@ mod capture;
 mod cli;
 mod completions;
 mod demo;
+mod diag;
 #[cfg(test)]
 mod documented;
 mod failure;
 mod filter;
+mod fit;
 mod health;
 mod man;
 mod mirror;
@@ -34,6 +36,7 @@ fn main() -> ExitCode {
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
+        Command::Diag(command) => diag::run(command),
         Command::Demo => demo::run(),
         Command::Man(options) => man::run(&options),
         Command::Completions(options) => completions::run(&options),

@@ -3,6 +3,7 @@
 use crate::capture::ledger;
 use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
+use crate::fit::{ETHERNET_LEN, Way};
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session;
 use crate::targets::{Places, Targets, carries, files, has_tunnels, members};
@@ -10,6 +11,7 @@ use crate::workers::{count, file_of, say_files};
 use api::{Endpoint, TapConfig, TapSource};
 use io::Interfaces;
 use io::nic::are_one;
+use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use pipeline::{OwnTunnels, Tap};
 use wire::LinkType;
@@ -81,6 +83,7 @@ fn open(
         };
         let opened = source(config, filter_place, &interfaces).map_err(told)?;
         must_fit(config, &opened.link_types)?;
+        warn_of_long_frames(config);
         let opening = targets.open(&config.to, config.sending, number, opened.shares.len());
         ready.push((config, opened, opening.map_err(told)?));
     }
@@ -107,6 +110,25 @@ fn open(
     }
     begun.extend(said_of_files);
     Ok((taps, begun))
+}
+
+/// Says beforehand if an interface's longest frames do not fit the path of a tunnel.
+fn warn_of_long_frames(config: &TapConfig) {
+    let TapSource::Interface(name) = &config.source else { return };
+    let Some(of) = Offloads::read(name).ok().filter(|of| of.is_ethernet) else { return };
+    let longest = of.mtu as usize + ETHERNET_LEN;
+    let frame_bytes = match config.snapshot_length as usize {
+        0 => longest,
+        kept => longest.min(kept),
+    };
+    for tunnel in members(&config.to).filter_map(Endpoint::tunnel) {
+        let of = |encap| Way::of(tunnel, &encap, config.sending.dscp).ok();
+        let Some(way) = tunnel.encap().and_then(of) else { continue };
+        if let Some(why) = way.misfit(frame_bytes) {
+            let becomes = way.becomes(config.sending.oversize);
+            tracing::warn!("{name} to {tunnel}: {why}; --oversize: {becomes}");
+        }
+    }
 }
 
 /// How many workers a tap has: a file is read by one.

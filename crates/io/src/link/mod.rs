@@ -12,7 +12,7 @@ use crate::netlink::{Netlink, Question, half, word};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-const IFINFOMSG_LEN: usize = 16;
+pub(crate) const IFINFOMSG_LEN: usize = 16;
 /// Longest interface name, without its NUL.
 const NAME_BYTES_MAX: usize = libc::IFNAMSIZ - 1;
 
@@ -63,6 +63,18 @@ impl Links {
         (speed != 0 && speed != 0xffff && speed < i32::MAX as u32).then_some(speed)
     }
 
+    /// The features (offloads) of an interface by the kernel's names, and whether each is on.
+    pub fn features(&self, name: &str) -> io::Result<Vec<(String, bool)>> {
+        sys::features(self.as_fd(), name)
+    }
+
+    /// What the kernel tells of an interface: `struct ifinfomsg` and attributes.
+    pub fn describe(&mut self, index: i32) -> io::Result<Vec<u8>> {
+        let mut body = [0; IFINFOMSG_LEN];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        Ok(self.netlink.ask(Question::new(libc::RTM_GETLINK, &body))?.1)
+    }
+
     /// The MTU of an interface, bytes.
     pub fn mtu(&self, name: &str) -> io::Result<u32> {
         sys::mtu(self.as_fd(), name)
@@ -94,6 +106,11 @@ impl AsFd for Links {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.netlink.as_fd()
     }
+}
+
+/// The names of the calling thread's interfaces.
+pub(crate) fn names() -> Vec<String> {
+    sys::names()
 }
 
 /// Finds an interface, and says which there are if it is not there.
