@@ -99,18 +99,31 @@ pub(crate) fn reject_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     attach_classic(socket, &filter::Program::constant(0))
 }
 
-/// Connects a datagram or raw socket, whatever it was connected to: the address that it sends from
-/// is chosen anew. In between it is connected to nobody.
+/// Connects a socket. One that is connected already keeps the address that it sends from.
 pub(crate) fn connect(socket: BorrowedFd<'_>, remote: SocketAddr) -> io::Result<()> {
-    // SAFETY: an all-zero address is valid; its family 0 (AF_UNSPEC) dissolves a connection.
-    let nobody: libc::sockaddr = unsafe { zeroed() };
     let (address, len) = to_raw(remote);
-    // SAFETY: each pointer is to an address of the stated length.
-    let result = unsafe {
-        libc::connect(socket.as_raw_fd(), &nobody, size_of::<libc::sockaddr>() as libc::socklen_t);
-        libc::connect(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len)
-    };
+    // SAFETY: the pointer and the length describe `address`.
+    let result =
+        unsafe { libc::connect(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Dissolves the connection of a datagram socket, so that the next one begins anew. A raw socket would
+/// hear of no error any more (`__udp_disconnect` in `net/ipv4/udp.c` unhashes it).
+pub(crate) fn disconnect(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: an all-zero address is valid; its family is 0 (AF_UNSPEC).
+    let nobody: libc::sockaddr = unsafe { zeroed() };
+    let len = size_of::<libc::sockaddr>() as libc::socklen_t;
+    // SAFETY: the pointer and the length describe `nobody`.
+    let result = unsafe { libc::connect(socket.as_raw_fd(), &nobody, len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A number that the socket's network namespace has and no other; `None` before Linux 5.14.
+pub(crate) fn netns_cookie(socket: BorrowedFd<'_>) -> Option<[u32; 2]> {
+    let mut words = [0; 2];
+    let got = get_words(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, &mut words);
+    got.is_ok_and(|words| words == 2).then_some(words)
 }
 
 /// An address as the kernel takes it, and its length.

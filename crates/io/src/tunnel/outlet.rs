@@ -26,6 +26,8 @@ const IPV6_LEN: usize = 40;
 /// Sends what follows the IP header, to one far end.
 pub(super) struct Outlet {
     remote: SocketAddr,
+    carrier: Carrier,
+    sending: Sending,
     raw: SendSocket,
     /// The address that the raw socket sends from.
     raw_source: Option<IpAddr>,
@@ -47,8 +49,7 @@ impl Outlet {
     pub fn open(remote: SocketAddr, carrier: Carrier, sending: Sending) -> Result<Outlet, Error> {
         let Sending { oversize, dscp } = sending;
         let what = || format!("tunnel to {remote}");
-        let raw = SendSocket::open(remote, carrier, sending);
-        let raw = raw.map_err(|e| match e.raw_os_error() {
+        let raw = open_raw(remote, carrier, sending).map_err(|e| match e.raw_os_error() {
             Some(libc::ENETUNREACH | libc::EINVAL) => Error::System {
                 what: what(),
                 source: e,
@@ -57,8 +58,6 @@ impl Outlet {
             },
             _ => Error::system(what() + ": raw socket", e),
         })?;
-        raw.set_buffer(SEND_BUFFER_BYTES)
-            .map_err(|e| Error::system(what() + ": send buffer", e))?;
         let dont_fragment = oversize != Oversize::Fragment;
         let frames = match carrier {
             Carrier::Udp { .. } => {
@@ -72,6 +71,8 @@ impl Outlet {
         let raw_source = underlay.path().map(|path| path.source);
         let mut outlet = Outlet {
             remote,
+            carrier,
+            sending,
             raw,
             raw_source,
             frames,
@@ -179,10 +180,21 @@ impl Outlet {
         let Some(path) = self.underlay.path() else { return };
         self.confirms = path.is_stale;
         if self.raw_source != Some(path.source) {
-            match self.raw.connect(self.remote) {
-                Ok(()) => self.raw_source = Some(path.source),
+            // A raw socket keeps the address that it once chose, so another one takes its place.
+            match open_raw(self.remote, self.carrier, self.sending) {
+                Ok(raw) if raw.is_at_home_with(&self.raw) => {
+                    self.raw = raw;
+                    self.raw_source = Some(path.source);
+                }
+                Ok(_) => {}
                 Err(error) => tracing::debug!("{}: cannot connect anew: {error}", self.remote),
             }
         }
     }
+}
+
+fn open_raw(remote: SocketAddr, carrier: Carrier, sending: Sending) -> io::Result<SendSocket> {
+    let raw = SendSocket::open(remote, carrier, sending)?;
+    raw.set_buffer(SEND_BUFFER_BYTES)?;
+    Ok(raw)
 }

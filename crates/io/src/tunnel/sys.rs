@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::pool::Data;
-use crate::sys::{connect, from_raw, get_words, set_option, to_raw};
+use crate::sys::{connect, from_raw, get_words, netns_cookie, set_option, to_raw};
 use api::{Oversize, Sending};
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
@@ -256,19 +256,18 @@ impl SendSocket {
                 }
             }
         }
-        let socket = SendSocket { socket };
-        socket.connect(remote)?;
-        Ok(socket)
-    }
-
-    /// Chooses the address to send from, and the far end to hear of.
-    pub(super) fn connect(&self, remote: SocketAddr) -> io::Result<()> {
         // The port of a raw socket's peer means a protocol to the kernel: it must be 0.
-        let remote = match remote {
+        let peer = match remote {
             SocketAddr::V4(v4) => SocketAddr::from((*v4.ip(), 0)),
             SocketAddr::V6(v6) => SocketAddrV6::new(*v6.ip(), 0, 0, v6.scope_id()).into(),
         };
-        connect(self.socket.as_fd(), remote)
+        connect(fd, peer)?;
+        Ok(SendSocket { socket })
+    }
+
+    /// Whether another socket is of the same network namespace; `true` where nobody knows.
+    pub(super) fn is_at_home_with(&self, other: &SendSocket) -> bool {
+        netns_cookie(self.socket.as_fd()) == netns_cookie(other.socket.as_fd())
     }
 
     /// Sets the send buffer; returns the bytes that the kernel granted.

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::sys::{from_raw, get_words, set_option};
+use crate::sys::{disconnect, from_raw, get_words, set_option};
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr};
@@ -38,6 +38,7 @@ pub(super) fn open(remote: SocketAddr, dscp: u8) -> io::Result<OwnedFd> {
 pub(super) fn connect(socket: &OwnedFd, remote: SocketAddr) -> io::Result<IpAddr> {
     let mut remote = remote;
     remote.set_port(9); // any: nothing is sent
+    disconnect(socket.as_fd())?;
     crate::sys::connect(socket.as_fd(), remote)?;
     // SAFETY: an all-zero sockaddr_storage is valid.
     let mut local: libc::sockaddr_storage = unsafe { zeroed() };
