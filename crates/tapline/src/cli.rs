@@ -10,7 +10,7 @@ use wire::LinkType;
 use wire::tunnel::Kind;
 
 /// Default of `receive -B`.
-const SOCKET_BUFFER_SIZE: &str = "64MiB";
+const LISTEN_BUFFER_SIZE: &str = "64MiB";
 /// Lowest bound on an archive: a few packets of any size fit into each of its segments.
 const ARCHIVE_BYTES_MIN: u64 = 100_000;
 
@@ -267,8 +267,16 @@ pub struct Receive {
     pub to: Vec<Group>,
     #[command(flatten)]
     pub sending: SendingOptions,
-    /// Size of each socket's receive buffer; a bare number means KiB
-    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = SOCKET_BUFFER_SIZE)]
+    /// How packets are received: from a ring, which costs least and needs CAP_NET_RAW and CAP_BPF, or
+    /// from sockets; auto takes the ring where it may
+    #[arg(long, value_enum, default_value_t)]
+    pub datapath: ReceiveDatapath,
+    /// Take packets out of up to N tunnels, one inside the other; all: of every one; 0: of none, so that
+    /// the tunnel packets are recorded as they came (from a ring only)
+    #[arg(long, value_name = "0|N|all", value_parser = receive_layers, default_value = "1")]
+    pub decap: u8,
+    /// Size of the ring, or of each socket's receive buffer; a bare number means KiB
+    #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = LISTEN_BUFFER_SIZE)]
     pub buffer_size: u64,
     #[command(flatten)]
     pub report: Report,
@@ -435,6 +443,17 @@ pub enum Datapath {
     Kernel,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum ReceiveDatapath {
+    /// A ring where the process may, else sockets
+    #[default]
+    Auto,
+    /// A ring for all endpoints. It sees packets before the firewall does
+    Ring,
+    /// A socket for each address and port, or protocol
+    Socket,
+}
+
 fn direction(text: &str) -> Result<DirectionChoice, String> {
     match text {
         "both" | "inout" => Ok(DirectionChoice::Both),
@@ -458,13 +477,22 @@ fn link_type(text: &str) -> Result<LinkType, String> {
 
 /// How many layers of tunnels.
 fn layers(text: &str) -> Result<u8, String> {
+    layers_from(1, text)
+}
+
+/// How many layers of tunnels a receiver takes off.
+fn receive_layers(text: &str) -> Result<u8, String> {
+    layers_from(0, text)
+}
+
+fn layers_from(least: u8, text: &str) -> Result<u8, String> {
     match text {
         "all" => Ok(EVERY_LAYER),
         _ => text
             .parse()
             .ok()
-            .filter(|layers| (1..EVERY_LAYER).contains(layers))
-            .ok_or_else(|| "write a number of layers from 1 to 254, or all".into()),
+            .filter(|layers| (least..EVERY_LAYER).contains(layers))
+            .ok_or_else(|| format!("write a number of layers from {least} to 254, or all")),
     }
 }
 
@@ -560,6 +588,8 @@ mod tests {
             "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --dscp 46 --datapath ring",
             "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
             "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
+            "receive --listen gre://[::] --datapath ring --decap 0 -B 16MiB -w outer.pcapng",
+            "receive --listen l2tp+udp://0.0.0.0 --datapath socket --decap all -w x.pcapng",
             "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
             "receive --listen vxlan://0.0.0.0 --to nic:eth1 --to tap:a,tap:b --oversize drop",
             "receive --listen vxlan://0.0.0.0 --archive d --to vxlan://h?vni=1 -G 5",
@@ -594,6 +624,7 @@ mod tests {
         assert!(refused(&format!("{receive} -w f --max-bytes 1GB")).contains("--write"));
         assert!(refused(&format!("{receive} -w f --archive d")).contains("cannot be used with"));
         assert!(refused(&format!("{receive} --to vxlan://h")).contains("vni=N"));
+        assert!(refused(&format!("{receive} -w f --decap 255")).contains("0 to 254, or all"));
         assert!(refused(&format!("{receive} -w f --health 8080")).contains("127.0.0.1:8080"));
         assert!(refused("capture -i e --workers 0").contains("1 to 64, or auto"));
         assert!(refused("capture -r f --workers 2").contains("--read"));

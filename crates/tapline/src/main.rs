@@ -14,6 +14,7 @@ mod failure;
 mod filter;
 mod fit;
 mod health;
+mod listeners;
 mod man;
 mod mirror;
 mod opened;

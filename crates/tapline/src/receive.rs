@@ -3,19 +3,18 @@
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
+use crate::listeners::Listeners;
 use crate::session::{self, Moment};
 use crate::targets::{Places, Targets, files, has_tunnels, members};
-use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats, TunnelEndpoint};
+use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
-use io::tunnel::{ListenOptions, TunnelSource};
 use io::{Interfaces, Now};
-use pipeline::{CrewReport, Input, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use pipeline::{CrewReport, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
+use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::sequence::Counts;
-use wire::tunnel::Kind;
 
 /// When an archive's segments are closed unless the user says otherwise.
 const SEGMENT_BYTES: u64 = 100_000_000;
@@ -36,16 +35,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let claim = options.health.map(Claim::new).transpose()?;
     let mut targets = Targets::new(&interfaces);
     let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
-    let (mut inputs, mut begun) = (Vec::new(), Vec::new());
-    for place in places(&options.listen)? {
-        let name = place.name();
-        let ListenPlace { local, endpoints } = place;
-        let buffer_bytes = options.buffer_size as usize;
-        let source =
-            TunnelSource::open(&ListenOptions { local, endpoints, buffer_bytes }, &interfaces)?;
-        begun.push(format!("listening on {name}"));
-        inputs.push(Input { name, source: Box::new(source) });
-    }
+    let Listeners { inputs, begun } = Listeners::open(&options, &interfaces)?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;
@@ -156,52 +146,6 @@ fn tell(adopted: &Adopted) {
     }
     if !damaged.is_empty() {
         tracing::warn!("{} segments that were left open are damaged", damaged.len());
-    }
-}
-
-/// The endpoints of a kind that listen at one place share a socket, or each would count the other's
-/// packets as a stranger's.
-fn places(listen: &[Endpoint]) -> Result<Vec<ListenPlace>, Failure> {
-    let mut places: Vec<ListenPlace> = Vec::new();
-    for tunnel in listen.iter().filter_map(Endpoint::tunnel) {
-        let local = tunnel.resolve()?;
-        let same = |place: &&mut ListenPlace| {
-            place.local == local && place.endpoints[0].carrier == tunnel.carrier
-        };
-        let Some(place) = places.iter_mut().find(same) else {
-            places.push(ListenPlace { local, endpoints: vec![tunnel.clone()] });
-            continue;
-        };
-        let first = &place.endpoints[0];
-        if family(first.scheme.kind) != family(tunnel.scheme.kind) {
-            return Err(Failure::Usage(format!(
-                "{first} and {tunnel} cannot share a port: packets do not say which tunnel they \
-                 are; give one of them another port"
-            )));
-        }
-        place.endpoints.push(tunnel.clone());
-    }
-    Ok(places)
-}
-
-/// The kind whose header tells the others of its family apart.
-fn family(kind: Kind) -> Kind {
-    match kind {
-        Kind::Gretap | Kind::Erspan => Kind::Gre,
-        kind => kind,
-    }
-}
-
-/// Where one socket listens, and for what.
-struct ListenPlace {
-    local: SocketAddr,
-    endpoints: Vec<TunnelEndpoint>,
-}
-
-impl ListenPlace {
-    fn name(&self) -> String {
-        let names: Vec<String> = self.endpoints.iter().map(ToString::to_string).collect();
-        names.join(", ")
     }
 }
 

@@ -49,9 +49,21 @@ fn losses_of_a_small_socket_buffer_are_counted_to_the_packet() {
         return;
     }
     let scene = Scene::alone("loss-socket");
+    let small = [SMALL, &["--datapath", "socket"]].concat();
+    let (_, received) =
+        carry(&scene, DEFAULT, &small, |_, receive| send_while_paused(&scene, receive));
+    assert!(received.drops.get(DropReason::KernelSocket) > 0, "{received}");
+}
+
+#[test]
+fn losses_of_a_small_receiving_ring_are_counted_to_the_packet() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::alone("loss-receiving-ring");
     let (_, received) =
         carry(&scene, DEFAULT, SMALL, |_, receive| send_while_paused(&scene, receive));
-    assert!(received.drops.get(DropReason::KernelSocket) > 0, "{received}");
+    assert!(received.drops.get(DropReason::KernelRing) > 0, "{received}");
 }
 
 #[test]

@@ -89,21 +89,31 @@ const fn case(
 }
 
 #[test]
-fn every_tunnel_over_ipv4_gives_back_what_was_sent() {
-    check_all(true);
+fn every_tunnel_over_ipv4_gives_back_to_a_ring_what_was_sent() {
+    check_all(true, "ring");
 }
 
 #[test]
-fn every_tunnel_over_ipv6_gives_back_what_was_sent() {
-    check_all(false);
+fn every_tunnel_over_ipv6_gives_back_to_a_ring_what_was_sent() {
+    check_all(false, "ring");
 }
 
-fn check_all(is_v4: bool) {
+#[test]
+fn every_tunnel_over_ipv4_gives_back_to_a_socket_what_was_sent() {
+    check_all(true, "socket");
+}
+
+#[test]
+fn every_tunnel_over_ipv6_gives_back_to_a_socket_what_was_sent() {
+    check_all(false, "socket");
+}
+
+fn check_all(is_v4: bool, datapath: &str) {
     if !root_or_skip() || !tool_or_skip("tcpdump") || !tool_or_skip("tshark") {
         return;
     }
     let net = Topology::line(["tap", "sink"]).mtu(9000).build();
-    let scratch = Scratch::new("tunnels");
+    let scratch = Scratch::new(&format!("tunnels-{datapath}-{is_v4}"));
     let (frames, bare) = (scratch.path("frames.pcapng"), scratch.path("bare.pcapng"));
     write(&frames, LinkType::ETHERNET, &(0..PACKETS).map(mixed_frame).collect::<Vec<_>>());
     write(&bare, LinkType::RAW, &(0..PACKETS).map(bare_packet).collect::<Vec<_>>());
@@ -111,13 +121,19 @@ fn check_all(is_v4: bool) {
     let tcpdump = Tcpdump::start(net.host("sink"), "tap", &outer, "not icmp and not icmp6");
     for case in &CASES {
         let sent = if case.carries == Carries::Ip { &bare } else { &frames };
-        check(&net, &scratch, case, sent, is_v4);
+        check(&net, &scratch, case, sent, (is_v4, datapath));
     }
     tcpdump.stop();
     check_layers(&outer, is_v4);
 }
 
-fn check(net: &Topology, scratch: &Scratch, case: &Case, sent: &Path, is_v4: bool) {
+fn check(
+    net: &Topology,
+    scratch: &Scratch,
+    case: &Case,
+    sent: &Path,
+    (is_v4, datapath): (bool, &str),
+) {
     let (tap, sink) = (net.host("tap"), net.host("sink"));
     let (from, to): (IpAddr, IpAddr) = match is_v4 {
         true => (tap.v4("sink").into(), sink.v4("tap").into()),
@@ -130,7 +146,7 @@ fn check(net: &Topology, scratch: &Scratch, case: &Case, sent: &Path, is_v4: boo
 
     let receive = start(
         sink.netns.command(BINARY),
-        &["receive", "--listen", &case.listen.replace("HOST", &host), "-w"],
+        &["receive", "--datapath", datapath, "--listen", &case.listen.replace("HOST", &host), "-w"],
         &received,
         &received_stats,
         "listening on",

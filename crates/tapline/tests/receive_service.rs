@@ -99,8 +99,8 @@ fn the_unit_says_what_it_must() {
         ("ProtectSystem", "strict"),
         ("StateDirectory", "tapline"),
         ("EnvironmentFile", "/etc/tapline/receive.env"),
-        ("CapabilityBoundingSet", "CAP_NET_ADMIN"),
-        ("AmbientCapabilities", "CAP_NET_ADMIN"),
+        ("CapabilityBoundingSet", "CAP_NET_RAW CAP_BPF CAP_NET_ADMIN"),
+        ("AmbientCapabilities", "CAP_NET_RAW CAP_BPF CAP_NET_ADMIN"),
     ] {
         assert_eq!(value("Service", key), wanted, "{key}");
     }

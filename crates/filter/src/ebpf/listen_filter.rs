@@ -72,6 +72,15 @@ pub enum IpVersion {
     V6,
 }
 
+impl core::fmt::Display for IpVersion {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            IpVersion::V4 => "IPv4",
+            IpVersion::V6 => "IPv6",
+        })
+    }
+}
+
 impl IpVersion {
     /// Bytes of an address.
     pub const fn address_len(self) -> usize {

@@ -104,7 +104,7 @@ impl Layers {
                     let Content::Packet(inner) = &found.content else {
                         return self.leave(layers, packet, &found, batch);
                     };
-                    self.open(&mut packet, outer(&found), inner);
+                    self.open(layers, &mut packet, outer(&found), inner);
                     layers += 1;
                 }
                 Look::Nothing => {
@@ -163,11 +163,13 @@ impl Layers {
     }
 
     /// Moves a packet's ends inwards, and takes over what is told of it.
-    fn open(&mut self, packet: &mut Packet, outer: Outer, inner: &Inner) {
+    fn open(&mut self, layers: u8, packet: &mut Packet, outer: Outer, inner: &Inner) {
         let Packet { data, meta } = packet;
         data.truncate(inner.end as usize);
         data.trim_front(inner.at as usize);
-        let (own, id) = (meta.direction, meta.packet_id);
+        // That the tunnel packet was received tells nothing of what is inside.
+        let own = if self.drops_at(layers) { Direction::Unknown } else { meta.direction };
+        let id = meta.packet_id;
         meta.tell(inner, data);
         meta.packet_id = meta.packet_id.or(id);
         if self.keeps_direction || meta.direction == Direction::Unknown {
