@@ -118,7 +118,10 @@ impl Source for Decap {
     }
 
     fn streams(&self) -> Vec<(Outer, Counts)> {
-        self.layers.streams.counts()
+        // Those of the first layer, whichever of both has taken it off.
+        let mut counts = self.source.streams();
+        counts.extend(self.layers.streams.counts());
+        counts
     }
 
     fn is_live(&self) -> bool {

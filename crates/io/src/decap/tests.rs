@@ -223,6 +223,11 @@ fn a_receiver_follows_the_numbers_of_its_tunnels_alone() {
     let wanted = Counts { received: 5, lost: 5, duplicates: 1, reordered: 1, late: 0 };
     assert_eq!(counts, wanted);
 
+    // Another one behind it takes off what is inside, and passes them on.
+    let further = options(1, Policy::Capture);
+    let behind = Decap::new(Box::new(decap), further, &Interfaces::default());
+    assert_eq!(behind.streams(), [(outer, counts)]);
+
     let foreign = options(1, receiver(&["geneve://10.0.0.2?vni=8"]));
     assert_eq!(self::decap(frames.clone(), foreign).1.streams(), []);
     // A tunnel that only passes by may lose packets in front of the tap or behind it.
