@@ -157,6 +157,10 @@ fn captures_of_others_become_true() {
             let said = wire_true(&from, &to, &["--mtu", &mtu.to_string()]);
             assert!(said.contains("cut 1 super-packets"), "{name}: {said}");
             assert_eq!(assert_true(&to, mtu), payload, "{name}");
+            wire_true(&from, &to, &["--mtu", &mtu.to_string(), "--decap", "all"]);
+            let layers = rows(&to, &["-Y", "vxlan or geneve"], &["frame.number"]);
+            assert!(layers.is_empty(), "{name}: still in a tunnel: {layers:?}");
+            assert_eq!(assert_true(&to, mtu), payload, "{name}, out of its tunnel");
         }
     }
     for name in ["various_gre", "geneve", "vxlan", "erspan-type-iii-ft-0", "802.1ad_QinQ"] {

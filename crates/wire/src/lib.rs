@@ -18,6 +18,7 @@
 //! | [`sequence`] | what became of packets that are numbered? |
 
 pub mod checksum;
+pub mod crc32c;
 pub mod decap;
 mod direction;
 pub mod encap;

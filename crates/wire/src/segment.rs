@@ -41,7 +41,7 @@ mod tests;
 
 use crate::checksum::{self, Sum};
 use crate::walk::protocol;
-use crate::{Error, Layer, LinkType};
+use crate::{Error, Layer, LinkType, crc32c};
 use layers::{Level, Path};
 pub use recognise::{Flow, Tcp};
 
@@ -88,6 +88,8 @@ pub struct Plan {
 }
 
 const JUMBO_HEADER_LEN: usize = 8;
+/// Where the checksum stands in an SCTP header: RFC 9260 section 3.1.
+const SCTP_CSUM_OFFSET: usize = 8;
 const FIN: u8 = 0x01;
 const PSH: u8 = 0x08;
 const CWR: u8 = 0x80;
@@ -274,7 +276,8 @@ impl Plan {
 
 /// Completes a checksum that was left to the NIC: sums from `csum_start` to the frame's end, where
 /// the field at `csum_start + csum_offset` already holds the pseudo-header's sum, and writes the
-/// result there, 0 as ffff.
+/// result there, 0 as ffff. SCTP, the only one whose field stands at 8, gets its CRC32c
+/// (`skb_crc32c_csum_help` in net/core/dev.c).
 ///
 /// # Errors
 /// [`Error::Truncated`] if the field is not in the frame. The checksum of a frame that was cut
@@ -284,11 +287,20 @@ pub fn complete_checksum(
     csum_start: usize,
     csum_offset: usize,
 ) -> Result<(), Error> {
-    let needed = csum_start.saturating_add(csum_offset).saturating_add(2);
+    let is_crc = csum_offset == SCTP_CSUM_OFFSET;
+    let field_len = if is_crc { 4 } else { 2 };
+    let needed = csum_start.saturating_add(csum_offset).saturating_add(field_len);
     if frame.len() < needed {
         return Err(Error::Truncated { layer: Layer::Offload, needed, got: frame.len() });
     }
     let covered = &mut frame[csum_start..];
+    if is_crc {
+        let field = csum_offset..csum_offset + field_len;
+        covered[field.clone()].fill(0);
+        let crc = crc32c::of(covered);
+        covered[field].copy_from_slice(&crc.to_le_bytes());
+        return Ok(());
+    }
     let mut sum = Sum::new();
     sum.add_bytes(covered);
     put(covered, csum_offset, sum.finish_nonzero());

@@ -425,6 +425,19 @@ fn a_lone_checksum_of_zero_is_written_ffff() {
     assert_eq!(frame[at..at + 2], [0xff, 0xff]);
 }
 
+// An SCTP packet of one COOKIE ACK chunk, its checksum left to the NIC.
+#[test]
+fn sctp_gets_its_crc() {
+    let mut frame = vec![0xee; 34];
+    frame.extend([0x0b, 0x59, 0x0b, 0x59, 0, 0, 0x0e, 0x50, 0xa5, 0xa5, 0xa5, 0xa5, 11, 0, 0, 4]);
+    complete_checksum(&mut frame, 34, 8).unwrap();
+    let mut plain = frame[34..].to_vec();
+    plain[8..12].fill(0);
+    assert_eq!(frame[42..46], crate::crc32c::of(&plain).to_le_bytes());
+    assert_eq!(frame[46..], [11, 0, 0, 4]);
+    assert!(complete_checksum(&mut frame[..45], 34, 8).is_err());
+}
+
 #[test]
 fn a_field_outside_the_frame_is_an_error() {
     let mut frame = [0; 52];

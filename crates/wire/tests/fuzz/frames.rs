@@ -2,7 +2,7 @@
 
 use wire::checksum::{self, Sum};
 use wire::flow::flow_hash;
-use wire::segment::{Gso, GsoKind, Plan, complete_checksum};
+use wire::segment::{Gso, GsoKind, Plan, Tcp, complete_checksum};
 use wire::walk::{IpVersion, VLANS_KEPT, Walk};
 use wire::{LinkType, flow};
 
@@ -120,6 +120,28 @@ pub fn segment(bytes: &[u8]) {
         }
     }
     assert!(end <= frame.len());
+}
+
+// Link type, an MSS or MTU in units of ten, then a frame of a file. What is recognised as TCP can be
+// cut for that size, or says why not; what is cut holds all of the payload.
+pub fn recognise(bytes: &[u8]) {
+    let Some((&[kind, tens], frame)) = bytes.split_first_chunk() else { return };
+    let link = link(kind);
+    let Ok(tcp) = Tcp::find(link, frame) else { return };
+    assert!(tcp.payload_len() <= tcp.ip_len() && tcp.ip_len() <= frame.len());
+    assert_eq!(tcp.flow.reversed().reversed(), tcp.flow);
+    let wanted = u16::from(tens) * 10;
+    let sizes = [tcp.segment_bytes_of_mss(wanted), tcp.segment_bytes_of_mtu(wanted)];
+    for size in sizes.into_iter().flatten() {
+        assert!(size >= 8 && size <= wanted.max(48));
+        let Ok(plan) = Plan::new(link, frame, &tcp.gso(size)) else { continue };
+        let payload: usize =
+            (0..plan.count()).map(|i| plan.segment_len(i) - plan.header_len()).sum();
+        assert_eq!(payload, tcp.payload_len());
+        let mut out = vec![0xa5; plan.segment_len(0)];
+        plan.emit(frame, 0, &mut out);
+        assert!(plan.checksum_at() + 2 <= plan.header_len());
+    }
 }
 
 // The first byte is where the bytes are parted.

@@ -48,6 +48,7 @@ targets! {
     fuzz_walk => frames::walk,
     fuzz_flow => frames::flow,
     fuzz_segment => frames::segment,
+    fuzz_recognise => frames::recognise,
     fuzz_checksum => frames::checksum,
     fuzz_encap => tunnels::encap,
     fuzz_decap => tunnels::decap,

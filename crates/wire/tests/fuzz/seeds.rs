@@ -20,6 +20,7 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
         "fuzz_udp" => vec![wrapped(tunnel_of(0, 0))[34..].to_vec()],
         "fuzz_walk" | "fuzz_flow" => behind(&[0], frames()),
         "fuzz_segment" => super_packets(),
+        "fuzz_recognise" => behind(&[0, 5], frames()),
         "fuzz_checksum" => behind(&[7], vec![(1..=40).collect()]),
         "fuzz_encap" => all().iter().map(|p| [&p[..], &tcp(4, 8)].concat()).collect(),
         "fuzz_decap" => {
