@@ -14,7 +14,7 @@ use crate::packet::Packet;
 use crate::trouble::Trouble;
 use api::{DropReason, TAP_MTU_MAX};
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use wire::LinkType;
 
@@ -108,13 +108,16 @@ impl Clone for TapSink {
     }
 }
 
-/// Has the host take no packets of a new device. Where the parameters cannot be written, in some
-/// containers, it may answer to some.
+/// Has the host take no packets of a new device. Where the parameters cannot be written, as in some
+/// containers, it may take some; one without IPv6 has none for that.
 fn leave_alone(name: &str) {
     for (family, key) in ALONE {
         let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
-        if let Err(error) = std::fs::write(&path, "1") {
-            tracing::debug!("{path}: {error}");
+        match std::fs::write(&path, "1") {
+            Err(error) if error.kind() != ErrorKind::NotFound => tracing::warn!(
+                "{path}: {error}; this host may take packets that are shown on {name} for its own"
+            ),
+            _ => {}
         }
     }
 }
