@@ -42,7 +42,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
                 frame_bytes: size,
                 pps,
                 count: stage.effort.packets,
-                vni: None,
+                tunnel: None,
                 ports: 1,
                 in_segments: false,
             },

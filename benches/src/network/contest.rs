@@ -1,7 +1,7 @@
 //! Several ways to do the same with the same packets: taken in turn, run by run.
 
 use super::Stage;
-use super::generator::Load;
+use super::generator::{Load, Tunnel};
 use super::process::{cpu_ns, cpu_ns_at_rest, pin};
 use crate::row::{Row, Traffic, Unit, compare, median_count};
 use crate::timing::median;
@@ -250,7 +250,7 @@ pub fn added_cpu(
     stage: &Stage<'_>,
     bench: &str,
     sender: (&Host, &str),
-    vni: Option<u32>,
+    tunnel: Option<Tunnel>,
     contestants: &[Contestant<'_>],
     absent: Option<(&str, String)>,
 ) -> anyhow::Result<Vec<Row>> {
@@ -261,7 +261,14 @@ pub fn added_cpu(
         let contest = Contest {
             bench,
             case: case.clone(),
-            load: Load { frame_bytes, pps: Some(pace), count, vni, ports: 1, in_segments: false },
+            load: Load {
+                frame_bytes,
+                pps: Some(pace),
+                count,
+                tunnel,
+                ports: 1,
+                in_segments: false,
+            },
             runs: stage.effort.runs,
             sender,
             contestants,

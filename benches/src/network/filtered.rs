@@ -33,7 +33,14 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
             let contest = Contest {
                 bench: BENCH,
                 case: case.clone(),
-                load: Load { frame_bytes, pps, count, vni: None, ports: PORTS, in_segments: false },
+                load: Load {
+                    frame_bytes,
+                    pps,
+                    count,
+                    tunnel: None,
+                    ports: PORTS,
+                    in_segments: false,
+                },
                 runs: stage.effort.runs,
                 sender: (left, "right"),
                 contestants: &contestants,

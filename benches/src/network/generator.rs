@@ -1,16 +1,20 @@
 //! Numbered packets, many a system call, at a set pace.
 //!
 //! The payload is the rig's: magic, number, filler, so that [`rig::numbers_in`] finds the numbers
-//! again. For a tunnel's receiver a VXLAN header and a whole inner frame stand in front of it.
+//! again. For a tunnel's receiver the tunnel's header and a whole inner frame stand in front of it.
 
 use anyhow::Context;
 use etherparse::PacketBuilder;
 use nix::sys::socket::{setsockopt, sockopt::UdpGsoSegment};
 use rustix::io::Errno;
-use rustix::net::{MMsgHdr, SendAncillaryBuffer, SendFlags, sendmmsg};
+use rustix::net::{
+    AddressFamily, MMsgHdr, Protocol, SendAncillaryBuffer, SendFlags, SocketFlags, SocketType,
+    sendmmsg, socket_with,
+};
 use rustix::time::{ClockId, clock_gettime};
 use std::io::IoSlice;
 use std::net::{SocketAddr, UdpSocket};
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
 /// Ethernet, IPv4 and UDP in front of the generator's payload, bytes.
@@ -19,6 +23,8 @@ pub const HEADERS_BYTES: usize = 14 + 20 + 8;
 const BURST: usize = 32;
 /// Source ports; each burst has the next one's.
 const FLOWS: usize = 8;
+/// The IP protocol of GRE.
+const GRE: u32 = 47;
 /// How often in a row a full device queue may refuse a burst.
 const REFUSALS_MAX: u32 = 100_000;
 
@@ -31,13 +37,31 @@ pub struct Load {
     pub pps: Option<u64>,
     /// Packets in all.
     pub count: u64,
-    /// Put the frame into VXLAN with this id.
-    pub vni: Option<u32>,
+    /// Put the frame into a tunnel.
+    pub tunnel: Option<Tunnel>,
     /// Destination ports, from the one that is sent to: each burst has the next one's.
     pub ports: u16,
     /// Give the kernel a burst as one message, which it cuts into the packets: several times as
     /// fast, where the sending device has no offloads. Not with a VXLAN header.
     pub in_segments: bool,
+}
+
+/// A tunnel that frames are sent into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tunnel {
+    /// VXLAN with this id.
+    Vxlan(u32),
+    /// Ethernet in GRE, without a key. There are no ports, and so one flow.
+    Gretap,
+}
+
+impl Tunnel {
+    fn header(self) -> Vec<u8> {
+        match self {
+            Tunnel::Vxlan(vni) => [[8, 0, 0, 0], (vni << 8).to_be_bytes()].concat(),
+            Tunnel::Gretap => vec![0, 0, 0x65, 0x58],
+        }
+    }
 }
 
 /// What was sent.
@@ -63,11 +87,10 @@ impl Load {
         );
         let mut numbered = vec![0x5a; numbered_bytes];
         numbered[..rig::MAGIC.len()].copy_from_slice(&rig::MAGIC);
-        let Some(vni) = self.vni else {
+        let Some(tunnel) = self.tunnel else {
             return Ok((numbered, rig::MAGIC.len()));
         };
-        let mut payload = vec![0x08, 0, 0, 0];
-        payload.extend_from_slice(&(vni << 8).to_be_bytes());
+        let mut payload = tunnel.header();
         let frame_at = payload.len();
         PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2])
             .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
@@ -95,7 +118,10 @@ impl Load {
     /// If the kernel refuses a packet for another reason than a full queue.
     pub fn send(&self, to: SocketAddr) -> anyhow::Result<Sent> {
         let sockets: Vec<UdpSocket> = (0..FLOWS.next_multiple_of(self.ports.into()))
-            .map(|flow| connected(SocketAddr::new(to.ip(), self.port(to.port(), flow))))
+            .map(|flow| {
+                let to = SocketAddr::new(to.ip(), self.port(to.port(), flow));
+                connected(to, self.tunnel == Some(Tunnel::Gretap))
+            })
             .collect::<Result<_, _>>()?;
         let (payload, number_at) = self.payload()?;
         let mut packets = vec![payload; BURST];
@@ -121,8 +147,15 @@ impl Load {
     }
 }
 
-fn connected(to: SocketAddr) -> std::io::Result<UdpSocket> {
-    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
+/// A socket for UDP, or a raw one for GRE, of which the type only borrows its calls.
+fn connected(to: SocketAddr, is_gre: bool) -> std::io::Result<UdpSocket> {
+    let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let (kind, protocol) = match is_gre {
+        true => (SocketType::RAW, NonZeroU32::new(GRE).map(Protocol::from_raw)),
+        false => (SocketType::DGRAM, None),
+    };
+    let socket = socket_with(family, kind, SocketFlags::CLOEXEC, protocol)?;
+    let socket = UdpSocket::from(socket);
     socket.connect(to)?;
     Ok(socket)
 }
@@ -179,9 +212,16 @@ mod tests {
     fn each_number_arrives_once_in_a_frame_of_the_asked_length() {
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-        for (vni, in_segments) in [(None, false), (Some(7), false), (None, true)] {
-            let load =
-                Load { frame_bytes: 64, pps: Some(20_000), count: 70, vni, ports: 1, in_segments };
+        for (tunnel, in_segments) in [(None, false), (Some(Tunnel::Vxlan(7)), false), (None, true)]
+        {
+            let load = Load {
+                frame_bytes: 64,
+                pps: Some(20_000),
+                count: 70,
+                tunnel,
+                ports: 1,
+                in_segments,
+            };
             let sent = load.send(socket.local_addr().unwrap()).unwrap();
             assert_eq!(sent.accepted, 70);
             assert!(sent.elapsed >= Duration::from_millis(3), "{sent:?}");
@@ -189,7 +229,7 @@ mod tests {
             let mut numbers: Vec<u64> = Vec::new();
             for _ in 0..70 {
                 let len = socket.recv(&mut buffer).unwrap();
-                let numbered = if vni.is_some() { &buffer[8 + 42..len] } else { &buffer[..len] };
+                let numbered = if tunnel.is_some() { &buffer[8 + 42..len] } else { &buffer[..len] };
                 assert_eq!((numbered.len(), &numbered[..8]), (22, &rig::MAGIC[..]));
                 numbers.push(u64::from_be_bytes(numbered[8..16].try_into().unwrap()));
             }
@@ -198,12 +238,18 @@ mod tests {
     }
 
     #[test]
+    fn a_tunnel_s_header_is_its_own() {
+        assert_eq!(Tunnel::Vxlan(7).header(), [8, 0, 0, 0, 0, 0, 7, 0]);
+        assert_eq!(Tunnel::Gretap.header(), [0, 0, 0x65, 0x58]);
+    }
+
+    #[test]
     fn bursts_take_turns_at_the_ports() {
         let load = |count| Load {
             frame_bytes: 64,
             pps: None,
             count,
-            vni: None,
+            tunnel: None,
             ports: 10,
             in_segments: false,
         };
@@ -216,8 +262,14 @@ mod tests {
 
     #[test]
     fn a_frame_too_short_for_a_number_is_refused() {
-        let load =
-            Load { frame_bytes: 57, pps: None, count: 1, vni: None, ports: 1, in_segments: false };
+        let load = Load {
+            frame_bytes: 57,
+            pps: None,
+            count: 1,
+            tunnel: None,
+            ports: 1,
+            in_segments: false,
+        };
         let error = load.send("127.0.0.1:9".parse().unwrap()).unwrap_err();
         assert_eq!(error.to_string(), "a frame of 57 B holds no number");
     }

@@ -40,7 +40,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
                         frame_bytes,
                         pps: Some(pps),
                         count: stage.effort.packets * 2,
-                        vni: None,
+                        tunnel: None,
                         ports: 1,
                         in_segments: true,
                     },

@@ -50,12 +50,13 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 5] = [
+pub const ALL: [(&str, Run); 6] = [
     (capture::BENCH, capture::run),
     (filtered::BENCH, filtered::run),
     (lossless::BENCH, lossless::run),
     (mirror::BENCH, mirror::run),
     (receive::BENCH, receive::run),
+    (receive::BENCH_GRETAP, receive::run_gretap),
 ];
 
 /// Has packets to an address go to a neighbour that is not there. They cross the link, and the far
