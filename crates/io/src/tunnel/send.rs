@@ -155,7 +155,7 @@ impl TunnelSink {
             return;
         };
         let len = at + len;
-        emit_carrier(&mut header, carrier, 0, len);
+        emit_carrier(&mut header, &self.options, 0, len);
         // Where it cannot be sent, the next one tells the same.
         if self.outlet.send(&[(&header[..len], &[])]).is_ok_and(|sent| sent > 0) {
             self.told = (self.sequence, utc_ns);
@@ -229,7 +229,7 @@ fn encapsulate<'a>(
     let len = at + encap.header_len(carrier);
     encap.emit(&mut header[at..len], carrier, fit, payload, &told, sequence);
     let hash = packet.meta.flow_hash.unwrap_or_else(|| packet.compute_flow_hash());
-    emit_carrier(header, carrier, hash, len + payload.len());
+    emit_carrier(header, options, hash, len + payload.len());
     (&header[..len], payload)
 }
 
@@ -243,10 +243,15 @@ fn carrier_len(carrier: Carrier) -> usize {
 /// Writes the UDP header, where there is one.
 ///
 /// Its checksum stays 0: RFC 7348 wants it so over IPv4, and over IPv6 the kernel fills it in.
-fn emit_carrier(header: &mut [u8], carrier: Carrier, flow_hash: u32, len: usize) {
-    if let Carrier::Udp { port } = carrier {
+fn emit_carrier(header: &mut [u8], options: &SendOptions, flow_hash: u32, len: usize) {
+    if let Carrier::Udp { port } = options.carrier {
         let repr = udp::Repr {
-            src_port: flow::source_port(flow_hash),
+            src_port: match options.encap {
+                // Fixed for the life of the tunnel (RFC 3931 section 4.1.2.2): Linux takes packets
+                // from that port alone.
+                Encap::L2tp(_) => port,
+                _ => flow::source_port(flow_hash),
+            },
             dst_port: port,
             length: u16::try_from(len).unwrap_or(0), // too large for UDP: the kernel refuses it
             checksum: 0,
@@ -308,5 +313,36 @@ impl Sink for TunnelSink {
         }
         self.read_late_errors();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::Vni;
+    use wire::tunnel::{L2tp, L2tpFormat};
+
+    #[test]
+    fn the_source_port_is_the_flow_s_and_in_l2tp_the_tunnel_s() {
+        let l2tp = L2tp { session: 1, format: L2tpFormat::default(), sequence: false };
+        let vxlan = Encap::Vxlan { vni: Vni::new(1).unwrap() };
+        for (encap, port, wanted) in
+            [(vxlan, 4789, [0xc000, 0xffff]), (Encap::L2tp(l2tp), 1701, [1701, 1701])]
+        {
+            let options = SendOptions {
+                remote: ([10, 0, 0, 2], port).into(),
+                carrier: Carrier::Udp { port },
+                encap,
+                sending: Sending::default(),
+                lane: Lane { epoch: 0, tap: 0, target: 0, lane: 0 },
+            };
+            let ports = [0, u32::MAX].map(|hash| {
+                let mut header = [0xa5; udp::HEADER_LEN];
+                emit_carrier(&mut header, &options, hash, 100);
+                assert_eq!(header[2..4], port.to_be_bytes());
+                u16::from_be_bytes([header[0], header[1]])
+            });
+            assert_eq!(ports, wanted);
+        }
     }
 }
