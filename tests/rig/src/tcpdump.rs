@@ -1,6 +1,7 @@
 //! tcpdump as a judge: what passes an interface, as the kernel shows it.
 
 use crate::{Finished, Frame, Host, Running, frames_in};
+use io::netns::Netns;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,6 +15,8 @@ const STILL_TCPDUMP: Duration = Duration::from_millis(1200);
 pub struct Tcpdump {
     running: Running,
     path: PathBuf,
+    /// How long the file has to rest until all is in it.
+    still: Duration,
 }
 
 impl Tcpdump {
@@ -22,13 +25,39 @@ impl Tcpdump {
     /// # Panics
     /// If it does not: ask [`crate::tool_or_skip`] first.
     pub fn start(host: &Host, interface: &str, path: &Path, expression: &str) -> Tcpdump {
-        let mut command = host.netns.command("tcpdump");
-        // The folder is root's (-Z). Not in immediate mode: its ring has room for 128 packets.
-        command.args(["-n", "-U", "-s", "0", "-B", "32768", "-Z", "root"]);
-        command.args(["-i", interface, "-w"]).arg(path).arg(expression);
+        // Not in immediate mode: with packets of any length its ring has room for 128.
+        Tcpdump::run(
+            &host.netns,
+            interface,
+            path,
+            &["-s", "0", "-B", "32768", expression],
+            STILL_TCPDUMP,
+        )
+    }
+
+    /// Starts it for packets of at most 2 KiB, on an interface in a namespace: it takes less than
+    /// half the time to end.
+    ///
+    /// # Panics
+    /// If it does not: ask [`crate::tool_or_skip`] first.
+    pub fn start_in(netns: &Netns, interface: &str, path: &Path, expression: &str) -> Tcpdump {
+        let words = ["--immediate-mode", "-s", "2048", "-B", "16384", expression];
+        Tcpdump::run(netns, interface, path, &words, STILL)
+    }
+
+    fn run(
+        netns: &Netns,
+        interface: &str,
+        path: &Path,
+        words: &[&str],
+        still: Duration,
+    ) -> Tcpdump {
+        let mut command = netns.command("tcpdump");
+        // The folder is root's (-Z).
+        command.args(["-n", "-U", "-Z", "root", "-i", interface, "-w"]).arg(path).args(words);
         let running = Running::start(&mut command);
         running.wait_for("listening on", PATIENCE);
-        Tcpdump { running, path: path.into() }
+        Tcpdump { running, path: path.into(), still }
     }
 
     /// Waits until nothing more comes, ends it, and gives what it wrote.
@@ -36,7 +65,7 @@ impl Tcpdump {
     /// # Panics
     /// If it lost packets, or the file is not whole.
     pub fn stop(self) -> Vec<Frame> {
-        still(&self.path, STILL_TCPDUMP);
+        still(&self.path, self.still);
         let Finished { stderr, .. } = self.running.stop(PATIENCE);
         assert!(stderr.contains("\n0 packets dropped by kernel"), "{stderr}");
         frames_in(&self.path)
