@@ -122,10 +122,10 @@ fn behind_a_router(name: &str) -> Scene {
     sink.ip(&format!("link set router mtu {SMALL_MTU}"));
     let forward = || {
         for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
-            std::fs::write(format!("/proc/sys/net/{key}"), "1").unwrap();
+            std::fs::write(format!("/proc/sys/net/{key}"), "1").expect("it is there");
         }
     };
-    router.netns.run(forward).unwrap();
+    router.netns.run(forward).expect("it can be entered");
     tapped.ip(&format!("route add 10.71.2.0/24 via {}", router.v4("tapped")));
     tapped.ip(&format!("route add fd71:0:0:2::/64 via {}", router.v6("tapped")));
     sink.ip(&format!("route add 10.71.1.0/24 via {}", router.v4("sink")));
