@@ -1,7 +1,9 @@
 //! The interfaces that packets were captured on: a table that only grows.
 
 use crate::packet::InterfaceId;
+use std::collections::HashMap;
 use std::sync::{Arc, RwLock};
+use wire::LinkType;
 
 /// One interface of a source, as a capture file's interface block describes it.
 pub use capfile::Interface;
@@ -39,5 +41,43 @@ impl Interfaces {
     pub fn get(&self, id: InterfaceId) -> Arc<Interface> {
         let table = self.0.read().expect("no holder of the lock panics");
         Arc::clone(&table[id.0 as usize])
+    }
+}
+
+/// Interfaces as packets that came out of tunnels have them: a file says the link type once for each
+/// interface, and one tunnel may carry packets of several.
+pub struct Relinked {
+    interfaces: Interfaces,
+    known: HashMap<(InterfaceId, LinkType), InterfaceId>,
+    /// Most packets are of the same as the one before.
+    last: Option<((InterfaceId, LinkType), InterfaceId)>,
+}
+
+impl Relinked {
+    /// Of the interfaces of this table; those that are missing are added to it.
+    pub fn new(interfaces: &Interfaces) -> Relinked {
+        Relinked { interfaces: interfaces.clone(), known: HashMap::new(), last: None }
+    }
+
+    /// The interface that is as this one, but has this link type.
+    #[inline]
+    pub fn find(&mut self, id: InterfaceId, link_type: LinkType) -> InterfaceId {
+        let wanted = (id, link_type);
+        if let Some((last, id)) = self.last
+            && last == wanted
+        {
+            return id;
+        }
+        let interfaces = &self.interfaces;
+        let found = *self.known.entry(wanted).or_insert_with(|| {
+            let interface = interfaces.get(id);
+            match interface.link_type == link_type.0 {
+                true => id,
+                false => interfaces
+                    .add(Interface { link_type: link_type.0, ..Interface::clone(&interface) }),
+            }
+        });
+        self.last = Some((wanted, found));
+        found
     }
 }

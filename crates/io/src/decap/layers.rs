@@ -2,11 +2,10 @@
 
 use super::fragments::{Added, Fragments, Scope, Verdict};
 use crate::batch::Batch;
-use crate::interface::{Interface, Interfaces};
-use crate::packet::{Direction, InterfaceId, Outer, Packet};
+use crate::interface::{Interfaces, Relinked};
+use crate::packet::{Direction, Outer, Packet};
 use crate::tunnel::{Streams, Wanted};
 use api::{DecapStats, DropReason, Drops};
-use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use wire::LinkType;
 use wire::decap::{Content, Found, Inner, Rules};
@@ -42,11 +41,7 @@ pub(super) struct Layers {
     /// is what the capture is asked for.
     keeps_direction: bool,
     fragments: Fragments,
-    interfaces: Interfaces,
-    /// Interfaces as packets of another link type have them.
-    relinked: HashMap<(InterfaceId, LinkType), InterfaceId>,
-    /// Most packets are of the same as the one before.
-    last: Option<((InterfaceId, LinkType), InterfaceId)>,
+    relinked: Relinked,
     /// The latest time of a frame.
     latest_ns: u64,
     pub drops: Drops,
@@ -72,9 +67,7 @@ impl Layers {
             options,
             keeps_direction: is_capture && is_live,
             fragments: Fragments::new(if is_capture { Scope::Sight } else { Scope::Host }),
-            interfaces: interfaces.clone(),
-            relinked: HashMap::new(),
-            last: None,
+            relinked: Relinked::new(interfaces),
             latest_ns: 0,
             drops: Drops::default(),
             streams: Streams::default(),
@@ -238,30 +231,10 @@ impl Layers {
             self.counters.decapsulated += 1;
         }
         if packet.meta.outer.is_some() {
-            packet.meta.interface = self.relink(packet.meta.interface, packet.meta.link_type);
+            let meta = &mut packet.meta;
+            meta.interface = self.relinked.find(meta.interface, meta.link_type);
         }
         batch.push(packet);
-    }
-
-    /// The interface as packets of a link type have it: a file says the link type once for each.
-    fn relink(&mut self, id: InterfaceId, link_type: LinkType) -> InterfaceId {
-        let wanted = (id, link_type);
-        if let Some((last, id)) = self.last
-            && last == wanted
-        {
-            return id;
-        }
-        let interfaces = &self.interfaces;
-        let found = *self.relinked.entry(wanted).or_insert_with(|| {
-            let interface = interfaces.get(id);
-            match interface.link_type == link_type.0 {
-                true => id,
-                false => interfaces
-                    .add(Interface { link_type: link_type.0, ..Interface::clone(&interface) }),
-            }
-        });
-        self.last = Some((wanted, found));
-        found
     }
 }
 

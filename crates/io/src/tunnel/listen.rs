@@ -11,7 +11,7 @@ use super::wanted::Wanted;
 use crate::batch::Batch;
 use crate::device::{Arrival, Source};
 use crate::error::Error;
-use crate::interface::{Interface, Interfaces};
+use crate::interface::{Interface, Interfaces, Relinked};
 use crate::packet::{Direction, InterfaceId, Meta, Outer, Packet};
 use crate::pool::{Data, HEADROOM, Pool};
 use api::{DropReason, Drops, TunnelEndpoint};
@@ -72,6 +72,7 @@ struct TunnelReader {
     /// Whether the IP header stands in front.
     has_ip_header: bool,
     interface: InterfaceId,
+    relinked: Relinked,
     streams: Streams,
 }
 
@@ -133,6 +134,7 @@ impl TunnelSource {
                 carrier,
                 has_ip_header: matches!(carrier, Carrier::Ip { .. }) && local.is_ipv4(),
                 interface,
+                relinked: Relinked::new(interfaces),
                 streams: Streams::default(),
             },
             pool: Pool::new(CHUNKS, CHUNK_DATAGRAMS * (DATAGRAM_BYTES_MAX + HEADROOM)),
@@ -205,6 +207,7 @@ impl TunnelReader {
             Content::Opaque(_) => return Err(DropReason::LinkType),
             Content::Control | Content::Progress { .. } => return Ok(None),
         }
+        meta.interface = self.relinked.find(self.interface, meta.link_type);
         Ok(Some(Packet { data, meta }))
     }
 }
@@ -363,6 +366,30 @@ mod tests {
         assert_eq!(drops.get(DropReason::Malformed), 1);
         assert_eq!(drops.get(DropReason::TooShort), 2);
         assert_eq!(drops.total(), 4);
+    }
+
+    #[test]
+    fn each_packet_has_an_interface_of_its_link_type() {
+        let mut options = options(&["geneve://127.0.0.1"], LISTEN_BUFFER_BYTES);
+        options.local.set_port(0);
+        let interfaces = Interfaces::default();
+        let mut source = TunnelSource::open(&options, &interfaces).unwrap();
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(source.local().unwrap()).unwrap();
+        let ipv4 = [0x45, 0, 0, 20, 0, 0, 0, 0, 64, 59, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        for _ in 0..2 {
+            sender.send(&[&[0, 0, 0x65, 0x58, 0, 0, 7, 0], &FRAME[..]].concat()).unwrap();
+            sender.send(&[&[0, 0, 0x08, 0x00, 0, 0, 7, 0], &ipv4[..]].concat()).unwrap();
+        }
+        let packets = receive_until_end(&mut source);
+        let link_types: Vec<LinkType> = packets.iter().map(|p| p.meta.link_type).collect();
+        let (ethernet, raw) = (LinkType::ETHERNET, LinkType::RAW);
+        assert_eq!(link_types, [ethernet, raw, ethernet, raw]);
+        for packet in &packets {
+            let interface = interfaces.get(packet.meta.interface);
+            assert_eq!(interface.link_type, packet.meta.link_type.0);
+        }
+        assert_eq!(packets[1].meta.interface, packets[3].meta.interface);
     }
 
     #[test]
