@@ -30,6 +30,7 @@ fn options(points: &[(&str, Carrier)]) -> RingListenOptions {
         points: points.iter().map(point).collect(),
         ring_size: RingSize::Bytes(4 << 20),
         handover: Handover::Prompt,
+        except: Vec::new(),
     }
 }
 
@@ -157,6 +158,31 @@ fn what_arrives_for_the_tunnels_is_taken_and_nothing_else() {
         let expected = wanted.map(|packet| ethernet(OWN_MAC, &packet));
         assert_eq!(take(ring), expected);
         assert_eq!((ring.drops().total(), ring.missing()), (0, 0));
+    });
+}
+
+#[test]
+fn what_the_process_feeds_is_no_source() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    with_tap(|netns, tap| {
+        let shown = netns.ip("-o link show tap").unwrap();
+        let index: i32 = shown.split(':').next().unwrap().trim().parse().unwrap();
+        // Of raw sockets many may stand at one place.
+        let points = [("0.0.0.0", GRE), ("10.9.0.1", L2TP)];
+        let excepted = [vec![], vec![index + 1], vec![index], vec![index + 1, index]];
+        let mut rings = excepted.map(|except| {
+            let options = RingListenOptions { except, ..options(&points) };
+            let open = || RingListener::open(&options, &Interfaces::default());
+            netns.run(open).unwrap().unwrap_or_else(|e| panic!("{e}")).remove(0)
+        });
+        for mac in [OWN_MAC, [0xff; 6]] {
+            tap.send(&ethernet(mac, &v4(HERE, 47, 0, &[], b"\0\0\x65\x58gre")), None).unwrap();
+            tap.send(&ethernet(mac, &v4(HERE, 115, 0, &[], b"\0\0\0\x07l2tp")), None).unwrap();
+        }
+        let taken = rings.each_mut().map(|ring| take(ring).len());
+        assert_eq!(taken, [4, 4, 0, 0]);
     });
 }
 

@@ -21,16 +21,20 @@ pub struct Listeners {
 }
 
 impl Listeners {
-    /// Begins to listen.
+    /// Begins to listen. Nothing is taken from the interfaces `fed`, by their indices.
     ///
     /// # Errors
     /// If one cannot: an address is not of this host, a port is taken, a right is missing.
-    pub fn open(options: &Receive, interfaces: &Interfaces) -> Result<Listeners, Failure> {
+    pub fn open(
+        options: &Receive,
+        fed: &[i32],
+        interfaces: &Interfaces,
+    ) -> Result<Listeners, Failure> {
         let places = places(&options.listen)?;
         match options.datapath {
-            ReceiveDatapath::Ring => Listeners::on_ring(options, &places, interfaces),
+            ReceiveDatapath::Ring => Listeners::on_ring(options, &places, fed, interfaces),
             ReceiveDatapath::Socket => Listeners::on_sockets(options, &places, interfaces),
-            ReceiveDatapath::Auto => match Listeners::on_ring(options, &places, interfaces) {
+            ReceiveDatapath::Auto => match Listeners::on_ring(options, &places, fed, interfaces) {
                 Err(why) if options.decap > 0 => {
                     let listeners = Listeners::on_sockets(options, &places, interfaces)?;
                     let why = why.message().unwrap_or_default();
@@ -46,6 +50,7 @@ impl Listeners {
     fn on_ring(
         options: &Receive,
         places: &[Place],
+        fed: &[i32],
         interfaces: &Interfaces,
     ) -> Result<Listeners, Failure> {
         let rules = rules(places)?;
@@ -57,6 +62,7 @@ impl Listeners {
                 points: places.iter().map(Place::point).collect(),
                 ring_size: RingSize::Bytes(options.buffer_size as usize),
                 handover: handover(options),
+                except: fed.to_vec(),
             },
             interfaces,
         )?;

@@ -35,7 +35,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let claim = options.health.map(Claim::new).transpose()?;
     let mut targets = Targets::new(&interfaces);
     let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
-    let Listeners { inputs, begun } = Listeners::open(&options, &interfaces)?;
+    let Listeners { inputs, begun } = Listeners::open(&options, &targets.fed(), &interfaces)?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;

@@ -83,6 +83,11 @@ impl Targets {
         &self.far_ends
     }
 
+    /// The TAP devices that are fed, by their indices: what is written there arrives at this host.
+    pub fn fed(&self) -> Vec<i32> {
+        self.devices.values().map(TapSink::index).collect()
+    }
+
     /// A TAP device, which all workers and taps share.
     fn device(&mut self, name: &str, mtu: Option<u32>) -> Result<TapSink, Failure> {
         if let Some(device) = self.devices.get(name) {

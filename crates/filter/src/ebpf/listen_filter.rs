@@ -1,7 +1,7 @@
 //! A program for a packet socket that lets through what arrives for tunnels, and nothing else.
 //!
 //! ```text
-//! for this host by its MAC ── no: stop
+//! for this host by its MAC, and from an interface that counts ── no: stop
 //!   the IP header ── protocol, or UDP and port, or a fragment of a protocol: which carriers?
 //!     the destination in the map of local prefixes ── at which carriers is it listened for?
 //!       none of the two in common: stop
@@ -43,6 +43,7 @@ const PACKET_OTHERHOST: i32 = 3;
 /// Goes on with the next program, or the packet (`TCX_NEXT`).
 const NEXT: i32 = -1;
 const SKB_PROTOCOL: i16 = 16;
+const SKB_IFINDEX: i16 = 40;
 /// Survives from tcx to a packet socket.
 const SKB_TC_INDEX: i16 = 44;
 /// Offsets count from the network header (`BPF_HDR_START_NET`).
@@ -101,7 +102,7 @@ impl IpVersion {
 }
 
 /// Makes the filter for one version of IP: a socket's frames are of one EtherType. Packets with this
-/// tag were claimed.
+/// tag were claimed. What comes from the interfaces `except`, by their indices, is stopped.
 ///
 /// # Errors
 /// [`Error::Carriers`] if there are none or more than [`CARRIERS_MAX`].
@@ -109,6 +110,7 @@ pub fn listen_filter(
     version: IpVersion,
     carriers: &[Carrier],
     tag: u16,
+    except: &[i32],
 ) -> Result<SocketFilter, Error> {
     let mut asm = Assembler::new();
     let walk = Walk::new(&mut asm, carriers, PREFIXES)?;
@@ -120,6 +122,12 @@ pub fn listen_filter(
     asm.load(Width::B4, R1, R6, SKB_TC_INDEX);
     asm.jump_if(Bits::B32, Condition::NotEqual, R1, i32::from(tag), walk.stop);
     asm.bind(is_ours);
+    if !except.is_empty() {
+        asm.load(Width::B4, R1, R6, SKB_IFINDEX);
+    }
+    for index in except {
+        asm.jump_if(Bits::B32, Condition::Equal, R1, *index, walk.stop);
+    }
     walk.find(&mut asm, version);
     find_counters(&mut asm, walk.stop);
     let wire_packets = WirePackets::count(&mut asm, COUNT_AT);
@@ -358,7 +366,7 @@ mod tests {
     fn any_mix_of_carriers_makes_a_program() {
         for version in [IpVersion::V4, IpVersion::V6] {
             for carriers in [&[VXLAN][..], &[GRE], &[GRE, VXLAN], &[VXLAN; CARRIERS_MAX]] {
-                let filter = listen_filter(version, carriers, 7).unwrap();
+                let filter = listen_filter(version, carriers, 7, &[]).unwrap();
                 let listing = filter.code.to_string();
                 let ports = listing.matches("0x12b5").count();
                 assert_eq!(ports, carriers.iter().filter(|of| **of == VXLAN).count(), "{listing}");
@@ -376,7 +384,7 @@ mod tests {
     fn too_many_carriers_are_an_error() {
         for got in [0, CARRIERS_MAX + 1] {
             let carriers = vec![VXLAN; got];
-            let error = listen_filter(IpVersion::V4, &carriers, 7).unwrap_err();
+            let error = listen_filter(IpVersion::V4, &carriers, 7, &[]).unwrap_err();
             assert_eq!(error, Error::Carriers { got });
             assert_eq!(listen_claim(IpVersion::V6, &carriers, 7).unwrap_err(), error);
         }

@@ -60,6 +60,9 @@ pub struct RingListenOptions {
     pub ring_size: RingSize,
     /// When a block that is not full is handed over.
     pub handover: Handover,
+    /// Interfaces from which nothing is taken, by their indices: what the process itself lets
+    /// packets arrive at.
+    pub except: Vec<i32>,
 }
 
 /// The outer packets that arrive for some ends of tunnels, by one version of IP.
@@ -144,7 +147,7 @@ impl RingListener {
             source: std::io::Error::other(error),
             mend: "",
         };
-        let filter = listen_filter(version, &carriers, tag).map_err(unmade)?;
+        let filter = listen_filter(version, &carriers, tag, &options.except).map_err(unmade)?;
         let unread = |error| Error::system("read the host's addresses", error);
         let mut locals = Locals::open().map_err(unread)?;
         let mut prefixes = PrefixMap::new(version)?;

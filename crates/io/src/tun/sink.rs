@@ -33,6 +33,7 @@ const ALONE: [(&str, &str); 2] = [("ipv6", "disable_ipv6"), ("ipv4", "rp_filter"
 pub struct TapSink {
     name: String,
     device: Arc<File>,
+    index: i32,
     mtu: u32,
     counters: SinkCounters,
     trouble: Trouble,
@@ -72,13 +73,20 @@ impl TapSink {
         }
         links.add_flags(name, libc::IFF_UP).map_err(|e| failed("bring it up", e))?;
         let mtu = links.mtu(name).map_err(|e| failed("ask for its MTU", e))?;
+        let index = links.find(name).map_err(|e| failed("ask for its index", e))?.index;
         Ok(TapSink {
             name: name.into(),
             device: Arc::new(device),
+            index,
             mtu,
             counters: SinkCounters::default(),
             trouble: Trouble::default(),
         })
+    }
+
+    /// The device's index among the interfaces.
+    pub fn index(&self) -> i32 {
+        self.index
     }
 
     /// Writes a frame to the device. The kernel gives it to who captures there within the call.
@@ -101,6 +109,7 @@ impl Clone for TapSink {
         TapSink {
             name: self.name.clone(),
             device: Arc::clone(&self.device),
+            index: self.index,
             mtu: self.mtu,
             counters: SinkCounters::default(),
             trouble: Trouble::default(),
