@@ -7,7 +7,7 @@
 use io::netns::Netns;
 use io::ring::{Handover, RingSize};
 use io::ring_listen::{ListenPoint, RingListenOptions, RingListener};
-use io::tun::Tap;
+use io::tun::{Tap, Tun};
 use io::{Arrival, Batch, Interfaces, Source};
 use rig::{Host, Topology, in_netns};
 use std::net::{IpAddr, UdpSocket};
@@ -332,6 +332,56 @@ fn ip_goes_on_with_nothing_that_is_claimed() {
         assert_eq!(take(&mut ring).len(), 4);
         drop(ring);
         assert_eq!(delivered(&v4(HERE, 17, 0, &[], &udp(4789, b"nobody's"))), 2);
+    });
+}
+
+#[test]
+fn frames_of_a_vlan_that_nobody_has_are_not_taken() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    with_tap(|netns, tap| {
+        let mut ring = listen(netns, &[("0.0.0.0", VXLAN), ("0.0.0.0", GRE)]).remove(0);
+        let tagged = |vid: u8, packet: &[u8]| {
+            let mut frame = ethernet(OWN_MAC, packet);
+            frame.splice(12..12, [0x81, 0, 0, vid]);
+            frame
+        };
+        let packets = [
+            v4(HERE, 17, 0, &[], &udp(4789, b"payload")),
+            v4(HERE, 47, 0, &[], b"\0\0\x65\x58gre"),
+        ];
+        for packet in &packets {
+            tap.send(&tagged(7, packet), None).unwrap();
+            // A tag of VLAN 0 has a priority only.
+            tap.send(&tagged(0, packet), None).unwrap();
+        }
+        let taken = take(&mut ring);
+        assert_eq!(taken.len(), 2, "{taken:?}");
+        for (frame, packet) in taken.iter().zip(&packets) {
+            assert!(frame.ends_with(packet) && frame[14..16] != [0, 7], "{frame:?}");
+        }
+    });
+}
+
+#[test]
+fn packets_of_a_link_that_is_not_known_are_taken_without_its_header() {
+    const ARPHRD_PPP: u16 = 512;
+    if !rig::root_or_skip() {
+        return;
+    }
+    in_netns(|netns| {
+        let tun = Tun::new("ppp", Some(ARPHRD_PPP)).unwrap();
+        netns.ip("link set ppp up").unwrap();
+        netns.ip("address add 10.9.0.1/24 dev ppp").unwrap();
+        let mut ring = listen(netns, &[("10.9.0.1", VXLAN), ("10.9.0.1", GRE)]).remove(0);
+        let packets = [
+            v4(HERE, 17, 0, &[], &udp(4789, b"payload")),
+            v4(HERE, 47, 0, &[], b"\0\0\x65\x58gre"),
+        ];
+        packets.iter().for_each(|packet| tun.send(packet).unwrap());
+        assert_eq!(take(&mut ring), packets);
+        assert_eq!((ring.drops().total(), ring.missing()), (0, 0));
     });
 }
 

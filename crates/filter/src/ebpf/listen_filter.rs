@@ -19,7 +19,9 @@
 //! fragments left out, gives them a tag of ours, and calls them another host's. The ring comes later
 //! and takes what has the tag; IP, later still, drops another host's packets first of all. That saves
 //! the route, the firewall and the look for a socket, more than the ring costs. Its map 0 is the trie.
-//! Packets of IP protocols are left to the kernel, which may have tunnels of its own.
+//! Packets of IP protocols are left to the kernel, which may have tunnels of its own; and frames of a
+//! VLAN to its device, where they come by again without the tag. Without such a device they are
+//! another host's anyway.
 //!
 //! Everything is read from the network header on, so the link type does not matter. Offsets are those
 //! of `struct __sk_buff` in Linux `include/uapi/linux/bpf.h`; RFC 791, RFC 8200.
@@ -43,6 +45,9 @@ const PACKET_OTHERHOST: i32 = 3;
 /// Goes on with the next program, or the packet (`TCX_NEXT`).
 const NEXT: i32 = -1;
 const SKB_PROTOCOL: i16 = 16;
+const SKB_VLAN_TCI: i16 = 24;
+/// The VLAN's number in it; 0: a priority only.
+const VLAN_ID: i32 = 0x0fff;
 const SKB_IFINDEX: i16 = 40;
 /// Survives from tcx to a packet socket.
 const SKB_TC_INDEX: i16 = 44;
@@ -162,6 +167,9 @@ pub fn listen_claim(version: IpVersion, carriers: &[Carrier], tag: u16) -> Resul
     asm.jump_if(Bits::B32, Condition::NotEqual, R1, ethertype, walk.stop);
     asm.load(Width::B4, R1, R6, SKB_PKT_TYPE);
     asm.jump_if(Bits::B32, Condition::Above, R1, PACKET_MULTICAST, walk.stop);
+    asm.load(Width::B4, R1, R6, SKB_VLAN_TCI);
+    asm.alu(Bits::B32, Alu::And, R1, VLAN_ID);
+    asm.jump_if(Bits::B32, Condition::NotEqual, R1, 0, walk.stop);
     walk.find(&mut asm, version);
     asm.alu(Bits::B32, Alu::Move, R1, i32::from(tag));
     asm.store(Width::B4, R6, SKB_TC_INDEX, R1);

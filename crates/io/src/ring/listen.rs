@@ -4,7 +4,8 @@
 //! (`ptype_base` in Linux `net/core/dev.c`), behind what hands a frame from one device to the next: so
 //! it gets a frame once, where IP gets it, also below a bridge, a bond, a VLAN or a MACVLAN. Sent
 //! frames do not come at all, but what this host sends to itself arrives on `lo`. It stands before
-//! netfilter and routing, and behind XDP and tc.
+//! netfilter and routing, and behind XDP and tc. Frames of a link that is not known, such as PPP, come
+//! without its header, as IP packets.
 
 use super::{ANY, Handover, KernelFilter, RingOptions, RingShare, RingSize, RingSource, Screen};
 use crate::bpf::{LoadedFilter, PrefixMap};

@@ -279,7 +279,12 @@ impl RingSource {
     }
 
     /// Turns a frame of the ring into the packets that the wire carries.
-    fn deliver(&mut self, frame: Frame, batch: &mut Batch) {
+    fn deliver(&mut self, mut frame: Frame, batch: &mut Batch) {
+        if self.protocol != ALL_PROTOCOLS && place::link_type(frame.hardware).is_none() {
+            // Of one EtherType the network's header is known, whatever stands in front of it.
+            frame.leave_link();
+            frame.hardware = libc::ARPHRD_NONE;
+        }
         let place = self.places.find(frame.interface, frame.hardware, &self.links);
         let is_decided = self.screen.has_decided(&frame);
         let Some(place) = place else {

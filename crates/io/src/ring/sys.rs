@@ -87,6 +87,8 @@ pub(super) struct Frame {
     pub ts_ns: u64,
     /// Bytes of the frame before the ring cut it.
     pub len: u32,
+    /// Of them those of the link's header.
+    pub link_bytes: u16,
     /// `TP_STATUS_…` bits.
     pub status: u32,
     pub vlan_tci: u16,
@@ -98,6 +100,16 @@ pub(super) struct Frame {
     pub hardware: u16,
     /// The offload state.
     pub vnet: VnetHeader,
+}
+
+impl Frame {
+    /// Takes the link's header off: what is left begins with the network's.
+    pub fn leave_link(&mut self) {
+        let bytes = std::mem::take(&mut self.link_bytes);
+        self.data.trim_front(self.data.len().min(bytes.into()));
+        self.len = self.len.saturating_sub(bytes.into());
+        self.vnet.csum_start = self.vnet.csum_start.saturating_sub(bytes);
+    }
 }
 
 /// `struct virtio_net_hdr`: what the NIC was to do, or has done, with the frame.
@@ -337,6 +349,7 @@ impl Ring {
             data,
             ts_ns: u64::from(header.tp_sec) * 1_000_000_000 + u64::from(header.tp_nsec),
             len: header.tp_len,
+            link_bytes: header.tp_net.saturating_sub(header.tp_mac),
             status: header.tp_status,
             vlan_tci: header.hv1.tp_vlan_tci as u16,
             vlan_tpid: header.hv1.tp_vlan_tpid,
