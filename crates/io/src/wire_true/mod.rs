@@ -20,7 +20,7 @@
 //!
 //! A super-packet of which the file holds only the first bytes (a snap length) becomes as many
 //! packets, of true lengths; each has the headers and as much of its payload as there is. The
-//! checksum of one whose payload is not whole is 0.
+//! checksum of one whose payload is not whole is 0. No more of the headers is shown than the file holds.
 
 mod flows;
 #[cfg(test)]
@@ -193,7 +193,8 @@ impl WireTrueSource {
             if missing > 0 {
                 let at = plan.checksum_at();
                 self.segment[at..at + 2].fill(0);
-                self.segment.truncate(plan.header_len().max(len.saturating_sub(missing)));
+                let header_len = plan.header_len().min(present_bytes);
+                self.segment.truncate(header_len.max(len.saturating_sub(missing)));
             }
             // The pool is bounded; beyond it memory is taken, as a file can wait for no one.
             let data = self.pool.copy(&self.segment);

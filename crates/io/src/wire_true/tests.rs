@@ -145,6 +145,20 @@ fn of_a_sliced_one_lengths_are_true_and_nothing_is_made_up() {
 }
 
 #[test]
+fn of_one_cut_inside_its_headers_there_is_no_more_than_the_file_holds() {
+    let mut frame = frame(CLIENT, SERVER, None, &[7; 4000]);
+    // 20 bytes of the payload are options: the header is 40 bytes long.
+    frame[46] = 10 << 4;
+    frame[54..74].fill(1);
+    let (sliced, ..) = cut_sliced(std::slice::from_ref(&frame), 60);
+    assert!(sliced.len() > 1);
+    for part in &sliced {
+        assert_eq!(part.caplen(), 60);
+        assert_eq!(part.data[54..], frame[54..60]);
+    }
+}
+
+#[test]
 fn more_than_a_batch_comes_in_order() {
     let frames: Vec<Vec<u8>> = (0..700u32)
         .map(|n| frame(CLIENT, SERVER, None, &[&[0; 2000][..], &n.to_be_bytes()].concat()))
