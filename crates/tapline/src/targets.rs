@@ -19,6 +19,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
 use wire::LinkType;
 use wire::metadata::Lane;
+use wire::tunnel::Encap;
+
+/// Targets of a tap that its packets can tell apart.
+const TARGETS_MAX: usize = 1 << u8::BITS;
 
 /// What the targets of all taps of this process share.
 pub struct Targets {
@@ -63,6 +67,16 @@ impl Targets {
             for (target, member) in members(to).enumerate() {
                 match member {
                     Endpoint::Tunnel(tunnel) => {
+                        let encap = tunnel.encap();
+                        let is_numbered =
+                            matches!(encap, Some(Encap::Geneve { metadata: true, .. }));
+                        if is_numbered && target >= TARGETS_MAX {
+                            return Err(Failure::Usage(format!(
+                                "{tunnel} is target {} of its tap: packets have room for the \
+                                 numbers of {TARGETS_MAX}; add ?metadata=off",
+                                target + 1
+                            )));
+                        }
                         let (target, lane) = (target as u8, worker as u8);
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
                         sinks.push(Box::new(self.tunnel(tunnel, sending, lane)?));
@@ -221,4 +235,24 @@ fn file(
         bytes_max: None,
     };
     Ok(Recorder::new(options, interfaces, io::Now::read())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_whose_packets_could_not_be_told_from_anothers_is_refused() {
+        let group = |text: &str| Group(vec![Endpoint::target(text).unwrap()]);
+        let mut to = vec![group("null:"); TARGETS_MAX];
+        to.push(group("geneve://127.0.0.1?vni=1"));
+        let mut targets = Targets::new(&Interfaces::default());
+        let error = targets.open(&to, Sending::default(), 1, 1).err().unwrap();
+        let error = error.message().unwrap_or_default();
+        assert!(error.contains("target 257 of its tap"), "{error}");
+        to.remove(0);
+        if rig::root_or_skip() {
+            assert!(targets.open(&to, Sending::default(), 1, 1).is_ok());
+        }
+    }
 }
