@@ -2,8 +2,8 @@
 
 use crate::cli::{Receive, ReceiveDatapath};
 use crate::failure::Failure;
-use api::{Endpoint, RingSize, TunnelEndpoint};
-use io::decap::{Decap, DecapOptions, Policy};
+use api::{DecapStats, Endpoint, RingSize, TunnelEndpoint};
+use io::decap::{Decap, DecapOptions, DecapStatus, Policy};
 use io::ring::Handover;
 use io::ring_listen::{ListenPoint, RingListenOptions, RingListener};
 use io::tunnel::{ListenOptions, TunnelSource, Wanted};
@@ -11,6 +11,7 @@ use io::{Interfaces, Source};
 use pipeline::Input;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 use wire::decap::Rules;
 use wire::tunnel::{Carrier, Kind};
 
@@ -18,6 +19,27 @@ use wire::tunnel::{Carrier, Kind};
 pub struct Listeners {
     pub inputs: Vec<Input>,
     pub begun: Vec<String>,
+    pub tunnels: Tunnels,
+}
+
+/// The counters of what comes out of the tunnels.
+#[derive(Default)]
+pub struct Tunnels {
+    sources: Vec<Arc<DecapStatus>>,
+    /// Of further layers behind a socket: they count the same packets again.
+    further: Vec<Arc<DecapStatus>>,
+}
+
+impl Tunnels {
+    /// What came out so far; `None` if nothing is taken out.
+    pub fn counters(&self) -> Option<DecapStats> {
+        let mut sum = DecapStats::default();
+        self.sources.iter().for_each(|status| sum.merge(&status.get()));
+        for status in &self.further {
+            sum.merge(&DecapStats { decapsulated: 0, ..status.get() });
+        }
+        (!self.sources.is_empty()).then_some(sum)
+    }
 }
 
 impl Listeners {
@@ -69,6 +91,7 @@ impl Listeners {
         let mut begun: Vec<String> =
             places.iter().map(|place| format!("listening on {}", place.name())).collect();
         let mut inputs = Vec::with_capacity(rings.len());
+        let mut tunnels = Tunnels::default();
         let is_alone = rings.len() == 1;
         for ring in rings {
             let names: Vec<String> = places.iter().map(Place::name).collect();
@@ -82,12 +105,14 @@ impl Listeners {
                 layers => {
                     let policy = Policy::Receive(wanted.clone());
                     let options = DecapOptions { layers, rules: rules.clone(), policy };
-                    Box::new(Decap::new(Box::new(ring), options, interfaces))
+                    let decap = Decap::new(Box::new(ring), options, interfaces);
+                    tunnels.sources.push(decap.status());
+                    Box::new(decap)
                 }
             };
             inputs.push(Input { name, source });
         }
-        Ok(Listeners { inputs, begun })
+        Ok(Listeners { inputs, begun, tunnels })
     }
 
     /// A socket for each place.
@@ -102,25 +127,29 @@ impl Listeners {
             ));
         };
         let (mut inputs, mut begun) = (Vec::new(), Vec::new());
+        let mut tunnels = Tunnels::default();
         for place in places {
             let listen = ListenOptions {
                 local: place.local,
                 endpoints: place.endpoints.clone(),
                 buffer_bytes: options.buffer_size as usize,
             };
-            let source: Box<dyn Source> = Box::new(TunnelSource::open(&listen, interfaces)?);
-            let source = match further {
-                0 => source,
+            let source = TunnelSource::open(&listen, interfaces)?;
+            tunnels.sources.push(source.status());
+            let source: Box<dyn Source> = match further {
+                0 => Box::new(source),
                 layers => {
                     let (rules, policy) = (rules(places)?, Policy::Capture);
                     let options = DecapOptions { layers, rules, policy };
-                    Box::new(Decap::new(source, options, interfaces))
+                    let decap = Decap::new(Box::new(source), options, interfaces);
+                    tunnels.further.push(decap.status());
+                    Box::new(decap)
                 }
             };
             begun.push(format!("listening on {}", place.name()));
             inputs.push(Input { name: place.name(), source });
         }
-        Ok(Listeners { inputs, begun })
+        Ok(Listeners { inputs, begun, tunnels })
     }
 }
 

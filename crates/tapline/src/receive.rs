@@ -35,7 +35,8 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let claim = options.health.map(Claim::new).transpose()?;
     let mut targets = Targets::new(&interfaces);
     let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
-    let Listeners { inputs, begun } = Listeners::open(&options, &targets.fed(), &interfaces)?;
+    let Listeners { inputs, begun, tunnels } =
+        Listeners::open(&options, &targets.fed(), &interfaces)?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;
@@ -49,6 +50,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     groups.extend(opening.groups(0, None)?);
     let ledger = |reports: &[CrewReport]| {
         let mut stats = ledger(reports, records);
+        stats.decap = tunnels.counters();
         stats.removed = options.max_bytes.map(|_| status.removed());
         stats
     };

@@ -13,7 +13,7 @@ impl DecapStatus {
         DecapStats::of_array(self.0.each_ref().map(|counter| counter.load(Ordering::Relaxed)))
     }
 
-    pub(super) fn set(&self, stats: &DecapStats) {
+    pub(crate) fn set(&self, stats: &DecapStats) {
         for (shared, counter) in self.0.iter().zip(stats.to_array()) {
             shared.store(counter, Ordering::Relaxed);
         }

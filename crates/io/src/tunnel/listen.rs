@@ -9,14 +9,16 @@ use super::streams::Streams;
 use super::sys::{Datagram, ListenSocket, MESSAGES};
 use super::wanted::Wanted;
 use crate::batch::Batch;
+use crate::decap::DecapStatus;
 use crate::device::{Arrival, Source};
 use crate::error::Error;
 use crate::interface::{Interface, Interfaces, Relinked};
 use crate::packet::{Direction, InterfaceId, Meta, Outer, Packet};
 use crate::pool::{Data, HEADROOM, Pool};
-use api::{DropReason, Drops, TunnelEndpoint};
+use api::{DecapStats, DropReason, Drops, TunnelEndpoint};
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::LinkType;
 use wire::decap::{Content, Found, Rules};
@@ -57,6 +59,7 @@ pub struct TunnelSource {
     /// Buffers that stand ready for the next datagrams.
     ready: Vec<Data>,
     drops: Drops,
+    status: Arc<DecapStatus>,
     /// The kernel's counter of dropped datagrams when last read, modulo 2³².
     kernel_drops: u32,
     /// The receive buffer that the kernel granted.
@@ -74,6 +77,7 @@ struct TunnelReader {
     interface: InterfaceId,
     relinked: Relinked,
     streams: Streams,
+    counters: DecapStats,
 }
 
 impl TunnelSource {
@@ -136,10 +140,12 @@ impl TunnelSource {
                 interface,
                 relinked: Relinked::new(interfaces),
                 streams: Streams::default(),
+                counters: DecapStats::default(),
             },
             pool: Pool::new(CHUNKS, CHUNK_DATAGRAMS * (DATAGRAM_BYTES_MAX + HEADROOM)),
             ready: Vec::with_capacity(MESSAGES),
             drops: Drops::default(),
+            status: Arc::default(),
             kernel_drops,
             buffer_bytes: granted,
             stopped: false,
@@ -152,6 +158,11 @@ impl TunnelSource {
     /// If the kernel does not say.
     pub fn local(&self) -> Result<SocketAddr, Error> {
         self.socket.local().map_err(|e| Error::system("getsockname", e))
+    }
+
+    /// Where the counters of what came out of the tunnels can be read while it works.
+    pub fn status(&self) -> Arc<DecapStatus> {
+        Arc::clone(&self.status)
     }
 
     fn read_kernel_drops(&mut self) {
@@ -201,11 +212,16 @@ impl TunnelReader {
                 data.truncate(at + inner.end as usize);
                 data.trim_front(at + inner.at as usize);
                 meta.tell(&inner, &data);
+                self.counters.decapsulated += 1;
+                self.counters.layers += 1;
             }
             // The whole IP packet, which is what there is.
-            Content::Opaque(_) if self.has_ip_header => {}
+            Content::Opaque(_) if self.has_ip_header => self.counters.left += 1,
             Content::Opaque(_) => return Err(DropReason::LinkType),
-            Content::Control | Content::Progress { .. } => return Ok(None),
+            Content::Control | Content::Progress { .. } => {
+                self.counters.control += 1;
+                return Ok(None);
+            }
         }
         meta.interface = self.relinked.find(self.interface, meta.link_type);
         Ok(Some(Packet { data, meta }))
@@ -253,6 +269,7 @@ impl Source for TunnelSource {
                     Err(reason) => self.drops.add(reason),
                 }
             }
+            self.status.set(&self.reader.counters);
         }
         Ok(Arrival::Packets)
     }
@@ -369,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn each_packet_has_an_interface_of_its_link_type() {
+    fn each_packet_has_an_interface_of_its_link_type_and_messages_are_counted() {
         let mut options = options(&["geneve://127.0.0.1"], LISTEN_BUFFER_BYTES);
         options.local.set_port(0);
         let interfaces = Interfaces::default();
@@ -381,7 +398,10 @@ mod tests {
             sender.send(&[&[0, 0, 0x65, 0x58, 0, 0, 7, 0], &FRAME[..]].concat()).unwrap();
             sender.send(&[&[0, 0, 0x08, 0x00, 0, 0, 7, 0], &ipv4[..]].concat()).unwrap();
         }
+        sender.send(&[0, 0x80, 0x65, 0x58, 0, 0, 7, 0]).unwrap();
         let packets = receive_until_end(&mut source);
+        let counters = source.status().get();
+        assert_eq!((counters.decapsulated, counters.layers, counters.control), (4, 4, 1));
         let link_types: Vec<LinkType> = packets.iter().map(|p| p.meta.link_type).collect();
         let (ethernet, raw) = (LinkType::ETHERNET, LinkType::RAW);
         assert_eq!(link_types, [ethernet, raw, ethernet, raw]);
