@@ -5,6 +5,7 @@ mod filter;
 mod parse;
 mod rules;
 mod segmentation;
+mod tunnels;
 
 use crate::row::Row;
 use etherparse::PacketBuilder;
@@ -17,11 +18,13 @@ pub const SIZES: [usize; 3] = [64, 512, 1500];
 type Run = fn(Duration) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 6] = [
+pub const ALL: [(&str, Run); 8] = [
     (parse::BENCH, parse::run),
     (capture_files::WRITE, capture_files::write),
     (capture_files::READ, capture_files::read),
     (segmentation::BENCH, segmentation::run),
+    (tunnels::ENCAP, tunnels::encap),
+    (tunnels::DECAP, tunnels::decap),
     (filter::BENCH, filter::run),
     (rules::BENCH, rules::run),
 ];
