@@ -7,6 +7,7 @@ use io::decap::{Decap, DecapOptions, DecapStatus, Policy};
 use io::ring::Handover;
 use io::ring_listen::{ListenPoint, RingListenOptions, RingListener};
 use io::tunnel::{ListenOptions, TunnelSource, Wanted};
+use io::underlay::receives_by_ipsec;
 use io::{Interfaces, Source};
 use pipeline::Input;
 use std::net::SocketAddr;
@@ -56,15 +57,21 @@ impl Listeners {
         match options.datapath {
             ReceiveDatapath::Ring => Listeners::on_ring(options, &places, fed, interfaces),
             ReceiveDatapath::Socket => Listeners::on_sockets(options, &places, interfaces),
-            ReceiveDatapath::Auto => match Listeners::on_ring(options, &places, fed, interfaces) {
-                Err(why) if options.decap > 0 => {
+            ReceiveDatapath::Auto => {
+                let because = |why: &str| {
                     let listeners = Listeners::on_sockets(options, &places, interfaces)?;
-                    let why = why.message().unwrap_or_default();
                     tracing::info!("receiving from sockets, not from a ring: {why}");
                     Ok(listeners)
+                };
+                let may_be_sockets = options.decap > 0;
+                if may_be_sockets && receives_by_ipsec() {
+                    return because("this host has IPsec policies, by which a ring passes");
                 }
-                result => result,
-            },
+                match Listeners::on_ring(options, &places, fed, interfaces) {
+                    Err(why) if may_be_sockets => because(why.message().unwrap_or_default()),
+                    result => result,
+                }
+            }
         }
     }
 

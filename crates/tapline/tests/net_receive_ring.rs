@@ -1,4 +1,4 @@
-//! `receive` from a ring: every tunnel, outer fragments, and what a process without rights gets instead.
+//! `receive` from a ring: every tunnel, outer fragments, and when there are sockets instead.
 
 mod over_links;
 
@@ -129,5 +129,32 @@ fn without_rights_sockets_do_it_and_a_ring_says_what_it_needs() {
     // What the unit of the service gives is enough.
     let ring = start("ring", ",+net_raw,+bpf,+net_admin");
     ring.wait_for("listening on vxlan://10.71.1.2:4789", SOON);
+    assert!(ring.stop(SOON).status.success());
+}
+
+#[test]
+fn a_host_with_ipsec_receives_from_sockets() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::new("receive-ipsec");
+    let ends = "src 10.71.9.0/24 dst 10.71.1.2";
+    let policy = format!("xfrm policy add {ends} dir in tmpl proto esp mode transport");
+    if let Err(error) = scene.host("sink").netns.ip(&policy) {
+        rig::skip(&format!("this kernel has no IPsec: {error}"));
+        return;
+    }
+    let start = |datapath: &str| {
+        let mut command = scene.host("sink").netns.command(BINARY);
+        command.args(["receive", "--datapath", datapath, "--listen", "vxlan://10.71.1.2", "-w"]);
+        command.arg(scene.path("x.pcapng"));
+        Running::start(&mut command)
+    };
+    let auto = start("auto");
+    auto.wait_for("receiving from sockets, not from a ring: this host has IPsec policies", SOON);
+    auto.wait_for("listening on vxlan://10.71.1.2:4789", SOON);
+    assert!(auto.stop(SOON).status.success());
+    let ring = start("ring");
+    ring.wait_for("ring of", SOON);
     assert!(ring.stop(SOON).status.success());
 }

@@ -108,11 +108,11 @@ impl Neighbour {
     }
 }
 
-/// How many IPsec policies there are for what this host sends.
-pub(super) fn outgoing_policies(body: &[u8]) -> Option<u32> {
+/// How many IPsec policies there are for what this host receives, and for what it sends.
+pub(super) fn ipsec_policies(body: &[u8]) -> Option<(u32, u32)> {
     let mut attributes = attributes(body.get(4..)?);
     let (_, counts) = attributes.find(|(kind, _)| *kind == XFRMA_SPD_INFO)?;
-    word(counts, 4)
+    Some((word(counts, 0)?, word(counts, 4)?))
 }
 
 fn address(octets: &[u8]) -> Option<IpAddr> {
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!(Hop::parse(&body), None);
             assert_eq!(Interface::parse(&body), None);
             assert_eq!(Neighbour::parse(&body), None);
-            assert_eq!(outgoing_policies(&body), None);
+            assert_eq!(ipsec_policies(&body), None);
         }
     }
 }

@@ -210,10 +210,20 @@ impl Underlay {
             return false;
         };
         match policies.ask(Question::new(answer::XFRM_MSG_GETSPDINFO, &[0; 4])) {
-            Ok((_, body)) => answer::outgoing_policies(&body) != Some(0),
+            Ok((_, body)) => answer::ipsec_policies(&body).is_none_or(|(_, outgoing)| outgoing > 0),
             Err(_) => true,
         }
     }
+}
+
+/// Whether IPsec has a say in what the calling thread's network namespace receives, as far as may be
+/// asked (CAP_NET_ADMIN). What it decrypts in transport mode goes from there to the sockets, past any
+/// ring; and what it rejects, a ring has got already.
+pub fn receives_by_ipsec() -> bool {
+    let question = Question::new(answer::XFRM_MSG_GETSPDINFO, &[0; 4]);
+    let answer = Netlink::open(libc::NETLINK_XFRM).and_then(|mut xfrm| xfrm.ask(question));
+    let policies = answer.ok().and_then(|(_, body)| answer::ipsec_policies(&body));
+    policies.is_some_and(|(incoming, _)| incoming > 0)
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {
