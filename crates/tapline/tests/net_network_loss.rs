@@ -17,7 +17,7 @@ use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,10 @@ enum Fate {
     Waits,
 }
 
-/// A hop that treats each packet by its VNI and number. Messages without a packet pass.
+/// Stands for the number of a message without a packet.
+const WORD: u32 = u32::MAX;
+
+/// A hop that treats each packet by its VNI and number.
 struct Forwarder {
     port: u16,
     ended: Arc<AtomicBool>,
@@ -90,7 +93,7 @@ fn fate_of(packet: &[u8], fate: impl Fn(u32, u32) -> Fate) -> Fate {
     let word = |at: usize| u32::from_be_bytes(*packet[at..].first_chunk().expect("4 bytes"));
     match packet[1] & 0x80 {
         0 => fate(word(4) >> 8, word(24)),
-        _ => Fate::Passes,
+        _ => fate(word(4) >> 8, WORD),
     }
 }
 
@@ -167,6 +170,7 @@ fn losses_duplicates_and_swaps_are_counted_to_the_packet() {
     capture(&small, 500);
     let receiver = Receiver::start(&scratch, &["-w", all.to_str().expect("ASCII")]);
     let forwarder = Forwarder::start(receiver.port, |vni, number| match (vni, number % 100) {
+        _ if number == WORD => Fate::Passes,
         // One per cent, the last one too.
         (1, 99) => Fate::IsLost,
         (2, 5) if number % 200 == 5 => Fate::Doubles,
@@ -245,6 +249,28 @@ fn a_receiver_that_only_hands_on_counts_them_too() {
     let (stats, said) = receiver.stop();
     assert_eq!((stats.received, stats.written, stats.sent), (997, 997, 997), "{said}");
     assert_eq!((stats.unaccounted, stats.sources.len()), (0, 1), "{said}");
+}
+
+#[test]
+fn the_loss_of_the_last_packets_and_of_word_of_them_is_counted() {
+    if !root_or_skip() {
+        return;
+    }
+    let scratch = Scratch::new("last-words");
+    let file = scratch.path("in.pcap");
+    capture(&file, 100);
+    let receiver = Receiver::start(&scratch, &["--to", "null:"]);
+    let words = AtomicU32::new(0);
+    let forwarder = Forwarder::start(receiver.port, move |_, number| match number {
+        WORD if words.fetch_add(1, Ordering::Relaxed) == 0 => Fate::IsLost,
+        90..100 => Fate::IsLost,
+        _ => Fate::Passes,
+    });
+    mirror(&file, &["--to", &format!("geneve://127.0.0.1:{}?vni=9", forwarder.port)]);
+    receiver.wait_for("geneve-9-127.0.0.1", |line| {
+        line.received == 90 && line.network.is_some_and(|network| network.lost == 10)
+    });
+    receiver.stop();
 }
 
 #[test]

@@ -15,6 +15,7 @@ use crate::trouble::Trouble;
 use api::{DropReason, Oversize, SNAPSHOT_LENGTH_MIN, Sending};
 use std::io;
 use std::net::SocketAddr;
+use std::time::Duration;
 use wire::encap::{self, Fit, Told};
 use wire::metadata::Lane;
 use wire::tunnel::{Carrier, Encap};
@@ -28,6 +29,10 @@ const COUNTED: &str = "such packets are counted";
 
 /// How often a tunnel that can tell how far it has come does so, ns.
 const PROGRESS_NS: u64 = 1_000_000_000;
+/// How often it says so at the end, as no later word makes up for one that is lost; and the pause
+/// between.
+const LAST_WORDS: usize = 3;
+const LAST_WORDS_APART: Duration = Duration::from_millis(1);
 
 /// Where packets are sent, and how.
 #[derive(Debug, Clone, Copy)]
@@ -308,8 +313,14 @@ impl Sink for TunnelSink {
     }
 
     fn finish(&mut self, _upstream: &Upstream) -> Result<(), Error> {
-        if self.told.0 != self.sequence {
-            self.tell_progress(Now::read().utc_ns);
+        let numbers = matches!(self.options.encap, Encap::Geneve { metadata: true, .. });
+        if numbers && self.sequence != 0 {
+            for word in 0..LAST_WORDS {
+                if word > 0 {
+                    std::thread::sleep(LAST_WORDS_APART);
+                }
+                self.tell_progress(Now::read().utc_ns);
+            }
         }
         self.read_late_errors();
         Ok(())
