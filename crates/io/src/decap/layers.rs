@@ -165,7 +165,8 @@ impl Layers {
         let id = meta.packet_id;
         meta.tell(inner, data);
         meta.packet_id = meta.packet_id.or(id);
-        if self.keeps_direction || meta.direction == Direction::Unknown {
+        let stands = self.keeps_direction && own != Direction::Unknown;
+        if stands || meta.direction == Direction::Unknown {
             meta.direction = own;
         }
         meta.outer = Some(outer);

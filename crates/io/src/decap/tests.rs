@@ -212,6 +212,20 @@ fn geneve(sequence: u32, inner: Option<&[u8]>) -> Vec<u8> {
 }
 
 #[test]
+fn behind_a_live_source_a_direction_stands_where_there_is_one() {
+    for (own, expected) in [(Direction::Out, Direction::Out), (Direction::Unknown, Direction::In)] {
+        let interfaces = Interfaces::default();
+        let mut batch = Batch::new();
+        source([geneve(0, Some(&INNER))], &interfaces).receive(&mut batch).unwrap();
+        let mut packets: Vec<Packet> = batch.drain().collect();
+        packets[0].meta.direction = own;
+        let live = Box::new(MemorySource::new(packets, true));
+        let packets = run(&mut Decap::new(live, options(1, Policy::Capture), &interfaces));
+        assert_eq!(packets[0].meta.direction, expected);
+    }
+}
+
+#[test]
 fn a_receiver_follows_the_numbers_of_its_tunnels_alone() {
     let numbered = [0, 1, 4, 4, 3].map(|number| geneve(number, Some(&INNER)));
     let frames: Vec<_> = numbered.into_iter().chain([geneve(9, None)]).collect();
