@@ -50,7 +50,7 @@ fn every_mirror_file_has_taps() {
             taps += 1;
         }
     }
-    assert!(taps >= 4, "{taps}");
+    assert!(taps >= 5, "{taps}");
     let host = read_mirror_file(&examples().join("mirror-host.toml")).unwrap();
     assert_eq!(host[0].filter, FilterConfig::Rules(rules("not-management.toml")));
 }
