@@ -20,7 +20,7 @@ use nix::sys::socket::{
 use over_links::{Tapline, text};
 use over_wire::{FRAME_BYTES_MAX, Scene, can_run, limit_window};
 use rig::{
-    Frame, Tcpdump, assert_same_packets, exchange, frames_in, link_or_skip, on_one_cpu,
+    Frame, Tcpdump, assert_same_packets, exchange, frames_in, link_or_skip, on_one_cpu, wait_until,
     wait_until_still,
 };
 use std::net::{IpAddr, SocketAddr, UdpSocket};
@@ -125,7 +125,13 @@ fn run_tcp(scene: &Scene, to: SocketAddr) {
 /// Writes that the kernel or the NIC cuts into datagrams of 1400 bytes, and two short ones. The
 /// application gets each of them, joined again by GRO if it likes that.
 fn run_udp(scene: &Scene, to: SocketAddr, joined: bool) {
-    let listener = scene.host("server").netns.run(|| UdpSocket::bind(to)).unwrap().unwrap();
+    let mut bound = None;
+    // A program that another test starts just then holds the listener before until it is executed.
+    wait_until("the port is free", over_links::SOON, || {
+        bound = scene.host("server").netns.run(|| UdpSocket::bind(to)).unwrap().ok();
+        bound.is_some()
+    });
+    let listener = bound.unwrap();
     listener.set_read_timeout(Some(over_links::SOON)).unwrap();
     let content: Vec<u8> = (0..14_500u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     let write = |number: u8| [&[number], &content[1..]].concat();
