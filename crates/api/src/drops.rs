@@ -46,6 +46,16 @@ drop_reasons! {
     ForeignId = "foreign_id",
     /// No memory was left for the packet in a bounded pool.
     PoolExhausted = "pool_exhausted",
+    /// A deduplicating stage had seen the packet before.
+    Duplicate = "duplicate",
+    /// A sampling stage chose other packets.
+    Sampled = "sampled",
+    /// A rate limit had no token left for the packet.
+    RateLimited = "rate_limited",
+    /// The packet came behind the first ones of its flow, which alone were wanted.
+    FlowLimit = "flow_limit",
+    /// No member of the target's group was healthy, and the group is not to fail open.
+    Unhealthy = "unhealthy",
     /// The target's bounded queue was full.
     QueueFull = "queue_full",
     /// The packet does not begin with what the tunnel or the file carries (an Ethernet header).

@@ -35,6 +35,10 @@ pub struct Stats {
     pub sources: Vec<SourceStats>,
     /// One entry per target.
     pub targets: Vec<TargetStats>,
+    /// One entry per stage of a broker. What they drop is in the line of the source, map or target
+    /// that they belong to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stages: Vec<StageStats>,
     /// What a bounded archive gave up of what it held; `None` where nothing bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
@@ -93,6 +97,7 @@ impl Stats {
             taps,
             sources,
             targets,
+            stages: Vec::new(),
             removed: None,
             wire_true: None,
             decap: None,
@@ -112,6 +117,9 @@ impl fmt::Display for Stats {
         }
         for source in &self.sources {
             writeln!(f, "{source}")?;
+        }
+        for stage in &self.stages {
+            writeln!(f, "{stage}")?;
         }
         if let Some(WireTrue { super_packets, segments, estimated, left }) = self.wire_true {
             writeln!(
@@ -142,6 +150,9 @@ pub struct TapStats {
     pub filtered: Option<u64>,
     /// Packets that the capture filter kept.
     pub matched: u64,
+    /// Bytes of those that came to this process, as they were on the wire.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub matched_bytes: u64,
     /// Packets dropped before the match.
     pub drops: Drops,
     /// Hits per capture filter rule; empty for an expression.
@@ -173,6 +184,7 @@ impl TapStats {
             seen,
             filtered,
             matched,
+            matched_bytes: 0,
             drops,
             rules: Vec::new(),
             unaccounted,
@@ -186,6 +198,7 @@ impl TapStats {
         self.seen = sum(self.seen, other.seen);
         self.filtered = sum(self.filtered, other.filtered);
         self.matched += other.matched;
+        self.matched_bytes += other.matched_bytes;
         self.drops.merge(&other.drops);
         // Both list the same rules in one order, from the first; one may not know the last of them.
         for (place, rule) in other.rules.iter().enumerate() {
@@ -218,8 +231,14 @@ impl fmt::Display for TapStats {
 /// What one target was given and sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TargetStats {
+    /// The name of the broker's target that it is a member of; `None` in a tap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The endpoint in its canonical form.
     pub endpoint: String,
+    /// Whether its health check says that it is alive; `None` without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healthy: Option<bool>,
     /// Packets meant for this target.
     pub matched: u64,
     /// Packets handed to the network or the file.
@@ -235,6 +254,15 @@ pub struct TargetStats {
     /// Of those sent, packets that were larger than the path takes and left in fragments.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub fragmented: u64,
+    /// Bytes of the packets sent, as they were captured, without tunnel headers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub sent_bytes: u64,
+    /// Memory that the queue takes now, of at most `queue_bytes_max`.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queue_bytes: u64,
+    /// The bound of the queue.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub queue_bytes_max: u64,
     /// `|matched − sent − queued − drops|`.
     pub unaccounted: u64,
 }
@@ -243,8 +271,21 @@ impl TargetStats {
     /// A target's line, with its balance.
     pub fn new(endpoint: String, matched: u64, sent: u64, queued: u64, drops: Drops) -> Self {
         let unaccounted = matched.abs_diff(sent + queued + drops.total());
-        let (cut, fragmented) = (0, 0);
-        TargetStats { endpoint, matched, sent, queued, drops, cut, fragmented, unaccounted }
+        TargetStats {
+            name: None,
+            endpoint,
+            healthy: None,
+            matched,
+            sent,
+            queued,
+            drops,
+            cut: 0,
+            fragmented: 0,
+            sent_bytes: 0,
+            queue_bytes: 0,
+            queue_bytes_max: 0,
+            unaccounted,
+        }
     }
 
     /// Adds the line of the same target of another worker. Differences add up, and never cancel.
@@ -255,13 +296,20 @@ impl TargetStats {
         self.drops.merge(&other.drops);
         self.cut += other.cut;
         self.fragmented += other.fragmented;
+        self.sent_bytes += other.sent_bytes;
+        self.queue_bytes += other.queue_bytes;
+        self.queue_bytes_max += other.queue_bytes_max;
         self.unaccounted += other.unaccounted;
     }
 }
 
 impl fmt::Display for TargetStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "target {}: matched {}, sent {}, ", self.endpoint, self.matched, self.sent)?;
+        f.write_str("target ")?;
+        if let Some(name) = &self.name {
+            write!(f, "{name}, ")?;
+        }
+        write!(f, "{}: matched {}, sent {}, ", self.endpoint, self.matched, self.sent)?;
         for (what, packets) in
             [("cut", self.cut), ("fragmented", self.fragmented), ("queued", self.queued)]
         {
@@ -274,6 +322,45 @@ impl fmt::Display for TargetStats {
     }
 }
 
+/// What one stage of a broker did. No part of a balance of its own: what it dropped is counted where
+/// it belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageStats {
+    /// The source, map or target that it belongs to: `source left`, `map web`, `target ids`.
+    pub of: String,
+    /// Its name.
+    pub name: String,
+    /// Packets that came to it.
+    pub received: u64,
+    /// Those of them that went on.
+    pub passed: u64,
+    /// Packets that it dropped.
+    pub drops: Drops,
+    /// Packets that it found to be what it looks for, or changed: duplicates, tagged, cut.
+    pub touched: u64,
+}
+
+impl StageStats {
+    /// Adds what the same stage counted before it was replaced, or in another worker.
+    pub fn merge(&mut self, other: &StageStats) {
+        self.received += other.received;
+        self.passed += other.passed;
+        self.drops.merge(&other.drops);
+        self.touched += other.touched;
+    }
+}
+
+impl fmt::Display for StageStats {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let StageStats { of, name, received, passed, drops, touched } = self;
+        let dropped = Dropped { drops, in_frames: false };
+        write!(
+            f,
+            "stage {name} of {of}: received {received}, passed {passed}, touched {touched}, {dropped}"
+        )
+    }
+}
+
 /// What the recorder received from one source and wrote.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceStats {
@@ -281,6 +368,9 @@ pub struct SourceStats {
     pub name: String,
     /// Packets that arrived from it.
     pub received: u64,
+    /// Bytes of those that came to this process, as they were on the wire.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub received_bytes: u64,
     /// What became of its packets before that; `None` where it does not number them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<NetworkStats>,
@@ -332,7 +422,16 @@ impl SourceStats {
     /// A source's line, with its balance.
     pub fn new(name: String, received: u64, written: u64, queued: u64, drops: Drops) -> Self {
         let unaccounted = received.abs_diff(written + queued + drops.total());
-        SourceStats { name, received, network: None, written, queued, drops, unaccounted }
+        SourceStats {
+            name,
+            received,
+            received_bytes: 0,
+            network: None,
+            written,
+            queued,
+            drops,
+            unaccounted,
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! everywhere: [`Endpoint`] is where packets come from or go to, [`DropReason`] is why a packet
 //! went no further, [`Stats`] is the ledger that `--stats-json` writes.
 
+mod broker;
 mod decap;
 mod drops;
 mod endpoint;
@@ -15,13 +16,19 @@ mod policy;
 mod rules;
 mod units;
 
+pub use broker::{
+    Action, Anchor, Balance, BrokerConfig, Check, DedupIgnore, FlowKey, Health, Layer, MapConfig,
+    Name, Origin, Overflow, Pace, QUEUE_BYTES, QueueConfig, QueueSize, SourceConfig, StageConfig,
+    StageKind, Start, Tags, TargetConfig, Tpid,
+};
 pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};
 pub use endpoint::{Endpoint, ErspanType, Group, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint};
 pub use error::Error;
 pub use file::FileError;
 pub use ledger::{
-    NetworkStats, Removed, RuleStats, SourceStats, Stats, TapStats, TargetStats, WireTrue,
+    NetworkStats, Removed, RuleStats, SourceStats, StageStats, Stats, TapStats, TargetStats,
+    WireTrue,
 };
 pub use mirror_file::{
     FilterConfig, SNAPSHOT_LENGTH_MIN, TapConfig, TapSource, parse_mirror_file, read_mirror_file,
