@@ -1,0 +1,83 @@
+//! `tapline mirror`.
+
+use super::values::{direction, mirror_snapshot, ring_size};
+use super::{FilterPlace, Report, SendingOptions};
+use api::{DirectionChoice, Group, RingSize, Workers};
+use clap::{Args, ValueEnum};
+use std::path::PathBuf;
+
+/// What a file of taps says for each of them.
+const OPTIONS_OF_ONE_TAP: [&str; 10] = [
+    "to",
+    "direction",
+    "snapshot_length",
+    "oversize",
+    "dscp",
+    "promiscuous",
+    "buffer_size",
+    "workers",
+    "rules",
+    "expression",
+];
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("source").required(true).args(["interface", "read", "config"])))]
+pub struct Mirror {
+    /// TOML file of several taps, each `[[tap]]` with what the options say of one: interface or read,
+    /// to, direction, snapshot_length and so on; paths are relative to it
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = OPTIONS_OF_ONE_TAP)]
+    pub config: Option<PathBuf>,
+    /// Interface to tap; may be given more than once. any: all of them
+    #[arg(short, long, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// Capture file to send, as fast as the targets take it; - is standard input
+    #[arg(short, long, value_name = "FILE")]
+    pub read: Option<PathBuf>,
+    /// Where to: a tunnel, such as vxlan://HOST:PORT?vni=N; nic:IF, tap:NAME, pcap:PATH, null:. Each
+    /// --to gets every packet; endpoints joined by commas share them by flow
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", required_unless_present = "config")]
+    pub to: Vec<Group>,
+    /// Which packets: received, sent, or both
+    #[arg(short = 'Q', long, value_parser = direction, value_name = "both|in|out", default_value = "both")]
+    pub direction: DirectionChoice,
+    /// Send the first N bytes of each packet; 0 sends all
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = mirror_snapshot)]
+    pub snapshot_length: u32,
+    /// What copies the packets: the kernel, or a ring read by this process
+    #[arg(long, value_enum, default_value_t)]
+    pub datapath: Datapath,
+    #[command(flatten)]
+    pub sending: SendingOptions,
+    /// Have the interface take frames for other hosts too
+    #[arg(long)]
+    pub promiscuous: bool,
+    /// Size of the kernel's ring; a bare number means KiB. auto: 100 ms of the link at its full rate
+    #[arg(short = 'B', long, value_parser = ring_size, value_name = "SIZE|auto", default_value = "auto")]
+    pub buffer_size: RingSize,
+    /// Threads that share the interface's packets by flow, each on a core of its own; auto: one for
+    /// each core
+    #[arg(long, value_name = "N|auto", default_value_t, conflicts_with = "read")]
+    pub workers: Workers,
+    #[command(flatten)]
+    pub filter_place: FilterPlace,
+    #[command(flatten)]
+    pub report: Report,
+    /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets to mirror,
+    /// instead of EXPR. Hits are counted for each rule
+    #[arg(long, value_name = "FILE", conflicts_with = "expression")]
+    pub rules: Option<PathBuf>,
+    /// pcap-filter expression: which packets to mirror
+    #[arg(value_name = "EXPR", trailing_var_arg = true)]
+    pub expression: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Datapath {
+    /// The best that can carry the tap
+    #[default]
+    Auto,
+    /// A ring read by this process
+    Ring,
+    /// The kernel itself
+    Kernel,
+}

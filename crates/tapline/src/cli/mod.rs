@@ -1,0 +1,88 @@
+//! The command line: one declaration, from which help comes too. A family of commands is a file;
+//! what several of them take is in [`options`], and how values are read is in [`values`].
+
+mod capture;
+mod diag;
+mod filter;
+mod mirror;
+mod options;
+mod receive;
+#[cfg(test)]
+mod tests;
+mod values;
+
+pub use capture::Capture;
+pub use diag::{DiagCommand, DiagOffload};
+pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
+pub use mirror::{Datapath, Mirror};
+pub use options::{FilterIn, FilterPlace, Format, Report, Rotation, SendingOptions};
+pub use receive::{Receive, ReceiveDatapath};
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// A virtual network TAP: copies traffic at a NIC, carries it over IP, records it, and never loses
+/// a packet without saying so.
+#[derive(Debug, Parser)]
+#[command(name = "tapline", version, disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub verbosity: Verbosity,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct Verbosity {
+    /// Say only what went wrong: no start line, no ledger
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Say more
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Capture packets of an interface or a file: print them, or write them to a file
+    Capture(Capture),
+    /// Copy packets of an interface or a file to one or more targets
+    Mirror(Mirror),
+    /// Take packets out of tunnels and record them
+    Receive(Receive),
+    /// Check a capture filter, show the program that it becomes, and try it on a capture file
+    #[command(subcommand)]
+    Filter(FilterCommand),
+    /// Say what of this host or its network bears on a tap
+    #[command(subcommand)]
+    Diag(DiagCommand),
+    /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
+    /// recorded and checked. DEMO_SECONDS (20) and DEMO_DIR in the environment. Needs root
+    Demo,
+    /// Write the manual pages, which are made from the same declaration as --help
+    Man(Man),
+    /// Print the completions of a shell on standard output
+    Completions(Completions),
+}
+
+#[derive(Debug, Args)]
+pub struct Man {
+    /// Folder for tapline.1 and a page for each command; without it tapline.1 is printed
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct Completions {
+    /// The shell that they are for
+    #[arg(value_name = "SHELL", value_enum)]
+    pub shell: CompletingShell,
+}
+
+/// The shells whose completions are tested.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CompletingShell {
+    Bash,
+    Zsh,
+    Fish,
+}

@@ -1,0 +1,88 @@
+use super::*;
+use clap::CommandFactory;
+
+fn refused(arguments: &str) -> String {
+    let words = std::iter::once("tapline").chain(arguments.split(' '));
+    let error = Cli::try_parse_from(words).unwrap_err();
+    assert_eq!(error.exit_code(), 2, "{arguments}");
+    error.to_string()
+}
+
+#[test]
+fn the_declaration_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_contract_s_forms_are_understood() {
+    for arguments in [
+        "capture -i eth0 -w x.pcapng -s 200 -c 10 -C 1 -G 60 -W 3 -U tcp port 80",
+        "capture -r - --format json",
+        "capture -i any -B auto -w any.pcapng --workers auto",
+        "capture -r big.pcap --wire-true --mtu 9000 -w true.pcapng",
+        "capture -i eth0 --wire-true",
+        "capture -r x.pcap --decap all --decap-port vxlan=8472 --decap-port gre=9 -w y.pcapng",
+        "capture -i any --decap 2 --format json tcp",
+        "capture -i eth0 -nn -p -B 4096 -Q inout not port 22",
+        "mirror -i eth0 --to vxlan://10.0.0.2?vni=7 --direction in -s 128 tcp",
+        "mirror -r f --to vxlan://a?vni=1,vxlan://b?vni=1 --to null: --oversize drop --dscp 46 --datapath ring",
+        "receive --listen vxlan://0.0.0.0 --archive d -C 10MB -G 30s --stats-json s.json",
+        "receive --listen vxlan://[::]:4790?vni=7 -w - -q",
+        "receive --listen gre://[::] --datapath ring --decap 0 -B 16MiB -w outer.pcapng",
+        "receive --listen l2tp+udp://0.0.0.0 --datapath socket --decap all -w x.pcapng",
+        "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
+        "receive --listen vxlan://0.0.0.0 --to nic:eth1 --to tap:a,tap:b --oversize drop",
+        "receive --listen vxlan://0.0.0.0 --archive d --to vxlan://h?vni=1 -G 5",
+        "diag offload -i eth0 -i eth1 --to geneve://10.0.0.2?vni=7 --format json",
+        "filter check --rules f",
+        "filter check --link-type raw --format json tcp port 80",
+        "filter explain --ddd --link-type 1 -Q in --rules f",
+        "filter explain --ebpf not port 22",
+        "filter test -r x.pcap --rules f",
+        "filter test -r - tcp and not port 22",
+    ] {
+        let words = std::iter::once("tapline").chain(arguments.split(' '));
+        Cli::try_parse_from(words).unwrap();
+    }
+}
+
+#[test]
+fn mistakes_say_the_mend() {
+    assert!(refused("capture").contains("--interface"));
+    assert!(refused("mirror -i eth0").contains("--to"));
+    assert!(refused("mirror -i eth0 --to vxlan://h").contains("vni=N"));
+    assert!(refused("mirror -i eth0 --to null: -s 13").contains("14 or more"));
+    assert!(
+        refused("mirror -i eth0 --to null: --oversize x").contains("auto, fragment, cut or drop")
+    );
+    assert!(refused("mirror -i eth0 --to null: --dscp 64").contains("0..=63"));
+    assert!(refused("receive --listen vxlan://0.0.0.0").contains("--archive"));
+    assert!(refused("receive --listen null: -w x").contains("listen"));
+    let receive = "receive --listen vxlan://0.0.0.0";
+    assert!(refused(&format!("{receive} --archive d --max-bytes 10")).contains("100kB"));
+    assert!(refused(&format!("{receive} -w f --max-bytes 1GB")).contains("--write"));
+    assert!(refused(&format!("{receive} -w f --archive d")).contains("cannot be used with"));
+    assert!(refused(&format!("{receive} --to vxlan://h")).contains("vni=N"));
+    assert!(refused(&format!("{receive} -w f --decap 255")).contains("0 to 254, or all"));
+    assert!(refused(&format!("{receive} -w f --health 8080")).contains("127.0.0.1:8080"));
+    assert!(refused("capture -i e --workers 0").contains("1 to 64, or auto"));
+    assert!(refused("capture -r f --workers 2").contains("--read"));
+    assert!(refused("capture -r f --mtu 1400").contains("--wire-true"));
+    assert!(refused("capture -r f --wire-true --mtu 500").contains("576"));
+    assert!(refused("capture -i e --wire-true --mtu 1400").contains("--interface"));
+    assert!(refused("capture -i e -B 1").contains("64KiB"));
+    assert!(refused("capture -i e -c 0").contains("0"));
+    assert!(refused("capture -i e -Q sideways").contains("both, in or out"));
+    assert!(refused("capture -r f --decap 0").contains("1 to 254, or all"));
+    assert!(refused("capture -r f --decap-port vxlan=1").contains("--decap"));
+    let capture = "capture -r f --decap all --decap-port";
+    assert!(refused(&format!("{capture} nvgre=1")).contains("geneve=PORT"));
+    assert!(refused(&format!("{capture} gretap=1")).contains("gre=PORT"));
+    assert!(refused(&format!("{capture} vxlan=0")).contains("1 to 65535"));
+    assert!(refused("diag offload --to null:").contains("write a tunnel"));
+    assert!(refused("filter check").contains("--rules"));
+    assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
+    assert!(refused("filter test --rules f").contains("--read"));
+    assert!(refused("filter explain --ddd --ebpf tcp").contains("cannot be used with"));
+    assert!(refused("filter check --link-type ether tcp").contains("EN10MB"));
+}
