@@ -338,6 +338,10 @@ pub struct StageStats {
     pub drops: Drops,
     /// Packets that it found to be what it looks for, or changed: duplicates, tagged, cut.
     pub touched: u64,
+    /// Packets or flows that it had to forget too early, as its memory is bounded. No packet is lost
+    /// by that; one may have gone on that a larger memory had dropped.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub forgotten: u64,
 }
 
 impl StageStats {
@@ -347,17 +351,22 @@ impl StageStats {
         self.passed += other.passed;
         self.drops.merge(&other.drops);
         self.touched += other.touched;
+        self.forgotten += other.forgotten;
     }
 }
 
 impl fmt::Display for StageStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let StageStats { of, name, received, passed, drops, touched } = self;
+        let StageStats { of, name, received, passed, drops, touched, forgotten } = self;
         let dropped = Dropped { drops, in_frames: false };
         write!(
             f,
             "stage {name} of {of}: received {received}, passed {passed}, touched {touched}, {dropped}"
-        )
+        )?;
+        if *forgotten > 0 {
+            write!(f, ", {forgotten} forgotten too early")?;
+        }
+        Ok(())
     }
 }
 

@@ -20,6 +20,11 @@ pub trait Stage: Send {
     fn touched(&self) -> u64 {
         0
     }
+
+    /// Packets or flows that it had to forget too early, as its memory is bounded.
+    fn forgotten(&self) -> u64 {
+        0
+    }
 }
 
 /// What a stage works on.
@@ -96,6 +101,7 @@ impl Step {
             passed: self.passed,
             drops: self.drops,
             touched: self.stage.touched(),
+            forgotten: self.stage.forgotten(),
         }
     }
 }
