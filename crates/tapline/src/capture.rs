@@ -4,7 +4,7 @@ use crate::cli::{Capture, FilterIn, FilterPlace, Rotation, Verbosity};
 use crate::failure::Failure;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
-use crate::session;
+use crate::session::{self, Session, Taps};
 use crate::workers::{count, file_of, say_files};
 use api::{DecapStats, FilterConfig, Stats};
 use archive::{Layout, Recorder, RecorderOptions};
@@ -86,7 +86,9 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         });
         stats
     };
-    session::run(vec![taps], &begun, ledger, &options.report, verbosity)
+    let captured = options.interface.iter().filter(|name| *name != ANY).cloned().collect();
+    Session::new(&options.report, verbosity)
+        .run(&begun, || Ok(Box::new(Taps::start(vec![taps], ledger, captured)?)))
 }
 
 /// Has a file's super-packets cut before anything else looks at them; gives what counts them.

@@ -5,8 +5,8 @@ use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::fit::{ETHERNET_LEN, Way};
 use crate::opened::{Opened, filter_config, must_differ};
-use crate::session;
-use crate::targets::{Places, Targets, carries, files, has_tunnels, members};
+use crate::session::{self, Session, Taps};
+use crate::targets::{Places, Targets, carries, devices, files, has_tunnels, members};
 use crate::workers::{count, file_of, say_files};
 use api::{Endpoint, TapConfig, TapSource};
 use io::Interfaces;
@@ -14,6 +14,7 @@ use io::nic::are_one;
 use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use pipeline::{OwnTunnels, Tap};
+use std::collections::BTreeSet;
 use wire::LinkType;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
@@ -28,7 +29,9 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         None => of_options(&options)?,
     };
     let (taps, begun) = open(&configs, options.filter_place)?;
-    session::run(taps, &begun, ledger, &options.report, verbosity)
+    let interfaces = interfaces_of(&configs);
+    Session::new(&options.report, verbosity)
+        .run(&begun, || Ok(Box::new(Taps::start(taps, ledger, interfaces)?)))
 }
 
 /// The taps that the options say: one for each interface, or one for the file.
@@ -56,6 +59,17 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
     let file = options.read.as_ref();
     let file = file.map(|path| tap(path.display().to_string(), TapSource::File(path.clone())));
     Ok(interfaces.chain(file).collect())
+}
+
+/// The interfaces that are tapped, and those that get packets, each once.
+fn interfaces_of(configs: &[TapConfig]) -> Vec<String> {
+    let tapped = configs.iter().filter_map(|config| match &config.source {
+        TapSource::Interface(name) if name != ANY => Some(name.clone()),
+        _ => None,
+    });
+    let fed = configs.iter().flat_map(|config| devices(&config.to));
+    let names: BTreeSet<String> = tapped.chain(fed).collect();
+    names.into_iter().collect()
 }
 
 /// Opens taps, for each of their workers, and says of each how it begins.

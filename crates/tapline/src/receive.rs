@@ -4,8 +4,8 @@ use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
 use crate::listeners::Listeners;
-use crate::session::{self, Moment};
-use crate::targets::{Places, Targets, files, has_tunnels, members};
+use crate::session::{self, Activity, Moment, Session, Taps};
+use crate::targets::{Places, Targets, devices, files, has_tunnels, members};
 use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
 use io::{Interfaces, Now};
@@ -60,21 +60,19 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         tap.needs_flow_hash = true;
         tap.own = OwnTunnels::of_relay(targets.far_ends().to_vec());
     }
+    let fed = devices(&options.to).collect();
+    let start = || -> Result<Box<dyn Activity + '_>, Failure> {
+        Ok(Box::new(Taps::start(vec![vec![tap]], ledger, fed)?))
+    };
+    let session = Session::new(&options.report, verbosity);
     let Some(health) = health else {
-        return session::run(vec![vec![tap]], &begun, ledger, &options.report, verbosity);
+        return session.run(&begun, start);
     };
     let mut watch = |moment: Moment<'_>| match moment {
         Moment::Alive(stats) => health.pulse(stats),
         Moment::Stopping => health.stopping(),
     };
-    session::run_watched(
-        vec![vec![tap]],
-        &begun,
-        ledger,
-        &options.report,
-        verbosity,
-        Some(&mut watch),
-    )
+    session.watched(&mut watch).run(&begun, start)
 }
 
 /// How packets are recorded, if they are.

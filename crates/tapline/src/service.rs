@@ -7,14 +7,26 @@ pub fn ready() {
     tell(NotifyState::Ready);
 }
 
+/// The configuration is read again; [`ready`] says when that is over.
+pub fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell_all(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!("the service manager cannot be told of a reload: {error}"),
+    }
+}
+
 /// The end was asked for, and what has come in is brought to its end.
 pub fn stopping() {
     tell(NotifyState::Stopping);
 }
 
 fn tell(state: NotifyState) {
+    tell_all(&[state]);
+}
+
+fn tell_all(states: &[NotifyState]) {
     // Without NOTIFY_SOCKET nobody asked, and that is no error.
-    if let Err(error) = sd_notify::notify(&[state]) {
+    if let Err(error) = sd_notify::notify(states) {
         tracing::warn!("the service manager cannot be told of the state: {error}");
     }
 }

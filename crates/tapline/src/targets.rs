@@ -181,6 +181,14 @@ pub fn files(groups: &[Group]) -> impl Iterator<Item = &Path> {
     })
 }
 
+/// The interfaces that get packets: NICs and TAP devices.
+pub fn devices(groups: &[Group]) -> impl Iterator<Item = String> {
+    members(groups).filter_map(|member| match member {
+        Endpoint::Nic { interface: name } | Endpoint::Tap { name, .. } => Some(name.clone()),
+        _ => None,
+    })
+}
+
 /// Whether packets of some link types may be sent to an endpoint; those of others are counted.
 pub fn carries(endpoint: &Endpoint, link_types: &[LinkType]) -> bool {
     let carries = |link_type: &LinkType| match endpoint {
