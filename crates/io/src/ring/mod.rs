@@ -45,9 +45,6 @@ const ALL_PROTOCOLS: u16 = libc::ETH_P_ALL as u16;
 /// The smallest block: holds any frame of up to 64 kB with room to spare.
 const BLOCK_BYTES_MIN: usize = 256 << 10;
 const BLOCK_BYTES_MAX: usize = 1 << 20;
-/// A ring has at least so many blocks, if its size allows: at low rates a block is handed over
-/// nearly empty, and their number times the hand-over's time is what bridges a pause of the reader.
-const BLOCKS: usize = 64;
 
 /// One block is filled while the other is read.
 const BLOCKS_MIN: u32 = 2;
@@ -58,6 +55,9 @@ const SETTLE: Duration = Duration::from_millis(10);
 /// How long a block that is not full waits to be handed over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Handover {
+    /// 1 ms: for packets whose delay somebody sees. Linux 6.18 and later keep to it; before that the
+    /// kernel counts this time in ticks, so that it is 1 or 2 of them (4 to 8 ms at 250 Hz).
+    Immediate,
     /// 4 ms: for packets that go on to somebody.
     Prompt,
     /// 60 ms: for packets that are put away, with fewer interruptions.
@@ -67,8 +67,19 @@ pub enum Handover {
 impl Handover {
     const fn retire_ms(self) -> u32 {
         match self {
+            Handover::Immediate => 1,
             Handover::Prompt => 4,
             Handover::Relaxed => 60,
+        }
+    }
+
+    /// A ring has at least so many blocks, if its size allows: at low rates a block is handed over
+    /// nearly empty, and their number times the hand-over's time is what bridges a pause of the
+    /// reader.
+    const fn blocks(self) -> usize {
+        match self {
+            Handover::Immediate => 256,
+            Handover::Prompt | Handover::Relaxed => 64,
         }
     }
 }
@@ -367,8 +378,8 @@ impl RingOptions {
     }
 
     fn geometry(&self, bytes: usize) -> Geometry {
-        let block_bytes =
-            (bytes / BLOCKS).next_power_of_two().clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
+        let block_bytes = (bytes / self.handover.blocks()).next_power_of_two();
+        let block_bytes = block_bytes.clamp(BLOCK_BYTES_MIN, BLOCK_BYTES_MAX);
         Geometry {
             block_bytes: block_bytes as u32,
             blocks: bytes.div_ceil(block_bytes).clamp(BLOCKS_MIN as usize, 1 << 14) as u32,
@@ -502,5 +513,18 @@ mod tests {
         assert_eq!(options(given).geometry(0).bytes(), 512 << 10);
         assert_eq!(options(given).geometry(100 << 20).bytes(), 100 << 20);
         assert_eq!(options(given).geometry((4 << 30) - 1).bytes(), 4 << 30);
+    }
+
+    #[test]
+    fn the_sooner_blocks_are_handed_over_the_more_there_are() {
+        let blocks = |handover, bytes| {
+            let options = RingOptions { handover, ..options(RingSize::Auto) };
+            options.geometry(bytes).blocks
+        };
+        assert_eq!(blocks(Handover::Immediate, 64 << 20), 256);
+        assert_eq!(blocks(Handover::Prompt, 64 << 20), 64);
+        assert_eq!(blocks(Handover::Relaxed, 512 << 20), 512);
+        // Any frame of up to 64 kB fits a block.
+        assert_eq!(blocks(Handover::Immediate, 16 << 20), 64);
     }
 }
