@@ -11,10 +11,10 @@ pub enum Error {
         /// What is wrong and the mend.
         reason: String,
     },
-    /// A size or a duration that is not a number with a known unit.
+    /// A size or a duration that is not a number with a known unit; another word of a known set.
     #[error("{what} `{text}`: {reason}")]
     Unit {
-        /// "size" or "duration".
+        /// What it is to be: "size", "duration", "health check".
         what: &'static str,
         /// The value as written.
         text: String,

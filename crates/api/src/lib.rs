@@ -23,7 +23,9 @@ pub use broker::{
 };
 pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};
-pub use endpoint::{Endpoint, ErspanType, Group, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint};
+pub use endpoint::{
+    Endpoint, ErspanType, Group, Membership, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint,
+};
 pub use error::Error;
 pub use file::FileError;
 pub use ledger::{

@@ -198,7 +198,7 @@ fn must_fit(config: &TapConfig, link_types: &[LinkType]) -> Result<(), Failure> 
 /// end. Tunnels are known by their packets, which are left out.
 fn must_not_loop(configs: &[TapConfig]) -> Result<(), Failure> {
     for member in configs.iter().flat_map(|config| members(&config.to)) {
-        let (Endpoint::Nic { interface: name } | Endpoint::Tap { name, .. }) = member else {
+        let (Endpoint::Nic { interface: name, .. } | Endpoint::Tap { name, .. }) = member else {
             continue;
         };
         for config in configs {

@@ -62,6 +62,11 @@ impl Targets {
         tap: u16,
         workers: usize,
     ) -> Result<Opening<'a>, Failure> {
+        let is_checked = |member: &&Endpoint| member.membership().health.is_some();
+        if let Some(checked) = members(to).find(is_checked) {
+            let mend = "`health` is not supported yet; leave it out";
+            return Err(Failure::Usage(format!("endpoint `{checked}`: {mend}")));
+        }
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for worker in 0..workers {
             for (target, member) in members(to).enumerate() {
@@ -81,8 +86,12 @@ impl Targets {
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
                         sinks.push(Box::new(self.tunnel(tunnel, sending, lane)?));
                     }
-                    Endpoint::Nic { interface } => sinks.push(Box::new(NicSink::open(interface)?)),
-                    Endpoint::Tap { name, mtu } => sinks.push(Box::new(self.device(name, *mtu)?)),
+                    Endpoint::Nic { interface, .. } => {
+                        sinks.push(Box::new(NicSink::open(interface)?))
+                    }
+                    Endpoint::Tap { name, mtu, .. } => {
+                        sinks.push(Box::new(self.device(name, *mtu)?))
+                    }
                     Endpoint::Pcap { path } => FileWriter::check(&file_of(path, worker, workers)?)?,
                     Endpoint::Null => sinks.push(Box::new(NullSink::default())),
                 }

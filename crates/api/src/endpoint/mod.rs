@@ -1,15 +1,18 @@
 //! Endpoints: where packets come from or go to, as written on the command line and in files.
 //!
 //! `SCHEME://HOST[:PORT]?KEY=VALUE&…` for tunnels ([`TunnelEndpoint`]) · `nic:IF` · `tap:NAME` ·
-//! `pcap:PATH` · `null:`; members of a group are joined by commas. An IPv6 address stands in
-//! brackets. Listening endpoints take a local address, and their id may be absent: every id is
-//! taken.
+//! `pcap:PATH` · `null:`; members of a group are joined by commas, and say their part in it by keys
+//! ([`Membership`]). An IPv6 address stands in brackets. Listening endpoints take a local address,
+//! and their id may be absent: every id is taken.
 
+mod member;
 mod tunnel;
 
+pub use member::Membership;
 pub use tunnel::{ErspanType, Scheme, TunnelEndpoint};
 
-use crate::Error;
+use crate::{Balance, Error, Health};
+use member::{Place, Reader};
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -30,6 +33,8 @@ pub enum Endpoint {
     Nic {
         /// Its name.
         interface: String,
+        /// Its part in a group.
+        membership: Membership,
     },
     /// A TAP device of this host: packets come in through it, for whatever listens on it.
     Tap {
@@ -38,6 +43,8 @@ pub enum Endpoint {
         /// The largest packet behind the Ethernet header, bytes; `None`: what the device has, and
         /// [`TAP_MTU_MAX`] for a new one.
         mtu: Option<u32>,
+        /// Its part in a group.
+        membership: Membership,
     },
     /// A capture file: pcapng, or pcap if the name ends in `.pcap`; `-` is standard output.
     Pcap {
@@ -68,6 +75,9 @@ impl Endpoint {
     pub fn listener(text: &str) -> Result<Endpoint, Error> {
         let endpoint: Endpoint = text.parse()?;
         match endpoint {
+            Endpoint::Tunnel(tunnel) if tunnel.membership.health.is_some() => {
+                Err(fail(text, "a listener has no health to be checked: leave `health` out"))
+            }
             Endpoint::Tunnel(_) => Ok(endpoint),
             _ => Err(fail(
                 text,
@@ -78,10 +88,39 @@ impl Endpoint {
 
     /// The share of a group's load, relative to the other members.
     pub fn weight(&self) -> u16 {
+        self.membership().weight
+    }
+
+    /// Its part in a group.
+    pub fn membership(&self) -> &Membership {
+        static USUAL: Membership =
+            Membership { weight: 1, health: None, hash: None, fail_open: None };
         match self {
-            Endpoint::Tunnel(tunnel) => tunnel.weight,
-            _ => 1,
+            Endpoint::Tunnel(tunnel) => &tunnel.membership,
+            Endpoint::Nic { membership, .. } | Endpoint::Tap { membership, .. } => membership,
+            Endpoint::Pcap { .. } | Endpoint::Null => &USUAL,
         }
+    }
+
+    /// Has its health checked in this way unless it says another.
+    ///
+    /// # Errors
+    /// If there is no such check for it.
+    pub fn check_by_default(&mut self, health: &Health) -> Result<(), Error> {
+        let text = self.canonical();
+        let (place, membership) = match self {
+            Endpoint::Tunnel(tunnel) => (Place::Host, &mut tunnel.membership),
+            Endpoint::Nic { membership, .. } => (Place::Interface, membership),
+            Endpoint::Tap { membership, .. } => (Place::Device, membership),
+            Endpoint::Pcap { .. } | Endpoint::Null => {
+                return Err(fail(&text, "its health cannot be checked: leave `health` out"));
+            }
+        };
+        if membership.health.is_none() {
+            place.admit(&text, &health.check)?;
+            membership.health = Some(health.clone());
+        }
+        Ok(())
     }
 
     /// The tunnel, if it is one.
@@ -92,11 +131,11 @@ impl Endpoint {
         }
     }
 
-    /// The endpoint without what does not identify it (its weight): the key of a group's member.
+    /// The endpoint without what does not identify it (its weight, its health): the key of a group's member.
     pub fn canonical(&self) -> String {
         match self {
             Endpoint::Tunnel(tunnel) => tunnel.canonical(),
-            Endpoint::Nic { interface } => format!("nic:{interface}"),
+            Endpoint::Nic { interface, .. } => format!("nic:{interface}"),
             Endpoint::Tap { name, .. } => format!("tap:{name}"),
             Endpoint::Pcap { path } => format!("pcap:{}", path.display()),
             Endpoint::Null => "null:".into(),
@@ -119,9 +158,7 @@ impl FromStr for Endpoint {
             ("null", "") => return Ok(Endpoint::Null),
             ("pcap", "") => return Err(fail(text, "the file is missing: write `pcap:PATH`")),
             ("pcap", path) => return Ok(Endpoint::Pcap { path: path.into() }),
-            ("nic", name) => {
-                return Ok(Endpoint::Nic { interface: interface_name(text, name)? });
-            }
+            ("nic", rest) => return nic(text, rest),
             ("tap", rest) => return tap(text, rest),
             _ => {}
         }
@@ -143,20 +180,50 @@ impl FromStr for Endpoint {
     }
 }
 
+fn nic(text: &str, rest: &str) -> Result<Endpoint, Error> {
+    let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let interface = interface_name(text, name)?;
+    let mut member = Reader::default();
+    for (key, value) in pairs(text, query)? {
+        if !member.take(text, key, value)? {
+            let keys = member::KEYS;
+            return Err(fail(text, &format!("`{key}` is no key of nic; it has {keys}")));
+        }
+    }
+    Ok(Endpoint::Nic { interface, membership: member.finish(text, Place::Interface)? })
+}
+
 fn tap(text: &str, rest: &str) -> Result<Endpoint, Error> {
     let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
     let name = interface_name(text, name)?;
+    let mut member = Reader::default();
     let mut mtu = None;
-    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    for (key, value) in pairs(text, query)? {
+        if member.take(text, key, value)? {
+            continue;
+        }
         if key != "mtu" {
-            return Err(fail(text, &format!("`{key}` is no key of tap; it has mtu")));
+            let keys = member::KEYS;
+            return Err(fail(text, &format!("`{key}` is no key of tap; it has mtu, {keys}")));
         }
         let number = value.parse().ok().filter(|mtu| (TAP_MTU_MIN..=TAP_MTU_MAX).contains(mtu));
         let wanted = format!("a number from {TAP_MTU_MIN} to {TAP_MTU_MAX}");
         mtu = Some(number.ok_or_else(|| fail(text, &format!("mtu `{value}` is not {wanted}")))?);
     }
-    Ok(Endpoint::Tap { name, mtu })
+    Ok(Endpoint::Tap { name, mtu, membership: member.finish(text, Place::Device)? })
+}
+
+/// The keys and values of a query; no key stands there twice.
+fn pairs<'a>(text: &str, query: &'a str) -> Result<Vec<(&'a str, &'a str)>, Error> {
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        if pairs.iter().any(|(seen, _)| *seen == key) {
+            return Err(fail(text, &format!("`{key}` is given twice")));
+        }
+        pairs.push((key, value));
+    }
+    Ok(pairs)
 }
 
 fn interface_name(text: &str, name: &str) -> Result<String, Error> {
@@ -179,22 +246,64 @@ fn interface_name(text: &str, name: &str) -> Result<String, Error> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Group(pub Vec<Endpoint>);
 
+impl Group {
+    /// Joins targets to a group; a single one is a group of one.
+    ///
+    /// # Errors
+    /// If an endpoint stands there twice, or if members contradict each other.
+    pub fn new(members: Vec<Endpoint>) -> Result<Group, Error> {
+        let text: Vec<String> = members.iter().map(Endpoint::canonical).collect();
+        Group::checked(&text.join(","), members)
+    }
+
+    /// How the members share the load, as far as they say it themselves.
+    pub fn balance(&self) -> Balance {
+        let Group(members) = self;
+        let (mut memberships, usual) =
+            (members.iter().map(Endpoint::membership), Balance::default());
+        let key = memberships.clone().find_map(|of| of.hash);
+        let fail_open = memberships.find_map(|of| of.fail_open);
+        Balance { key: key.unwrap_or(usual.key), fail_open: fail_open.unwrap_or(usual.fail_open) }
+    }
+
+    fn checked(text: &str, members: Vec<Endpoint>) -> Result<Group, Error> {
+        let mut keys: Vec<String> = members.iter().map(Endpoint::canonical).collect();
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            let mend =
+                format!("`{}` is named twice; use `weight=N` to give it a larger share", pair[0]);
+            return Err(fail(text, &mend));
+        }
+        let said = |say: fn(&Membership) -> Option<String>| {
+            let mut said: Vec<String> =
+                members.iter().filter_map(|m| say(m.membership())).collect();
+            said.dedup();
+            match &said[..] {
+                [one, other, ..] => {
+                    let mend = format!("its members say {one} and {other}; let one of them say it");
+                    Err(fail(text, &mend))
+                }
+                said => Ok(!said.is_empty()),
+            }
+        };
+        said(|of| of.hash.map(|key| format!("hash={}", key.name())))?;
+        let says_fail_open = said(|of| {
+            of.fail_open.map(|open| if open { "fail_open=on" } else { "fail_open=off" }.into())
+        })?;
+        if says_fail_open && members.iter().all(|member| member.membership().health.is_none()) {
+            let mend = "no member has a health check: add `health=…`, or leave `fail_open` out";
+            return Err(fail(text, mend));
+        }
+        Ok(Group(members))
+    }
+}
+
 impl FromStr for Group {
     type Err = Error;
 
     /// Reads targets joined by commas; a single one is a group of one.
     fn from_str(text: &str) -> Result<Group, Error> {
-        let members =
-            text.split(',').map(Endpoint::target).collect::<Result<Vec<Endpoint>, Error>>()?;
-        let mut keys: Vec<String> = members.iter().map(Endpoint::canonical).collect();
-        keys.sort_unstable();
-        match keys.windows(2).find(|pair| pair[0] == pair[1]) {
-            Some(pair) => Err(fail(
-                text,
-                &format!("`{}` is named twice; use `weight=N` to give it a larger share", pair[0]),
-            )),
-            None => Ok(Group(members)),
-        }
+        Group::checked(text, text.split(',').map(Endpoint::target).collect::<Result<_, _>>()?)
     }
 }
 
@@ -226,7 +335,14 @@ mod tests {
         assert_eq!(Endpoint::target("null:").unwrap(), Endpoint::Null);
         assert_eq!(Endpoint::target("nic:eth1").unwrap().canonical(), "nic:eth1");
         let tap = Endpoint::target("tap:mtun?mtu=1500").unwrap();
-        assert_eq!(tap, Endpoint::Tap { name: "mtun".into(), mtu: Some(1500) });
+        assert_eq!(
+            tap,
+            Endpoint::Tap {
+                name: "mtun".into(),
+                mtu: Some(1500),
+                membership: Membership::default(),
+            }
+        );
         assert!(Endpoint::listener("null:").is_err());
     }
 

@@ -8,9 +8,10 @@
 //! | `erspan` | `session` | `type=1\|2\|3`, `index`, `hwid`, `time=utc\|coarse` |
 //! | `l2tp`, `l2tp+udp` | `id` | `cookie=HEX`, `sublayer=default\|none`, `seq=on\|off` |
 //!
-//! All take `weight`. Ids are numbers or dotted quads.
+//! All take the keys of a group's member. Ids are numbers or dotted quads.
 
-use super::fail;
+use super::member::{self, Membership, Place, Reader};
+use super::{fail, pairs};
 use crate::Error;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
@@ -43,8 +44,8 @@ pub struct TunnelEndpoint {
     pub erspan: ErspanType,
     /// What stands between session and frame (L2TPv3).
     pub l2tp: L2tpFormat,
-    /// The share of a group's load, relative to the other members. 1 to 1000.
-    pub weight: u16,
+    /// Its part in a group.
+    pub membership: Membership,
 }
 
 /// The types of ERSPAN.
@@ -109,14 +110,14 @@ impl Scheme {
         }
     }
 
-    /// All its keys.
+    /// Its keys, but for those of a group's member.
     const fn keys(self) -> &'static str {
         match self.kind {
-            Kind::Vxlan => "vni and weight",
-            Kind::Geneve => "vni, metadata and weight",
-            Kind::Gre | Kind::Gretap => "key, csum, seq and weight",
-            Kind::Erspan => "type, session, index, hwid, time and weight",
-            Kind::L2tp => "id, cookie, sublayer, seq and weight",
+            Kind::Vxlan => "vni",
+            Kind::Geneve => "vni, metadata",
+            Kind::Gre | Kind::Gretap => "key, csum, seq",
+            Kind::Erspan => "type, session, index, hwid, time",
+            Kind::L2tp => "id, cookie, sublayer, seq",
         }
     }
 
@@ -163,23 +164,18 @@ impl TunnelEndpoint {
             sequence: false,
             erspan: ErspanType::II { index: 0 },
             l2tp: L2tpFormat::default(),
-            weight: 1,
+            membership: Membership::default(),
         };
-        let mut seen: Vec<&str> = Vec::new();
-        let mut pairs = Vec::new();
-        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            if seen.contains(&key) {
-                return Err(fail(text, &format!("`{key}` is given twice")));
-            }
-            seen.push(key);
-            pairs.push((key, value));
-        }
+        let mut pairs = pairs(text, query)?;
         // The type first: the other keys of ERSPAN depend on it.
         pairs.sort_by_key(|(key, _)| *key != "type");
+        let mut member = Reader::default();
         for (key, value) in pairs {
-            endpoint.set(text, key, value)?;
+            if !member.take(text, key, value)? {
+                endpoint.set(text, key, value)?;
+            }
         }
+        endpoint.membership = member.finish(text, Place::Host)?;
         if endpoint.scheme.kind == Kind::Erspan
             && endpoint.erspan == ErspanType::I
             && endpoint.id.is_some()
@@ -208,13 +204,6 @@ impl TunnelEndpoint {
                 self.id = Some(id.ok_or_else(|| {
                     bad(&format!("a number from {min} to {max}, or such a number as a dotted quad"))
                 })?);
-            }
-            ("weight", _) => {
-                let weight = value.parse().ok().filter(|weight| (1..=1000).contains(weight));
-                self.weight = weight.ok_or_else(|| bad("a number from 1 to 1000"))?;
-            }
-            ("health", _) => {
-                return Err(fail(text, "`health` is not supported yet; leave it out"));
             }
             ("metadata", Kind::Geneve) => self.metadata = switch()?,
             ("csum", Kind::Gre | Kind::Gretap) => self.checksum = switch()?,
@@ -259,8 +248,10 @@ impl TunnelEndpoint {
                 };
             }
             _ => {
-                let (name, keys) = (self.scheme.name(), self.scheme.keys());
-                return Err(fail(text, &format!("`{key}` is no key of {name}; it has {keys}")));
+                let (name, own, of_members) =
+                    (self.scheme.name(), self.scheme.keys(), member::KEYS);
+                let mend = format!("`{key}` is no key of {name}; it has {own}, {of_members}");
+                return Err(fail(text, &mend));
             }
         }
         Ok(())
@@ -483,7 +474,7 @@ mod tests {
             ("vxlan://[fd00::2?vni=1", "`]`"),
             ("vxlan://[10.0.0.2]?vni=1", "not an IPv6"),
             ("vxlan://?vni=1", "host is missing"),
-            ("vxlan://h?vni=1&colour=red", "vni and weight"),
+            ("vxlan://h?vni=1&colour=red", "it has vni, weight"),
             ("vxlan://h?vni=1&vni=2", "given twice"),
             ("vxlan://h?vni=1&weight=0", "1 to 1000"),
             ("gre://h:47?key=1", "has no port"),
