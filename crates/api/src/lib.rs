@@ -10,6 +10,7 @@ mod drops;
 mod endpoint;
 mod error;
 mod file;
+mod l2tp_file;
 mod ledger;
 mod mirror_file;
 mod policy;
@@ -28,6 +29,10 @@ pub use endpoint::{
 };
 pub use error::Error;
 pub use file::FileError;
+pub use l2tp_file::{
+    L2tpId, L2tpReceive, L2tpTransmit, MirrorPort, MirrorPorts, add_l2tp_lines, parse_l2tp_receive,
+    parse_l2tp_transmit, read_l2tp_receive, read_l2tp_transmit, remove_l2tp_tunnel,
+};
 pub use ledger::{
     NetworkStats, Removed, RuleStats, SourceStats, StageStats, Stats, TapStats, TargetStats,
     WireTrue,

@@ -31,8 +31,10 @@
 //! value of a cookie. L2TPv2, which shares the UDP port, is malformed: it carries PPP.
 
 mod guess;
+mod keepalive;
 
 pub use guess::guess;
+pub use keepalive::{Ends, KEEP_ALIVE_LEN_MAX, KeepAlive};
 
 use crate::tunnel::{Cookie, L2tpFormat};
 use crate::{Error, Layer};
