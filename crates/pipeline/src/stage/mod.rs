@@ -5,6 +5,19 @@
 //! choice, each with a reason. What the packet was on the wire stays: only a stage that adds or
 //! removes headers moves `origlen`, by the bytes that it moved.
 
+mod dedup;
+mod first;
+mod rate_limit;
+mod recent;
+mod sample;
+#[cfg(test)]
+mod trial;
+
+pub use dedup::Dedup;
+pub use first::{FLOWS_MAX, First};
+pub use rate_limit::RateLimit;
+pub use sample::Sample;
+
 use api::{DropReason, Drops, StageStats};
 use io::{Now, Packet, Pool};
 
