@@ -17,14 +17,14 @@ enum By {
 }
 
 impl Sample {
-    /// Every `n`th packet, from the first on: n = 3 lets the 1st, 4th, 7th … go on. 0 is taken for
-    /// 1. The count goes over all packets, so traffic of a strict rhythm of its own, such as
-    /// request and answer in turn, is better sampled by flow.
+    /// Every `n`th packet, from the first on: n = 3 lets the 1st, 4th, 7th … go on. An n of 0 is
+    /// taken for 1. The count goes over all packets, so traffic of a strict rhythm of its own, such
+    /// as request and answer in turn, is better sampled by flow.
     pub fn packets(n: u32) -> Sample {
         Sample { n: n.max(1), by: By::Packet { until: 0 } }
     }
 
-    /// All packets of every `n`th flow, both directions; 0 is taken for 1. Which flows those are
+    /// All packets of every `n`th flow, both directions. Which flows those are
     /// depends on nothing but the flow and n: on every host and at every start they are the same,
     /// and those of 1:2n are some of those of 1:n.
     pub fn flows(n: u32) -> Sample {
