@@ -193,7 +193,7 @@ pub fn files(groups: &[Group]) -> impl Iterator<Item = &Path> {
 /// The interfaces that get packets: NICs and TAP devices.
 pub fn devices(groups: &[Group]) -> impl Iterator<Item = String> {
     members(groups).filter_map(|member| match member {
-        Endpoint::Nic { interface: name } | Endpoint::Tap { name, .. } => Some(name.clone()),
+        Endpoint::Nic { interface: name, .. } | Endpoint::Tap { name, .. } => Some(name.clone()),
         _ => None,
     })
 }
