@@ -32,6 +32,7 @@ mod listing;
 mod prefilter;
 mod program;
 mod rules;
+mod syn;
 mod verify;
 
 pub use instruction::{Instruction, op};
@@ -43,5 +44,6 @@ pub use rules::{
     SHADOW_RULES_MAX, SUPPORTED_LINK_TYPES, Shadow, Side, TrafficDirection, Transport,
     VLAN_TAGS_MAX,
 };
+pub use syn::{SYN_VLAN_TAGS_MAX, tcp_syn};
 pub use verify::{Error, INSTRUCTIONS_MAX, KERNEL_INSTRUCTIONS_MAX, SCRATCH_WORDS};
 pub use wire::Direction;

@@ -37,7 +37,7 @@ fn main() -> ExitCode {
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
-        Command::Diag(command) => diag::run(command),
+        Command::Diag(command) => diag::run(command, &cli.verbosity),
         Command::Demo => demo::run(),
         Command::Man(options) => man::run(&options),
         Command::Completions(options) => completions::run(&options),

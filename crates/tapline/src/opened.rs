@@ -13,6 +13,21 @@ use std::path::Path;
 use std::sync::Arc;
 use wire::LinkType;
 
+/// Which packets of a source are wanted.
+#[derive(Debug, Clone, Copy)]
+pub enum Wanted<'a> {
+    /// Those that a filter of the user keeps.
+    Filter(&'a FilterConfig),
+    /// Segments that open TCP connections.
+    Syn,
+}
+
+impl<'a> From<&'a FilterConfig> for Wanted<'a> {
+    fn from(filter: &'a FilterConfig) -> Wanted<'a> {
+        Wanted::Filter(filter)
+    }
+}
+
 /// A source that is ready, and what is to be known of it.
 pub struct Opened {
     /// Its name in the ledger.
@@ -32,14 +47,15 @@ pub struct Opened {
 
 impl Opened {
     /// Taps an interface; the options' own filter is replaced by what is wanted.
-    pub fn interface(
+    pub fn interface<'a>(
         mut options: RingOptions,
         workers: usize,
         direction: DirectionChoice,
-        wanted: &FilterConfig,
+        wanted: impl Into<Wanted<'a>>,
         place: FilterPlace,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
+        let wanted = wanted.into();
         let is_any = options.interface == ANY;
         if is_any && options.promiscuous {
             tracing::warn!("{ANY}: no interface is set to promiscuous mode; name one for that");
@@ -59,7 +75,7 @@ impl Opened {
             Some(_) => place.for_kernel(&filter, link_types[0]),
             None => place.for_any(),
         };
-        let matters = !matches!(wanted, FilterConfig::All);
+        let matters = !matches!(wanted, Wanted::Filter(FilterConfig::All));
         let (sources, filtered) =
             place.open(&mut options, workers, in_kernel, matters, interfaces)?;
         let link_type = match described {
@@ -115,10 +131,10 @@ impl Opened {
         statuses
     }
 
-    pub fn file(
+    pub fn file<'a>(
         path: &Path,
         direction: DirectionChoice,
-        wanted: &FilterConfig,
+        wanted: impl Into<Wanted<'a>>,
         interfaces: &Interfaces,
     ) -> Result<Opened, Failure> {
         let source = FileSource::open(path, interfaces)?;
@@ -133,7 +149,7 @@ impl Opened {
         Ok(Opened {
             first: ids.first().copied(),
             announcement: format!("reading {name}"),
-            shares: vec![(input, compiled(wanted, direction, &link_types)?)],
+            shares: vec![(input, compiled(wanted.into(), direction, &link_types)?)],
             name,
             link_types,
             sees_loopback: false,
@@ -143,17 +159,25 @@ impl Opened {
 
 /// Compiles a filter for link types that are known beforehand.
 fn compiled(
-    wanted: &FilterConfig,
+    wanted: Wanted<'_>,
     direction: DirectionChoice,
     link_types: &[LinkType],
 ) -> Result<CaptureFilter, Failure> {
     let filter = match wanted {
-        FilterConfig::All => Ok(CaptureFilter::all(direction)),
-        FilterConfig::Rules(rules) => CaptureFilter::rules(direction, link_types, rules.clone()),
-        FilterConfig::Expression(expression) => {
+        Wanted::Filter(FilterConfig::All) => Ok(CaptureFilter::all(direction)),
+        Wanted::Filter(FilterConfig::Rules(rules)) => {
+            CaptureFilter::rules(direction, link_types, rules.clone())
+        }
+        Wanted::Filter(FilterConfig::Expression(expression)) => {
             let expression = expression.clone();
             let compile = move |link_type: LinkType| {
                 io::libpcap::compile(&expression, link_type, 0).map_err(|e| e.to_string())
+            };
+            CaptureFilter::expression(direction, link_types, Box::new(compile))
+        }
+        Wanted::Syn => {
+            let compile = |link_type: LinkType| {
+                filter::tcp_syn(link_type).ok_or("TCP is not looked for in such frames".to_owned())
             };
             CaptureFilter::expression(direction, link_types, Box::new(compile))
         }

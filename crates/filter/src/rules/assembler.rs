@@ -8,7 +8,7 @@ use crate::{Instruction, op};
 
 /// A place in the program that jumps go to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Label(usize);
+pub(crate) struct Label(usize);
 
 #[derive(Debug, Clone, Copy)]
 enum Line {
@@ -23,57 +23,57 @@ const REACH: usize = u8::MAX as usize;
 
 /// A program being written.
 #[derive(Debug, Default)]
-pub(super) struct Assembler {
+pub(crate) struct Assembler {
     lines: Vec<Line>,
     labels: usize,
 }
 
 impl Assembler {
     /// A label that has no place yet.
-    pub(super) fn label(&mut self) -> Label {
+    pub(crate) fn label(&mut self) -> Label {
         self.labels += 1;
         Label(self.labels - 1)
     }
 
     /// Gives a label its place: what is written next.
-    pub(super) fn here(&mut self, label: Label) {
+    pub(crate) fn here(&mut self, label: Label) {
         self.lines.push(Line::Here(label));
     }
 
     /// An instruction that is no jump.
-    pub(super) fn plain(&mut self, code: u16, k: u32) {
+    pub(crate) fn plain(&mut self, code: u16, k: u32) {
         self.lines.push(Line::Plain(Instruction::new(code, 0, 0, k)));
     }
 
     /// A comparison of A with a constant: `op::JEQ`, `JGT`, `JGE` or `JSET`.
-    pub(super) fn compare(&mut self, operation: u16, k: u32, yes: Label, no: Label) {
+    pub(crate) fn compare(&mut self, operation: u16, k: u32, yes: Label, no: Label) {
         self.lines.push(Line::Compare { code: op::JMP | op::K | operation, k, yes, no });
     }
 
     /// A comparison of A with X.
-    pub(super) fn compare_x(&mut self, operation: u16, yes: Label, no: Label) {
+    pub(crate) fn compare_x(&mut self, operation: u16, yes: Label, no: Label) {
         self.lines.push(Line::Compare { code: op::JMP | op::X | operation, k: 0, yes, no });
     }
 
     /// Goes on elsewhere.
-    pub(super) fn jump(&mut self, to: Label) {
+    pub(crate) fn jump(&mut self, to: Label) {
         self.lines.push(Line::Jump(to));
     }
 
     /// Ends with a verdict.
-    pub(super) fn ret(&mut self, verdict: u32) {
+    pub(crate) fn ret(&mut self, verdict: u32) {
         self.plain(op::RET | op::K, verdict);
     }
 
     /// Writes what `below` says of the case that a comparison is true; the other case goes to `no`.
-    pub(super) fn expect(&mut self, operation: u16, k: u32, no: Label) {
+    pub(crate) fn expect(&mut self, operation: u16, k: u32, no: Label) {
         let yes = self.label();
         self.compare(operation, k, yes, no);
         self.here(yes);
     }
 
     /// Writes on in the case that a comparison is false; the other case goes to `yes`.
-    pub(super) fn leave_if(&mut self, operation: u16, k: u32, yes: Label) {
+    pub(crate) fn leave_if(&mut self, operation: u16, k: u32, yes: Label) {
         let no = self.label();
         self.compare(operation, k, yes, no);
         self.here(no);
@@ -83,7 +83,7 @@ impl Assembler {
     ///
     /// # Panics
     /// If a jump goes to a label without a place, or back.
-    pub(super) fn assemble(&self) -> Vec<Instruction> {
+    pub(crate) fn assemble(&self) -> Vec<Instruction> {
         // From the end: `places` counts the instructions from a label to the program's end.
         let mut reversed: Vec<Instruction> = Vec::with_capacity(self.lines.len());
         let mut places: Vec<Option<usize>> = vec![None; self.labels];

@@ -26,7 +26,7 @@
 //! # Ok::<(), filter::RulesError>(())
 //! ```
 
-mod assembler;
+pub(crate) mod assembler;
 mod compile;
 mod error;
 mod fields;

@@ -12,7 +12,7 @@ mod tests;
 mod values;
 
 pub use capture::Capture;
-pub use diag::{DiagCommand, DiagOffload};
+pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, Listening};
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
 pub use mirror::{Datapath, Mirror};
 pub use options::{FilterIn, FilterPlace, Format, Report, Rotation, SendingOptions};

@@ -34,6 +34,11 @@ fn the_contract_s_forms_are_understood() {
         "receive --listen vxlan://0.0.0.0 --to nic:eth1 --to tap:a,tap:b --oversize drop",
         "receive --listen vxlan://0.0.0.0 --archive d --to vxlan://h?vni=1 -G 5",
         "diag offload -i eth0 -i eth1 --to geneve://10.0.0.2?vni=7 --format json",
+        "diag traffic",
+        "diag traffic -i eth0 --time 5s --packets 100 --format json",
+        "diag traffic -r x.pcap",
+        "diag monitor -i any --time 1m --decap-port vxlan=8472",
+        "diag monitor -r x.pcap --format json --stats-json s.json",
         "filter check --rules f",
         "filter check --link-type raw --format json tcp port 80",
         "filter explain --ddd --link-type 1 -Q in --rules f",
@@ -80,6 +85,10 @@ fn mistakes_say_the_mend() {
     assert!(refused(&format!("{capture} gretap=1")).contains("gre=PORT"));
     assert!(refused(&format!("{capture} vxlan=0")).contains("1 to 65535"));
     assert!(refused("diag offload --to null:").contains("write a tunnel"));
+    assert!(refused("diag traffic -i e -r f").contains("cannot be used with"));
+    assert!(refused("diag traffic -r f --time 1s").contains("cannot be used with"));
+    assert!(refused("diag traffic --packets 0").contains("1..=1000000"));
+    assert!(refused("diag monitor --time 0").contains("longer than zero"));
     assert!(refused("filter check").contains("--rules"));
     assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
     assert!(refused("filter test --rules f").contains("--read"));

@@ -1,13 +1,18 @@
 //! `tapline diag`: what of a host or a network bears on a tap.
 
 mod known;
+mod monitor;
 mod offload;
+mod tally;
+mod traffic;
 
-use crate::cli::DiagCommand;
+use crate::cli::{DiagCommand, Verbosity};
 use crate::failure::Failure;
 
-pub fn run(command: DiagCommand) -> Result<(), Failure> {
+pub fn run(command: DiagCommand, verbosity: &Verbosity) -> Result<(), Failure> {
     match command {
         DiagCommand::Offload(options) => offload::run(&options),
+        DiagCommand::Traffic(options) => traffic::run(&options, verbosity),
+        DiagCommand::Monitor(options) => monitor::run(&options, verbosity),
     }
 }

@@ -123,11 +123,12 @@ fn each_kind_gives_its_packet() {
 }
 
 #[test]
-fn the_sender_is_the_one_next_to_the_tunnel() {
+fn sender_and_receiver_are_those_next_to_the_tunnel() {
     let gre = gre(0, 0x0800, &[], &ip_packet());
     let far = ethernet(&[0x86, 0xdd], &ipv6(4, &ipv4(47, &gre)));
-    let source = look(&far).unwrap().unwrap().source;
-    assert_eq!(source, Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))));
+    let found = look(&far).unwrap().unwrap();
+    assert_eq!(found.source, Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))));
+    assert_eq!(found.destination, Some(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 2))));
     assert_eq!(Rules::default().in_ip(Kind::Gre, &gre).unwrap().source, None);
 }
 
