@@ -15,6 +15,7 @@ mod ledger;
 mod mirror_file;
 mod policy;
 mod rules;
+mod status;
 mod units;
 
 pub use broker::{
@@ -43,4 +44,5 @@ pub use mirror_file::{
 };
 pub use policy::{DSCP_MAX, DirectionChoice, Oversize, RingSize, Sending, Workers};
 pub use rules::{RULE_FILE_BYTES_MAX, RuleFile};
+pub use status::{InterfaceStats, Status};
 pub use units::{parse_buffer_size, parse_duration, parse_size, parse_size_tcpdump};

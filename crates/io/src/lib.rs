@@ -38,6 +38,7 @@ pub use device::{Arrival, Screened, Screening, Sink, SinkCounters, Source, Upstr
 pub use error::Error;
 pub use fault::{Faults, Faulty};
 pub use interface::{Interface, Interfaces};
+pub use link::interface_counters;
 pub use packet::{Direction, InterfaceId, Meta, Outer, Packet};
 pub use pool::{Data, HEADROOM, Pool};
 pub use waker::{Waker, Wakeup, waker};

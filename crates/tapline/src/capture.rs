@@ -87,7 +87,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         stats
     };
     let captured = options.interface.iter().filter(|name| *name != ANY).cloned().collect();
-    Session::new(&options.report, verbosity)
+    Session::new("capture", &options.report, verbosity)
         .run(&begun, || Ok(Box::new(Taps::start(vec![taps], ledger, captured)?)))
 }
 

@@ -15,6 +15,7 @@ mod filter;
 mod fit;
 mod health;
 mod listeners;
+mod local;
 mod man;
 mod mirror;
 mod opened;

@@ -30,7 +30,8 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     };
     let (taps, begun) = open(&configs, options.filter_place)?;
     let interfaces = interfaces_of(&configs);
-    Session::new(&options.report, verbosity)
+    Session::new("mirror", &options.report, verbosity)
+        .config(options.config.as_deref())
         .run(&begun, || Ok(Box::new(Taps::start(taps, ledger, interfaces)?)))
 }
 

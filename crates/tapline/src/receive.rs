@@ -64,7 +64,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let start = || -> Result<Box<dyn Activity + '_>, Failure> {
         Ok(Box::new(Taps::start(vec![vec![tap]], ledger, fed)?))
     };
-    let session = Session::new(&options.report, verbosity);
+    let session = Session::new("receive", &options.report, verbosity);
     let Some(health) = health else {
         return session.run(&begun, start);
     };

@@ -1,6 +1,7 @@
 //! Telling the service manager how far the process is (sd_notify(3)), if one asked to be told.
 
 use sd_notify::NotifyState;
+use std::time::Duration;
 
 /// Packets are taken from now on.
 pub fn ready() {
@@ -18,6 +19,19 @@ pub fn reloading() {
 /// The end was asked for, and what has come in is brought to its end.
 pub fn stopping() {
     tell(NotifyState::Stopping);
+}
+
+/// How long the service manager waits for [`alive`] before it takes the process for stuck; `None` if it
+/// does not.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().filter(|limit| !limit.is_zero())
+}
+
+/// All workers have answered.
+pub fn alive() {
+    if watchdog().is_some() {
+        tell(NotifyState::Watchdog);
+    }
 }
 
 fn tell(state: NotifyState) {

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 fn unit() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/systemd/tapline-receive.service")
@@ -52,6 +52,49 @@ fn the_service_manager_is_told_of_start_and_stop() {
     let (code, said) = Receiver::launch_by(command, port, &ledger, &words).refused();
     assert_eq!(code, 1, "{said}");
     assert_eq!(told(Duration::from_millis(100)), None);
+}
+
+#[test]
+fn a_watchdog_is_fed_only_while_the_worker_goes_on() {
+    let scratch = Scratch::new("service-watchdog");
+    let (socket, pipe) = (scratch.path("notify"), scratch.path("pipe"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    // Whether it is fed within a time; what else is told is passed over.
+    let is_fed = |within: Duration| {
+        let end = Instant::now() + within;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            manager.set_read_timeout(Some(left)).unwrap();
+            let mut message = [0; 256];
+            let Ok(len) = manager.recv(&mut message) else { return false };
+            if message[..len].trim_ascii() == b"WATCHDOG=1" {
+                return true;
+            }
+        }
+    };
+    let port = free_port();
+    let mut command = Command::new(BINARY);
+    command.env("NOTIFY_SOCKET", &socket).env("WATCHDOG_USEC", "400000");
+    let words = ["-w", text(&pipe)];
+    let receiver = Receiver::launch_by(command, port, &scratch.path("ledger.json"), &words);
+    let mut reader = fs::File::open(&pipe).unwrap();
+    receiver.wait_for("listening on");
+    for _ in 0..5 {
+        assert!(is_fed(SOON));
+    }
+    // SIGSTOP is what a process cannot answer to.
+    receiver.signal(Signal::STOP);
+    while is_fed(Duration::from_millis(50)) {}
+    assert!(!is_fed(Duration::from_millis(800)));
+    receiver.signal(Signal::CONT);
+    assert!(is_fed(SOON));
+    let drain = std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+    receiver.stop();
+    drain.join().unwrap().unwrap();
 }
 
 #[test]

@@ -5,12 +5,15 @@
 //! Asking by netlink rather than by ioctl: for a name that is not there, the ioctl has the kernel
 //! look for a module of that name, each time.
 
+mod counters;
 mod sys;
 
 use crate::error::Error;
 use crate::netlink::{Netlink, Question, half, word};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+
+pub use counters::interface_counters;
 
 pub(crate) const IFINFOMSG_LEN: usize = 16;
 /// Longest interface name, without its NUL.

@@ -70,6 +70,9 @@ pub struct Report {
     /// Exit with 3 if any packet was dropped
     #[arg(long)]
     pub fail_on_drop: bool,
+    /// What this process is called by `tapline top` and those who ask for it, beside its process id
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

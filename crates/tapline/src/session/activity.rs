@@ -44,13 +44,11 @@ pub trait Activity {
     ///
     /// # Errors
     /// If the configuration cannot be read, or there is none.
-    #[expect(dead_code, reason = "asked for by the local socket, which is to come")]
     fn show(&mut self) -> Result<serde_json::Value, Failure> {
         Err(Failure::Usage("it has no configuration file to compare with".into()))
     }
 
     /// The network interfaces that it takes packets from or gives packets to, by name.
-    #[expect(dead_code, reason = "asked for by the local socket, which is to come")]
     fn interfaces(&self) -> Vec<String> {
         Vec::new()
     }

@@ -11,17 +11,23 @@ pub use taps::Taps;
 
 use crate::cli::{Report as ReportOptions, Verbosity};
 use crate::failure::Failure;
+use crate::local::{Inbox, Job, Local, Outcome, Request};
 use crate::service;
-use api::{DropReason, Stats, TapStats};
+use api::{DropReason, Stats, Status, TapStats};
 use ledger_file::write_stats;
 use std::io::{IsTerminal, Write};
+use std::path::Path;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long the main thread sleeps when no signal comes and no worker ends; and how long while the
 /// session is watched.
 const IDLE: Duration = Duration::from_secs(5);
 const WATCHED: Duration = Duration::from_millis(50);
+
+/// The same while a client waits for the ledger, and how long one waits at most.
+const WANTED: Duration = Duration::from_millis(2);
+const STATUS: Duration = Duration::from_secs(2);
 
 /// How often a watched session asks its workers whether they go on.
 const PULSE: Duration = Duration::from_millis(500);
@@ -63,15 +69,27 @@ pub enum Moment<'a> {
 
 /// A command that moves packets until it ends or a signal comes.
 pub struct Session<'a> {
+    command: &'static str,
+    config: Option<&'a Path>,
     report: &'a ReportOptions,
     verbosity: &'a Verbosity,
     watch: Option<&'a mut dyn FnMut(Moment<'_>)>,
 }
 
 impl<'a> Session<'a> {
-    /// Of a command's options.
-    pub fn new(report: &'a ReportOptions, verbosity: &'a Verbosity) -> Session<'a> {
-        Session { report, verbosity, watch: None }
+    /// Of a command, such as `mirror`, and its options.
+    pub fn new(
+        command: &'static str,
+        report: &'a ReportOptions,
+        verbosity: &'a Verbosity,
+    ) -> Session<'a> {
+        Session { command, config: None, report, verbosity, watch: None }
+    }
+
+    /// Has it tell which configuration file it runs.
+    pub fn config(mut self, path: Option<&'a Path>) -> Session<'a> {
+        self.config = path;
+        self
     }
 
     /// Tells `watch` twice a second that all workers go on.
@@ -91,12 +109,16 @@ impl<'a> Session<'a> {
         start: impl FnOnce() -> Result<Box<dyn Activity + 'b>, Failure>,
     ) -> Result<(), Failure> {
         let signals = signals::take()?;
+        let begin = Begin { at: Instant::now(), wall: SystemTime::now() };
+        let inbox = Inbox::new();
+        let _local = Local::serve(self.command, &inbox);
         if !self.verbosity.quiet {
             begun.iter().for_each(|what| say(&format!("tapline: {what}\n")));
         }
         let mut activity = start()?;
         service::ready();
-        let mut pulse = Pulse::default();
+        let mut pulse = Pulse::new(service::watchdog(), self.watch.is_some());
+        let mut curious: Vec<Job> = Vec::new();
         let mut stopping: Option<Instant> = None;
         while !activity.is_finished() {
             let reload = signals.reload.swap(false, Ordering::Relaxed);
@@ -123,10 +145,27 @@ impl<'a> Session<'a> {
                 // What went wrong is logged, and the configuration of before stays.
                 let _ = self::reload(&mut *activity);
             }
-            if let Some(watch) = &mut self.watch
-                && let Some(stats) = pulse.look(&mut *activity, PULSE)
-            {
-                watch(Moment::Alive(&stats));
+            while let Some(job) = inbox.take() {
+                match (job.request, stopping) {
+                    (Request::Status, _) => curious.push(job),
+                    (Request::Reload, None) => job.answer(told(
+                        self::reload(&mut *activity),
+                        |done| serde_json::json!({ "changes": done.changes }),
+                    )),
+                    (Request::Show, None) => job.answer(told(activity.show(), |shown| shown)),
+                    (_, Some(_)) => job.answer(Outcome::Error("it is ending".into())),
+                }
+            }
+            curious.retain(|job| job.since.elapsed() < STATUS);
+            if let Some(stats) = pulse.look(&mut *activity, !curious.is_empty()) {
+                service::alive();
+                if let Some(watch) = &mut self.watch {
+                    watch(Moment::Alive(&stats));
+                }
+                for job in curious.drain(..) {
+                    let status = Box::new(self.status(&begin, stats.clone()));
+                    job.answer(Outcome::Status(status, activity.interfaces()));
+                }
             }
             if signals.snapshot.swap(false, Ordering::Relaxed) {
                 match activity.snapshot() {
@@ -140,11 +179,26 @@ impl<'a> Session<'a> {
                     ),
                 }
             }
-            // A signal unparks, and so does a worker that ends.
-            std::thread::park_timeout(if self.watch.is_some() { WATCHED } else { IDLE });
+            // A signal unparks, and so do a request and a worker that ends.
+            std::thread::park_timeout(pulse.pause(!curious.is_empty()));
         }
         let (stats, results) = activity.join();
         self.conclude(&stats, &results, stopping.is_some())
+    }
+
+    fn status(&self, begin: &Begin, stats: Stats) -> Status {
+        let since = begin.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            command: self.command.into(),
+            name: self.report.name.clone(),
+            pid: std::process::id(),
+            since: since.as_secs(),
+            uptime_ms: u64::try_from(begin.at.elapsed().as_millis()).unwrap_or(u64::MAX),
+            config: self.config.map(|path| path.display().to_string()),
+            interfaces: Vec::new(),
+            stats,
+        }
     }
 
     /// Says the ledger, and what the command's end was.
@@ -172,6 +226,24 @@ impl<'a> Session<'a> {
     }
 }
 
+/// When a session began.
+struct Begin {
+    at: Instant,
+    wall: SystemTime,
+}
+
+/// What a client is told of an attempt.
+fn told<T>(result: Result<T, Failure>, value: impl FnOnce(T) -> serde_json::Value) -> Outcome {
+    match result {
+        Ok(done) => Outcome::Value(value(done)),
+        Err(failure) => Outcome::Error(reason(&failure).into()),
+    }
+}
+
+fn reason(failure: &Failure) -> &str {
+    failure.message().unwrap_or("it has said why in its log")
+}
+
 /// Has an activity read its configuration again, and logs what became of it.
 fn reload(activity: &mut dyn Activity) -> Result<Reloaded, Failure> {
     service::reloading();
@@ -184,10 +256,7 @@ fn reload(activity: &mut dyn Activity) -> Result<Reloaded, Failure> {
         Ok(Reloaded { changes }) => {
             changes.iter().for_each(|change| tracing::info!("reloaded: {change}"));
         }
-        Err(failure) => tracing::error!(
-            "not reloaded, all goes on as before: {}",
-            failure.message().unwrap_or("it has said why")
-        ),
+        Err(failure) => tracing::error!("not reloaded, all goes on as before: {}", reason(failure)),
     }
     result
 }
@@ -207,22 +276,43 @@ fn hits(tap: &TapStats) -> String {
 }
 
 /// Asks an activity for its ledger from time to time, without ever waiting for a worker.
-#[derive(Default)]
 struct Pulse {
+    /// How often, without being asked to; `None`: never.
+    period: Option<Duration>,
     asked: Option<Instant>,
     is_outstanding: bool,
 }
 
 impl Pulse {
-    /// The ledger, once all workers have answered; then they are asked again after `period`.
-    fn look(&mut self, activity: &mut dyn Activity, period: Duration) -> Option<Stats> {
+    /// As often as a watchdog and who watches the session want it.
+    fn new(watchdog: Option<Duration>, is_watched: bool) -> Pulse {
+        let watchdog = watchdog.map(|limit| (limit / 4).min(PULSE));
+        let period = watchdog.or(is_watched.then_some(PULSE));
+        Pulse { period, asked: None, is_outstanding: false }
+    }
+
+    /// The ledger, once all workers have answered; then they are asked again when it is time, or at
+    /// once if somebody wants it.
+    fn look(&mut self, activity: &mut dyn Activity, is_wanted: bool) -> Option<Stats> {
         let answered = self.is_outstanding.then(|| activity.answered()).flatten();
         self.is_outstanding &= answered.is_none();
-        if !self.is_outstanding && self.asked.is_none_or(|at| at.elapsed() >= period) {
+        let is_due = |period| self.asked.is_none_or(|at| at.elapsed() >= period);
+        if !self.is_outstanding
+            && ((is_wanted && answered.is_none()) || self.period.is_some_and(is_due))
+        {
             activity.ask();
             (self.asked, self.is_outstanding) = (Some(Instant::now()), true);
         }
         answered
+    }
+
+    /// How long the main thread may sleep now.
+    fn pause(&self, is_wanted: bool) -> Duration {
+        match self.period {
+            _ if is_wanted => WANTED,
+            Some(period) => period.min(WATCHED),
+            None => IDLE,
+        }
     }
 }
 
@@ -235,4 +325,67 @@ fn lost(stats: &Stats, by_signal: bool) -> u64 {
         unwanted.push(DropReason::Stopped);
     }
     stats.drops.total() - unwanted.iter().map(|&reason| stats.drops.get(reason)).sum::<u64>()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An activity whose workers answer or are stuck.
+    #[derive(Default)]
+    struct Fake {
+        is_stuck: bool,
+        asked: u32,
+    }
+
+    impl Activity for Fake {
+        fn is_finished(&self) -> bool {
+            false
+        }
+
+        fn stop(&mut self) {}
+
+        fn ask(&mut self) {
+            self.asked += 1;
+        }
+
+        fn answered(&mut self) -> Option<Stats> {
+            (!self.is_stuck).then(|| Stats::new(Vec::new(), Vec::new(), Vec::new()))
+        }
+
+        fn snapshot(&mut self) -> Option<Stats> {
+            self.answered()
+        }
+
+        fn join(self: Box<Self>) -> (Stats, Vec<Result<(), io::Error>>) {
+            (Stats::new(Vec::new(), Vec::new(), Vec::new()), Vec::new())
+        }
+    }
+
+    #[test]
+    fn a_stuck_worker_is_asked_once_and_gives_no_sign_of_life() {
+        let mut fake = Fake { is_stuck: true, ..Fake::default() };
+        let mut pulse = Pulse::new(Some(Duration::from_nanos(4)), false);
+        assert!((0..10).all(|_| pulse.look(&mut fake, true).is_none()));
+        assert_eq!(fake.asked, 1);
+        fake.is_stuck = false;
+        assert!(pulse.look(&mut fake, false).is_some());
+        assert_eq!(fake.asked, 2);
+    }
+
+    #[test]
+    fn workers_are_asked_where_somebody_wants_to_know() {
+        let mut fake = Fake::default();
+        let mut pulse = Pulse::new(None, false);
+        assert!((0..3).all(|_| pulse.look(&mut fake, false).is_none()));
+        assert_eq!((fake.asked, pulse.pause(false)), (0, IDLE));
+        assert!(pulse.look(&mut fake, true).is_none());
+        assert!(pulse.look(&mut fake, true).is_some());
+        assert!(pulse.look(&mut fake, false).is_none());
+        assert_eq!(fake.asked, 1);
+        // A watchdog is fed four times in its limit, but no more often than twice a second.
+        let quarter = |limit| Pulse::new(Some(Duration::from_millis(limit)), true).period;
+        assert_eq!(quarter(400), Some(Duration::from_millis(100)));
+        assert_eq!(quarter(60_000), Some(PULSE));
+    }
 }
