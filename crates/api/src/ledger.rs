@@ -442,6 +442,19 @@ impl SourceStats {
             unaccounted,
         }
     }
+
+    /// Adds the line of the same source before it was replaced. Differences add up, and never cancel.
+    pub fn merge(&mut self, other: &SourceStats) {
+        self.received += other.received;
+        self.received_bytes += other.received_bytes;
+        if let Some(network) = &other.network {
+            self.network.get_or_insert_default().merge(network);
+        }
+        self.written += other.written;
+        self.queued += other.queued;
+        self.drops.merge(&other.drops);
+        self.unaccounted += other.unaccounted;
+    }
 }
 
 impl fmt::Display for SourceStats {

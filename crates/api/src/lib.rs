@@ -19,9 +19,9 @@ mod status;
 mod units;
 
 pub use broker::{
-    Action, Anchor, Balance, BrokerConfig, Check, DedupIgnore, FlowKey, Health, Layer, MapConfig,
-    Name, Origin, Overflow, Pace, QUEUE_BYTES, QueueConfig, QueueSize, SourceConfig, StageConfig,
-    StageKind, Start, Tags, TargetConfig, Tpid,
+    Action, Anchor, AnonymizeKey, AnonymizeKeyError, Balance, BrokerConfig, Check, DedupIgnore,
+    FlowKey, Health, Layer, MapConfig, Name, Origin, Overflow, Pace, QUEUE_BYTES, QueueConfig,
+    QueueSize, SourceConfig, StageConfig, StageKind, Start, Tags, TargetConfig, Tpid,
 };
 pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};

@@ -25,7 +25,7 @@ impl Crew {
         let mut crew = Crew { workers: Vec::new() };
         for (place, tap) in taps.into_iter().enumerate() {
             let core = cores.get(place % cores.len().max(1)).copied();
-            match Worker::start_on(tap, core) {
+            match Worker::start_on(tap.into(), core) {
                 Ok(worker) => crew.workers.push(worker),
                 Err(error) => {
                     crew.stop();

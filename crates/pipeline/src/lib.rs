@@ -1,19 +1,25 @@
-//! A tap's way from source to targets, and its ledger.
+//! A packet's way from sources to targets, and its ledger.
 //!
 //! ```text
-//! source → direction, own tunnel, filter → slice → steer → target: encap, send
-//!            counted as filtered, dropped …          └─ each with its own bounded queue
+//! source ─ steps ─┬─ map: filter, own tunnels, slice, steps ─┬─ outlet: filter, steps, steer ─ target
+//!                 │    counted as filtered, dropped …        │      each with its own bounded queue
+//!                 └─ map …                                   └─ outlet …
 //! ```
-//! One [`Worker`] carries one [`Tap`] on a thread of its own, a batch at a time, from the source to
+//! One [`Worker`] carries a [`Graph`] on a thread of its own, a batch at a time, from the sources to
 //! the sinks without a hand-over: a ring block goes back to the kernel when its batch is through.
 //! What a sink cannot take at once is copied into its target's queue, so that a slow target costs
-//! no other target anything.
+//! no other target anything. A [`Tap`] is the graph of one map; a broker's graph is changed while it
+//! runs ([`Worker::change`]).
 
 mod crew;
+mod engine;
 mod filter;
+mod graph;
 mod group;
+mod history;
 mod limit;
 mod own;
+mod queue;
 mod report;
 pub mod stage;
 mod steer;
@@ -22,11 +28,14 @@ mod target;
 mod worker;
 
 pub use crew::{Crew, CrewReport, cores, tap_line, target_lines};
+pub use engine::{Removed, RemovedOutlet};
 pub use filter::CaptureFilter;
+pub use graph::{Change, Graph, Inlet, Input, Map, Outlet, Part, Way};
+pub use history::History;
 pub use limit::Limit;
 pub use own::{FarEnd, OwnTunnels};
-pub use report::{InputReport, Report};
+pub use report::{InputReport, MapReport, OutletReport, Report};
 pub use steer::TargetGroup;
-pub use tap::{Input, Tap};
-pub use target::{QUEUE_BYTES, QUEUE_PACKETS, Target};
-pub use worker::Worker;
+pub use tap::Tap;
+pub use target::Target;
+pub use worker::{ChangeRefused, Worker};

@@ -1,28 +1,35 @@
 //! What a worker counted, at the boundary between two batches.
 
-use api::{DropReason, Drops, RuleStats, SourceStats, TapStats, TargetStats};
+use api::{
+    DropReason, Drops, NetworkStats, RuleStats, SourceStats, StageStats, Stats, TapStats,
+    TargetStats,
+};
 use io::{Outer, Screened, Screening};
 use wire::sequence::Counts;
 
-/// The ledger of one tap. Taken between batches, so that it balances also while the tap runs.
+/// The ledger of one worker. Taken between batches, so that it balances also while it runs.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// The tap's name.
+    /// The name of the first map: the tap's.
     pub name: String,
     /// What came in, by input.
     pub inputs: Vec<InputReport>,
-    /// Packets that the filter rejected, in the kernel or here.
+    /// Packets that the maps' filters rejected, in the kernel or here.
     pub filtered: u64,
-    /// Packets that the filter kept, those lost after the kernel kept them included.
+    /// Packets that they kept, those lost after the kernel kept them included.
     pub matched: u64,
-    /// How often each rule decided, in the order of the rules; none for an expression.
+    /// How often each rule of the first map decided, in the order of the rules; none for an expression.
     pub rule_hits: Vec<u64>,
-    /// Packets that the tap itself dropped before the match.
+    /// Packets that the worker itself dropped before the match.
     pub drops: Drops,
-    /// One line per target.
+    /// One line per target, by outlet.
     pub targets: Vec<TargetStats>,
     /// What the sinks say of their sources, by target.
     pub sources: Vec<Vec<SourceStats>>,
+    /// What the maps did, whose sums stand above.
+    pub maps: Vec<MapReport>,
+    /// What the outlets did before their targets.
+    pub outlets: Vec<OutletReport>,
 }
 
 /// What came in from one source.
@@ -32,16 +39,68 @@ pub struct InputReport {
     pub name: String,
     /// Packets that the source delivered.
     pub delivered: u64,
-    /// Those of them that matched.
+    /// Their bytes on the wire, without those that its inlet rejected.
+    pub bytes: u64,
+    /// Packets that its inlet's own filter rejected.
+    pub filtered: u64,
+    /// Packets that went on to the maps.
+    pub carried: u64,
+    /// Packets that matched; one that two maps matched counts twice.
     pub matched: u64,
-    /// Packets that it had to give up.
+    /// Packets that the source had to give up.
     pub drops: Drops,
+    /// Packets that were dropped between the source and the maps.
+    pub own_drops: Drops,
     /// Packets that the kernel counted and that never came.
     pub missing: u64,
     /// What became, on the way here, of the packets that senders have numbered, by source.
     pub streams: Vec<(Outer, Counts)>,
     /// What a filter in the kernel did before it.
     pub screening: Screening,
+    /// What its stages did.
+    pub stages: Vec<StageStats>,
+}
+
+/// What one map did.
+#[derive(Debug, Clone, Default)]
+pub struct MapReport {
+    /// Its name.
+    pub name: String,
+    /// Packets that came to it.
+    pub seen: u64,
+    /// Packets that its filter rejected.
+    pub filtered: u64,
+    /// Packets that went on to its outlets.
+    pub matched: u64,
+    /// Their bytes on the wire.
+    pub bytes: u64,
+    /// Packets that it dropped.
+    pub drops: Drops,
+    /// How often each rule decided.
+    pub rule_hits: Vec<u64>,
+    /// What its stages did.
+    pub stages: Vec<StageStats>,
+}
+
+/// What one outlet did before its targets.
+#[derive(Debug, Clone, Default)]
+pub struct OutletReport {
+    /// Its name; `None` for those of a tap.
+    pub name: Option<String>,
+    /// Whether it has a filter or stages of its own.
+    pub chooses: bool,
+    /// Packets that came to it.
+    pub seen: u64,
+    /// Packets that its filter rejected.
+    pub filtered: u64,
+    /// Packets that went on to its targets.
+    pub matched: u64,
+    /// Packets that it dropped.
+    pub drops: Drops,
+    /// How many of the targets' lines are its.
+    pub targets: usize,
+    /// What its stages did.
+    pub stages: Vec<StageStats>,
 }
 
 impl InputReport {
@@ -86,8 +145,126 @@ impl Report {
         if screening(|s| *s == Screening::Hidden) {
             (stats.seen, stats.filtered) = (None, None);
         }
-        let rules = (1..).zip(&self.rule_hits);
-        stats.rules = rules.map(|(index, &hits)| RuleStats { index, hits }).collect();
+        stats.matched_bytes = self.maps.iter().map(|map| map.bytes).sum();
+        stats.rules = rules(&self.rule_hits);
         stats
     }
+
+    /// Fills in what sums up the maps and inputs.
+    pub(crate) fn sum_up(&mut self) {
+        let first = self.maps.first().cloned().unwrap_or_default();
+        (self.name, self.rule_hits) = (first.name, first.rule_hits);
+        self.filtered = self.maps.iter().map(|map| map.filtered).sum();
+        self.matched = self.maps.iter().map(|map| map.matched).sum();
+        self.drops = Drops::default();
+        self.maps.iter().for_each(|map| self.drops.merge(&map.drops));
+        self.inputs.iter().for_each(|input| self.drops.merge(&input.own_drops));
+    }
+
+    /// The ledger of a broker: a line for each source, each map, each target that chooses, and each of
+    /// its members. What is named alike is one line: a change may have replaced it.
+    pub fn broker(&self) -> Stats {
+        let mut sources: Vec<SourceStats> = Vec::new();
+        for line in self.inputs.iter().map(InputReport::line) {
+            match sources.iter_mut().find(|known| known.name == line.name) {
+                Some(known) => known.merge(&line),
+                None => sources.push(line),
+            }
+        }
+        let mut taps: Vec<TapStats> = Vec::new();
+        let outlets = self.outlets.iter().scan(&self.targets[..], |lines, outlet| {
+            let (own, rest) = lines.split_at(outlet.targets.min(lines.len()));
+            *lines = rest;
+            Some(outlet.line(own))
+        });
+        for line in self.maps.iter().map(MapReport::line).chain(outlets.flatten()) {
+            match taps.iter_mut().find(|known| known.name == line.name) {
+                Some(known) => known.merge(&line),
+                None => taps.push(line),
+            }
+        }
+        let mut targets: Vec<TargetStats> = Vec::new();
+        for line in &self.targets {
+            let same = |known: &&mut TargetStats| {
+                known.name == line.name && known.endpoint == line.endpoint
+            };
+            match targets.iter_mut().find(same) {
+                Some(known) => known.merge(line),
+                None => targets.push(line.clone()),
+            }
+        }
+        let mut stages: Vec<StageStats> = Vec::new();
+        let of_inputs = self.inputs.iter().flat_map(|input| &input.stages);
+        let of_maps = self.maps.iter().flat_map(|map| &map.stages);
+        let of_outlets = self.outlets.iter().flat_map(|outlet| &outlet.stages);
+        for line in of_inputs.chain(of_maps).chain(of_outlets) {
+            let same = |known: &&mut StageStats| known.of == line.of && known.name == line.name;
+            match stages.iter_mut().find(same) {
+                Some(known) => known.merge(line),
+                None => stages.push(line.clone()),
+            }
+        }
+        let seen: u64 = sources.iter().map(|source| source.received).sum();
+        let mut stats = Stats::new(taps, sources, targets);
+        let of_maps = || self.maps.iter();
+        stats.seen = Some(seen);
+        stats.filtered = Some(of_maps().map(|map| map.filtered).sum());
+        stats.matched = of_maps().map(|map| map.matched).sum();
+        stats.stages = stages;
+        stats
+    }
+
+    /// Adds the ledger of what is no more part of the graph.
+    pub fn add(&mut self, gone: Report) {
+        // The lines of targets go by their outlets, in order: both lists grow at their ends.
+        self.inputs.extend(gone.inputs);
+        self.maps.extend(gone.maps);
+        self.outlets.extend(gone.outlets);
+        self.targets.extend(gone.targets);
+        self.sources.extend(gone.sources);
+        self.sum_up();
+    }
+}
+
+impl InputReport {
+    /// The source's line of a broker's ledger.
+    fn line(&self) -> SourceStats {
+        let Screened { lost, .. } = self.screened();
+        let mut drops = self.drops;
+        drops.merge(&self.own_drops);
+        drops.add_many(DropReason::KernelRing, lost);
+        let received = self.delivered - self.filtered + self.drops.total() + lost + self.missing;
+        let mut line = SourceStats::new(self.name.clone(), received, self.carried, 0, drops);
+        line.received_bytes = self.bytes;
+        for (_, counts) in &self.streams {
+            let Counts { lost, duplicates, reordered, late, .. } = *counts;
+            let more = NetworkStats { lost, duplicates, reordered, late };
+            line.network.get_or_insert_default().merge(&more);
+        }
+        line
+    }
+}
+
+impl MapReport {
+    fn line(&self) -> TapStats {
+        let name = format!("map {}", self.name);
+        let mut line = TapStats::new(name, self.seen, self.filtered, self.matched, self.drops);
+        (line.matched_bytes, line.rules) = (self.bytes, rules(&self.rule_hits));
+        line
+    }
+}
+
+impl OutletReport {
+    /// Its line; none where it only hands on. `targets` are its targets' lines.
+    fn line(&self, targets: &[TargetStats]) -> Option<TapStats> {
+        let name = format!("target {}", self.name.as_deref().unwrap_or_default());
+        let mut line = TapStats::new(name, self.seen, self.filtered, self.matched, self.drops);
+        let given: u64 = targets.iter().map(|target| target.matched).sum();
+        line.unaccounted += self.matched.abs_diff(given);
+        (self.chooses || line.unaccounted > 0).then_some(line)
+    }
+}
+
+fn rules(hits: &[u64]) -> Vec<RuleStats> {
+    (1..).zip(hits).map(|(index, &hits)| RuleStats { index, hits }).collect()
 }

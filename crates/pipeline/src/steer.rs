@@ -34,6 +34,9 @@ impl TargetGroup {
         self.targets.len() > 1
     }
 
+    /// Does what is due between two batches.
+    pub(crate) fn tick(&mut self) {}
+
     /// Gives each packet to the target of its flow.
     pub(crate) fn steer(&mut self, packets: &[Packet], matched: &[u32]) {
         if let [only] = &mut self.targets[..] {

@@ -1,25 +1,32 @@
 //! A target: a sink with a bounded queue before it.
 
-use api::{DropReason, Drops, TargetStats};
-use io::{Now, Packet, Pool, Selection, Sink, SinkCounters, Upstream};
-use std::collections::VecDeque;
+use crate::queue::Queue;
+use api::{DropReason, Drops, Overflow, QUEUE_BYTES, QueueConfig, QueueSize, TargetStats};
+use io::{Now, Selection, Sink, SinkCounters, Upstream};
 
-/// Packets that may wait for one target.
-pub const QUEUE_PACKETS: usize = 8192;
-/// Memory that they may take.
-pub const QUEUE_BYTES: usize = 16 << 20;
+/// The queue of a tap's targets: a recording has no holes before the overload.
+const OF_TAPS: QueueConfig =
+    QueueConfig { size: QueueSize::Bytes(QUEUE_BYTES), overflow: Overflow::DropNewest };
 
-const QUEUE_CHUNK_BYTES: usize = 1 << 20;
+/// Packets of a queue that are offered to the sink at once.
+const RUN: usize = 1024;
+
+/// 0, 1, 2, …: selects the queue's packets in order.
+const POSITIONS: [u32; RUN] = {
+    let mut positions = [0; RUN];
+    let mut place = 0;
+    while place < RUN {
+        positions[place] = place as u32;
+        place += 1;
+    }
+    positions
+};
 
 /// A sink, what waits for it, and its side of the ledger.
 pub struct Target {
     endpoint: String,
     sink: Box<dyn Sink>,
-    queue: VecDeque<Packet>,
-    /// Memory of the queue: a waiting packet holds no ring block.
-    pool: Pool,
-    /// 0, 1, 2, …: selects the queue's packets in order.
-    positions: Vec<u32>,
+    queue: Queue,
     /// Packets meant for this target.
     matched: u64,
     /// Packets dropped before the sink took them.
@@ -27,49 +34,44 @@ pub struct Target {
 }
 
 impl Target {
-    /// A target with an empty queue; `endpoint` is its name in the ledger.
+    /// A target with the queue that those of taps have; `endpoint` is its name in the ledger.
     pub fn new(endpoint: String, sink: Box<dyn Sink>) -> Target {
-        Target {
-            endpoint,
-            sink,
-            queue: VecDeque::with_capacity(QUEUE_PACKETS),
-            pool: Pool::new(QUEUE_BYTES / QUEUE_CHUNK_BYTES, QUEUE_CHUNK_BYTES),
-            positions: (0..QUEUE_PACKETS as u32).collect(),
-            matched: 0,
-            drops: Drops::default(),
-        }
+        Target::queued(endpoint, sink, OF_TAPS)
+    }
+
+    /// A target with a queue of one's choice.
+    pub fn queued(endpoint: String, sink: Box<dyn Sink>, queue: QueueConfig) -> Target {
+        let (queue, drops) = (Queue::new(queue), Drops::default());
+        Target { endpoint, sink, queue, matched: 0, drops }
     }
 
     /// Hands packets to the sink; what it cannot take now waits, and what does not fit the queue
     /// is dropped and counted.
     pub fn offer(&mut self, packets: Selection<'_>) {
         self.matched += packets.len() as u64;
-        self.drain();
-        let taken = if self.queue.is_empty() { self.sink.send(packets) } else { 0 };
-        for packet in packets.skip(taken).iter() {
-            self.enqueue(packet);
+        let taken = if self.drain() { self.sink.send(packets) } else { 0 };
+        let rest = packets.skip(taken);
+        if self.sink.is_closed() {
+            return self.drops.add_many(DropReason::Stopped, rest.len() as u64);
+        }
+        for packet in rest.iter() {
+            self.drops.add_many(DropReason::QueueFull, self.queue.push(packet));
         }
     }
 
-    fn enqueue(&mut self, packet: &Packet) {
-        if self.sink.is_closed() {
-            self.drops.add(DropReason::Stopped);
-            return;
-        }
-        let room = self.queue.len() < QUEUE_PACKETS;
-        match packet.copy_into(&mut self.pool).filter(|_| room) {
-            Some(copy) => self.queue.push_back(copy),
-            None => self.drops.add(DropReason::QueueFull),
-        }
+    /// Drops packets that were meant for this target before they come to its queue.
+    pub fn refuse(&mut self, packets: u64, reason: DropReason) {
+        self.matched += packets;
+        self.drops.add_many(reason, packets);
     }
 
     /// Offers the sink what waits; returns whether nothing is left.
     pub fn drain(&mut self) -> bool {
         if !self.queue.is_empty() {
-            let waiting = self.queue.make_contiguous();
-            let chosen = &self.positions[..waiting.len()];
-            let taken = self.sink.send(Selection::new(waiting, chosen));
-            self.queue.drain(..taken);
+            let sink = &mut self.sink;
+            let take =
+                |waiting: &[_]| sink.send(Selection::new(waiting, &POSITIONS[..waiting.len()]));
+            self.queue.drain(RUN, take);
         }
         self.queue.is_empty()
     }
@@ -85,8 +87,7 @@ impl Target {
     /// # Errors
     /// As [`Sink::finish`].
     pub fn finish(&mut self, upstream: &Upstream) -> Result<(), io::Error> {
-        self.drops.add_many(DropReason::Stopped, self.queue.len() as u64);
-        self.queue.clear();
+        self.drops.add_many(DropReason::Stopped, self.queue.clear());
         self.sink.finish(upstream)
     }
 
@@ -111,9 +112,10 @@ impl Target {
         let SinkCounters { sent, held, mut drops, cut, fragmented } = self.sink.counters();
         drops.merge(&self.drops);
         drops.add_many(DropReason::KernelRing, lost);
-        let queued = held + self.queue.len() as u64;
+        let queued = held + self.queue.waiting();
         let endpoint = self.endpoint.clone();
+        let (queue_bytes, queue_bytes_max) = self.queue.fill();
         let stats = TargetStats::new(endpoint, self.matched + lost, sent, queued, drops);
-        TargetStats { cut, fragmented, ..stats }
+        TargetStats { cut, fragmented, queue_bytes, queue_bytes_max, ..stats }
     }
 }

@@ -1,9 +1,11 @@
-//! A worker: the thread that carries one tap.
+//! A worker: the thread that carries one graph.
 
+use crate::engine::{DRAIN, Removed, Running};
+use crate::graph::{Change, Graph};
 use crate::report::Report;
-use crate::tap::{Running, Tap};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
@@ -11,7 +13,7 @@ use std::time::Duration;
 /// How long a reader waits for a worker to come to the end of its batch.
 const SNAPSHOT: Duration = Duration::from_secs(2);
 
-/// A running tap.
+/// A running graph.
 pub struct Worker {
     shared: Arc<Shared>,
     waker: io::Waker,
@@ -25,7 +27,23 @@ struct Shared {
     wanted: AtomicBool,
     report: Mutex<Published>,
     fresh: Condvar,
+    /// Whether there is a change to be made.
+    has_change: AtomicBool,
+    change: Mutex<Option<(Change, Sender<Removed>)>>,
 }
+
+/// Why a graph was not changed: it is being stopped, changed already, or the change keeps parts that
+/// there are not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ChangeRefused;
+
+impl std::fmt::Display for ChangeRefused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("it is stopping, or does not come to the end of its batch")
+    }
+}
+
+impl std::error::Error for ChangeRefused {}
 
 #[derive(Default)]
 struct Published {
@@ -34,19 +52,20 @@ struct Published {
 }
 
 impl Worker {
-    /// Starts a tap on a thread of its own, which unparks the calling thread when it ends.
+    /// Starts a tap or another graph on a thread of its own, which unparks the calling thread when it
+    /// ends.
     ///
     /// # Errors
     /// If the system has no thread or no descriptor left.
-    pub fn start(tap: Tap) -> std::io::Result<Worker> {
-        Worker::start_on(tap, None)
+    pub fn start(graph: impl Into<Graph>) -> std::io::Result<Worker> {
+        Worker::start_on(graph.into(), None)
     }
 
-    /// Starts a tap on a thread that is kept on a core.
-    pub(crate) fn start_on(tap: Tap, core: Option<usize>) -> std::io::Result<Worker> {
+    /// Starts a graph on a thread that is kept on a core.
+    pub(crate) fn start_on(graph: Graph, core: Option<usize>) -> std::io::Result<Worker> {
         let shared = Arc::new(Shared::default());
         let (waker, wakeup) = io::waker()?;
-        let mut running = Running::new(tap, wakeup);
+        let mut running = Running::new(graph, wakeup);
         shared.publish(running.report());
         let end = End { shared: Arc::clone(&shared), starter: std::thread::current() };
         let name = core.map_or("tap".into(), |core| format!("tap-{core}"));
@@ -99,6 +118,27 @@ impl Worker {
         (published.count, published.report.clone())
     }
 
+    /// Changes the graph between two batches, once the sources that go have run dry; waits for that, a
+    /// few seconds at most. Packets of what is kept are neither lost nor doubled.
+    ///
+    /// # Errors
+    /// [`ChangeRefused`]: nothing has changed.
+    pub fn change(&self, change: Change) -> Result<Removed, ChangeRefused> {
+        let (sender, receiver) = mpsc::channel();
+        *self.shared.change.lock().unwrap_or_else(PoisonError::into_inner) = Some((change, sender));
+        self.shared.has_change.store(true, Ordering::Release);
+        self.waker.wake();
+        let timeout = 2 * DRAIN + SNAPSHOT;
+        match receiver.recv_timeout(timeout) {
+            Ok(removed) => Ok(removed),
+            // It may be taken up this very moment: then its answer comes soon.
+            Err(_) if self.shared.take_change().is_none() => {
+                receiver.recv_timeout(timeout).map_err(|_| ChangeRefused)
+            }
+            Err(_) => Err(ChangeRefused),
+        }
+    }
+
     /// Waits for the tap's end; gives its last ledger, and what went wrong if anything did. That was
     /// logged when it happened.
     pub fn join(self) -> (Report, Result<(), io::Error>) {
@@ -130,6 +170,11 @@ pub(crate) struct Ended {
 }
 
 impl Shared {
+    /// The change to be made, which is then the caller's to make.
+    fn take_change(&self) -> Option<(Change, Sender<Removed>)> {
+        self.change.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn publish(&self, report: Report) {
         let mut published = self.report.lock().expect("a reader does not panic");
         published.count += 1;
@@ -162,11 +207,27 @@ fn keep_on(core: usize) {
 }
 
 fn carry(running: &mut Running, shared: &Shared) -> Result<(), io::Error> {
+    let mut answer: Option<Sender<Removed>> = None;
     while running.turn(shared.stop.load(Ordering::Relaxed)) {
+        if shared.has_change.swap(false, Ordering::Acquire)
+            && let Some((change, sender)) = shared.take_change()
+        {
+            // Refused: the sender is dropped, which tells.
+            answer = running.begin_to_change(change).is_ok().then_some(sender);
+        }
+        if answer.is_some()
+            && let Some(removed) = running.changed()
+            && let Some(sender) = answer.take()
+        {
+            // Who asked may have given up: then nobody completes what was removed but its destructors.
+            let _ = sender.send(removed);
+        }
         if shared.wanted.swap(false, Ordering::Acquire) {
             shared.publish(running.report());
         }
     }
+    // Nobody is to wait for a change that does not come.
+    drop((answer, shared.take_change()));
     let result = running.finish();
     if let Err(error) = &result {
         tracing::error!("{error}");

@@ -3,10 +3,10 @@
 
 mod taps;
 
-use api::DropReason;
+use api::{DropReason, Overflow, QUEUE_BYTES, QueueConfig, QueueSize};
 use io::memory::MemorySink;
 use io::{Error, Faults, Faulty, Now, Selection, Sink, SinkCounters, Upstream};
-use pipeline::{QUEUE_BYTES, QUEUE_PACKETS, Worker};
+use pipeline::{Target, TargetGroup, Worker};
 use std::time::{Duration, Instant};
 use taps::*;
 
@@ -45,18 +45,90 @@ impl Sink for Narrow {
     }
 }
 
+/// A group of one with a queue of one's choice.
+fn queued(sink: impl Sink + 'static, size: QueueSize, overflow: Overflow) -> TargetGroup {
+    let target = Target::queued("queued".into(), Box::new(sink), QueueConfig { size, overflow });
+    TargetGroup::new(vec![target], &[1])
+}
+
 #[test]
 fn a_stuck_sink_has_a_bounded_queue_and_the_other_gets_everything() {
-    let count = QUEUE_PACKETS as u64 + 5000;
+    let (room, count) = (8192, 8192 + 5000);
     let good = MemorySink::default();
-    let groups = vec![only("stuck", Narrow::new(10, false)), only("good", good.clone())];
-    let report = run(tap(live(packets(count)), groups));
+    let size = QueueSize::Packets(room);
+    let stuck = queued(Narrow::new(10, false), size, Overflow::DropNewest);
+    let report = run(tap(live(packets(count)), vec![stuck, only("good", good.clone())]));
     let stuck = &report.targets[0];
     assert_eq!((stuck.matched, stuck.sent), (count, 10));
-    assert_eq!(stuck.drops.get(DropReason::Stopped), QUEUE_PACKETS as u64);
-    assert_eq!(stuck.drops.get(DropReason::QueueFull), count - 10 - QUEUE_PACKETS as u64);
+    assert_eq!(stuck.drops.get(DropReason::Stopped), room);
+    assert_eq!(stuck.drops.get(DropReason::QueueFull), count - 10 - room);
     assert_eq!(report.targets[1].sent, count);
     assert_eq!(numbers(&good), (0..count).collect::<Vec<u64>>());
+}
+
+/// Takes nothing before `shut` packets have been offered to others; then everything.
+struct Late {
+    sink: MemorySink,
+    offered: u64,
+    shut: u64,
+}
+
+impl Sink for Late {
+    fn send(&mut self, packets: Selection<'_>) -> usize {
+        // What waits is offered again: only calls are counted here.
+        self.offered += 1;
+        if self.offered > self.shut { self.sink.send(packets) } else { 0 }
+    }
+
+    fn counters(&self) -> SinkCounters {
+        self.sink.counters()
+    }
+}
+
+#[test]
+fn a_full_queue_keeps_the_newest_or_the_oldest_as_asked_for() {
+    for (overflow, size) in [
+        (Overflow::DropOldest, QueueSize::Packets(1000)),
+        (Overflow::DropOldest, QueueSize::Bytes(100_000)),
+        (Overflow::DropNewest, QueueSize::Packets(1000)),
+        (Overflow::DropNewest, QueueSize::Bytes(100_000)),
+        (Overflow::DropOldest, QueueSize::Packets(1)),
+        (Overflow::DropOldest, QueueSize::Bytes(1)),
+    ] {
+        let sink = MemorySink::default();
+        // Shut for the whole of the source; it opens when the tap lets the queues run dry.
+        let late = Late { sink: sink.clone(), offered: 0, shut: 400 };
+        let report = run(tap(live(packets(20_000)), vec![queued(late, size, overflow)]));
+        let line = &report.targets[0];
+        let lost = line.drops.get(DropReason::QueueFull);
+        assert_eq!((line.matched, line.sent + lost), (20_000, 20_000), "{line}");
+        let arrived = numbers(&sink);
+        assert_eq!(arrived.len() as u64, line.sent);
+        assert!(!arrived.is_empty() && lost > 0);
+        match overflow {
+            Overflow::DropOldest => assert_eq!(arrived, (lost..20_000).collect::<Vec<u64>>()),
+            Overflow::DropNewest => assert_eq!(arrived, (0..line.sent).collect::<Vec<u64>>()),
+        }
+        if let QueueSize::Packets(most) = size {
+            assert_eq!(line.sent, most);
+        }
+    }
+}
+
+#[test]
+fn queues_of_any_size_start_at_once() {
+    let begun = Instant::now();
+    for size in [1 << 20, 64 << 20, 1 << 30] {
+        let queue = queued(Narrow::new(0, false), QueueSize::Bytes(size), Overflow::DropOldest);
+        let worker = Worker::start(tap(live(packets(5000)), vec![queue])).unwrap();
+        worker.stop();
+        let (report, result) = worker.join();
+        result.unwrap();
+        assert_balances(&report);
+        assert_eq!(report.targets[0].queue_bytes_max, size);
+    }
+    // Each waits 2 s for its stuck sink.
+    assert!(begun.elapsed() < Duration::from_secs(12), "{:?}", begun.elapsed());
 }
 
 #[test]
@@ -65,7 +137,7 @@ fn a_queue_of_large_packets_is_bounded_in_bytes() {
     let source = (0..2200).map(|number| packet(number, &large));
     let report = run(tap(live(source), vec![only("stuck", Narrow::new(0, false))]));
     let waited = report.targets[0].drops.get(DropReason::Stopped);
-    let fits = (QUEUE_BYTES / large.len()) as u64;
+    let fits = QUEUE_BYTES / large.len() as u64;
     assert!(waited <= fits && waited > fits * 9 / 10, "{waited} of {fits} waited");
     assert_eq!(report.targets[0].drops.get(DropReason::QueueFull), 2200 - waited);
 }
@@ -79,7 +151,7 @@ fn a_packet_beyond_the_queue_s_memory_is_counted() {
 
 #[test]
 fn a_file_waits_for_a_slow_sink() {
-    let count = QUEUE_PACKETS as u64 + 1000;
+    let count = 60_000;
     let slow = MemorySink::default();
     let faults = Faults { stall: 500, seed: 9, ..Faults::default() };
     let groups =

@@ -27,9 +27,10 @@ mod tests;
 use crate::metadata::Lane;
 use crate::tunnel::{Kind, L2tpFormat, Tunnel};
 use crate::walk::{TransportKind, Walk, Why};
-use crate::{Direction, Error, LinkType, gre, l2tp, vxlan};
+use crate::{Direction, Error, LinkType, gre, l2tp, mpls, vxlan};
 use core::fmt;
 use core::net::IpAddr;
+use core::ops::Range;
 
 /// What is taken for a tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +84,7 @@ impl Rules {
                     return Ok(Some(self.in_ip(kind, payload)?.at(base, &walk, part)));
                 }
                 Step::IpInIp => Some(0),
-                Step::Labels => headers::labels_len(payload),
+                Step::Labels => mpls::stack_len(payload),
                 Step::End => None,
             };
             let Some(passed) = passed else {
@@ -91,6 +92,33 @@ impl Rules {
             };
             (link, part) = (LinkType::RAW, &payload[passed..]);
             base += walk.payload_at as usize + passed;
+        }
+    }
+
+    /// Finds the packet inside of all tunnels, labels and IP headers around IP: what its first byte is,
+    /// and where it stands in `frame`. That is the whole frame if there are none.
+    pub fn innermost(&self, link: LinkType, frame: &[u8]) -> (LinkType, Range<usize>) {
+        let (mut link, mut at, mut end) = (link, 0, frame.len());
+        while let Ok(Some(Found { content: Content::Packet(inner), .. })) =
+            self.in_frame(link, &frame[at..end])
+        {
+            (link, end) = (inner.link_type, at + inner.end as usize);
+            at += inner.at as usize;
+        }
+        loop {
+            let part = &frame[at..end];
+            let walk = Walk::new(link, part);
+            let payload = walk.payload(part);
+            let carried = match self.step(&walk, part) {
+                Step::IpInIp if headers::is_ip(payload) => Some((LinkType::RAW, 0)),
+                Step::Labels => mpls::carried(payload).map(|c| (c.link_type, c.at)),
+                _ => None,
+            };
+            let Some((inner, passed)) = carried else {
+                return (link, at..end);
+            };
+            (link, end) = (inner, at + walk.end as usize);
+            at += walk.payload_at as usize + passed;
         }
     }
 
@@ -139,8 +167,8 @@ enum Step {
 }
 
 // MPLS labels by EtherType, and over UDP (RFC 7510).
-const MPLS: u32 = gre::protocol::MPLS as u32;
-const MPLS_MULTICAST: u32 = gre::protocol::MPLS_MULTICAST as u32;
+const MPLS: u32 = mpls::ETHERTYPE as u32;
+const MPLS_MULTICAST: u32 = mpls::ETHERTYPE_MULTICAST as u32;
 const MPLS_PORT: u16 = 6635;
 
 mod protocol {

@@ -12,6 +12,7 @@
 //! | [`segment`] | which frames stood on the wire for this super-packet? |
 //! | [`tunnel`] | which kinds of tunnel are there, and what is told of one? |
 //! | [`vxlan`], [`geneve`], [`gre`], [`erspan`], [`l2tp`], [`udp`] | how is a tunnel header read and written? |
+//! | [`vlan`], [`mpls`] | which tags and labels stand in front, and what behind them? |
 //! | [`encap`] | what stands in front of this packet in that tunnel? |
 //! | [`decap`] | which tunnel is in this frame, and where is its packet? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
@@ -30,10 +31,12 @@ pub mod gre;
 pub mod l2tp;
 mod link;
 pub mod metadata;
+pub mod mpls;
 pub mod segment;
 pub mod sequence;
 pub mod tunnel;
 pub mod udp;
+pub mod vlan;
 mod vni;
 pub mod vxlan;
 pub mod walk;

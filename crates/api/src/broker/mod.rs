@@ -10,7 +10,10 @@ mod balance;
 mod stage;
 
 pub use balance::{Balance, Check, FlowKey, Health};
-pub use stage::{Action, Anchor, DedupIgnore, Layer, StageConfig, StageKind, Tags, Tpid};
+pub use stage::{
+    Action, Anchor, AnonymizeKey, AnonymizeKeyError, DedupIgnore, Layer, StageConfig, StageKind,
+    Tags, Tpid,
+};
 
 use crate::{DirectionChoice, FilterConfig, Group, RingSize, Sending, TunnelEndpoint};
 use std::path::PathBuf;

@@ -1,6 +1,8 @@
 //! Stages: steps that change packets, or choose among them.
 
 use super::Name;
+use std::fmt;
+use std::str::FromStr;
 use std::time::Duration;
 
 /// One step on a packet's way.
@@ -102,8 +104,8 @@ pub enum StageKind {
     /// Changes IP addresses by a keyed map that keeps prefixes: two addresses that share n bits share
     /// n bits afterwards. Checksums are mended.
     Anonymize {
-        /// The key: 32 bytes.
-        key: [u8; 32],
+        /// The key: whoever has it can tell the addresses.
+        key: AnonymizeKey,
     },
     /// Lets the first packets of each flow go on, or those that begin within its first bytes. At least
     /// one of the bounds is set.
@@ -115,6 +117,47 @@ pub enum StageKind {
         /// A flow that was silent so long begins anew.
         idle: Duration,
     },
+}
+
+/// The key of [`StageKind::Anonymize`]: 32 bytes, written as 64 hexadecimal digits. It is never
+/// printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct AnonymizeKey(pub [u8; 32]);
+
+impl fmt::Debug for AnonymizeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnonymizeKey(…)")
+    }
+}
+
+impl FromStr for AnonymizeKey {
+    type Err = AnonymizeKeyError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(digit) = text.chars().find(|c| !c.is_ascii_hexdigit()) {
+            return Err(AnonymizeKeyError::Digit(digit));
+        }
+        let mut key = [0; 32];
+        if text.len() != 2 * key.len() {
+            return Err(AnonymizeKeyError::Length(text.len()));
+        }
+        let digit = |c: u8| (c as char).to_digit(16).unwrap_or(0) as u8;
+        for (byte, digits) in key.iter_mut().zip(text.as_bytes().as_chunks::<2>().0) {
+            *byte = digit(digits[0]) << 4 | digit(digits[1]);
+        }
+        Ok(AnonymizeKey(key))
+    }
+}
+
+/// Why a text is no [`AnonymizeKey`]. Says nothing of the digits that are right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AnonymizeKeyError {
+    /// A character that is none of 0–9, a–f, A–F.
+    #[error("`{0}` is no hexadecimal digit; `openssl rand -hex 32` writes a key")]
+    Digit(char),
+    /// Another number of digits than 64.
+    #[error("{0} digits instead of 64; `openssl rand -hex 32` writes a key")]
+    Length(usize),
 }
 
 /// The EtherType of a VLAN tag.
@@ -135,18 +178,18 @@ pub enum Tags {
     All,
 }
 
-/// A header of a packet: the outermost one of its kind.
+/// A header of a packet: the outermost one of its kind. It has to be there whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Anchor {
     /// Ethernet, with its VLAN tags.
     Ethernet,
-    /// IPv4 or IPv6, with extension headers.
+    /// IPv4 or IPv6, with options and extension headers.
     Ip,
-    /// TCP, UDP, SCTP or ICMP.
+    /// TCP with its options, UDP, SCTP or ICMP. Only the first fragment of a packet has it.
     Transport,
-    /// The same of the packet inside of all tunnels.
+    /// [`Anchor::Ip`] of the packet inside of all tunnels; of a packet in none, its own.
     InnerIp,
-    /// The same of the packet inside of all tunnels.
+    /// [`Anchor::Transport`] of the packet inside of all tunnels; of a packet in none, its own.
     InnerTransport,
 }
 
@@ -188,4 +231,20 @@ pub enum Action {
     Drop,
     /// It is counted and goes on.
     Count,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_64_digits_and_stays_secret() {
+        let text = "00ff".repeat(16);
+        let key: AnonymizeKey = text.parse().unwrap();
+        assert_eq!((key.0[0], key.0[31]), (0, 255));
+        assert_eq!(format!("{key:?}"), "AnonymizeKey(…)");
+        assert_eq!("00".parse::<AnonymizeKey>(), Err(AnonymizeKeyError::Length(2)));
+        assert_eq!("g".repeat(64).parse::<AnonymizeKey>(), Err(AnonymizeKeyError::Digit('g')));
+        assert_eq!("é".repeat(32).parse::<AnonymizeKey>(), Err(AnonymizeKeyError::Digit('é')));
+    }
 }

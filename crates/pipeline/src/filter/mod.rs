@@ -83,6 +83,11 @@ impl CaptureFilter {
         Ok(self)
     }
 
+    /// Whether it keeps every packet.
+    pub fn takes_all(&self) -> bool {
+        self.direction == DirectionChoice::Both && matches!(self.language, Language::All)
+    }
+
     /// Whether a packet goes on; the rule that decides is counted. A packet of unknown direction is
     /// of either.
     #[inline]

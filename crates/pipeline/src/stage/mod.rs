@@ -5,14 +5,21 @@
 //! choice, each with a reason. What the packet was on the wire stays: only a stage that adds or
 //! removes headers moves `origlen`, by the bytes that it moved.
 
+mod anchor;
+mod build;
 mod dedup;
+mod edit;
 mod first;
+mod mask;
 mod rate_limit;
 mod recent;
 mod sample;
+mod slice;
 #[cfg(test)]
 mod trial;
+mod vlan;
 
+pub use build::build;
 pub use dedup::Dedup;
 pub use first::{FLOWS_MAX, First};
 pub use rate_limit::RateLimit;

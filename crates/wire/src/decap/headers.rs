@@ -4,14 +4,13 @@ use super::{Content, Found, Inner, Opaque, Rules, Told};
 use crate::l2tp::Message;
 use crate::tunnel::{Kind, Tunnel};
 use crate::vxlan::Next;
-use crate::{Error, Layer, LinkType, erspan, geneve, gre, l2tp, metadata, vxlan};
+use crate::{Error, Layer, LinkType, erspan, geneve, gre, l2tp, metadata, mpls, vxlan};
 
 /// Protocol of Cisco MetaData: EtherType of what follows 2, version 1, length 1, options 2, security
 /// group 2. A tag in front of a payload, so it is walked past.
 const CISCO_METADATA: u16 = 0x8909;
 const CISCO_METADATA_LEN: usize = 8;
 const ETHERNET_HEADER_LEN: usize = 14;
-const LABEL_LEN: usize = 4;
 
 impl Rules {
     /// Reads what stands behind the UDP header, up to the end of the datagram. Offsets in the answer
@@ -159,7 +158,7 @@ fn carried(protocol: u16, payload: &[u8], at: usize, told: Told) -> Result<Conte
         gre::protocol::IPV4 => ip(Layer::Ipv4, payload, at, told),
         gre::protocol::IPV6 => ip(Layer::Ipv6, payload, at, told),
         gre::protocol::MPLS | gre::protocol::MPLS_MULTICAST => {
-            let labels = labels_len(&payload[at..]).filter(|n| is_ip(&payload[at + n..]));
+            let labels = mpls::stack_len(&payload[at..]).filter(|n| is_ip(&payload[at + n..]));
             Ok(match labels {
                 Some(n) => inner(LinkType::RAW, payload, at + n, told),
                 None => Content::Opaque(Opaque::Protocol(protocol)),
@@ -188,15 +187,8 @@ fn ip(layer: Layer, payload: &[u8], at: usize, told: Told) -> Result<Content, Er
     }
 }
 
-fn is_ip(packet: &[u8]) -> bool {
+pub(super) fn is_ip(packet: &[u8]) -> bool {
     packet.first().is_some_and(|first| matches!(first >> 4, 4 | 6))
-}
-
-/// Length of a stack of MPLS labels, bytes; `None` if it has no bottom.
-pub(super) fn labels_len(bytes: &[u8]) -> Option<usize> {
-    let (labels, _) = bytes.as_chunks::<LABEL_LEN>();
-    let bottom = labels.iter().position(|label| label[2] & 1 != 0)?;
-    Some((bottom + 1) * LABEL_LEN)
 }
 
 #[inline]

@@ -1,0 +1,120 @@
+//! An inlet at work.
+
+use super::{BACKLOG, DRAIN, Scratch};
+use crate::filter::CaptureFilter;
+use crate::graph::{Inlet, Input};
+use crate::own::OwnTunnels;
+use crate::report::InputReport;
+use crate::stage::{Step, Work};
+use api::{DropReason, Drops};
+use io::{Arrival, Batch, Now, Packet};
+use std::time::Instant;
+
+/// A source at work.
+pub(super) struct Lane {
+    pub input: Input,
+    filter: CaptureFilter,
+    steps: Vec<Step>,
+    /// The paths that begin here, in order.
+    pub paths: Vec<usize>,
+    pub ended: bool,
+    /// What the paths count of it.
+    pub side: Side,
+}
+
+/// The part of a lane that its paths use.
+pub(super) struct Side {
+    pub own: OwnTunnels,
+    /// Packets that the source delivered, and their bytes on the wire.
+    pub delivered: u64,
+    pub bytes: u64,
+    /// Packets that the inlet's own filter rejected.
+    filtered: u64,
+    /// Packets that went on to the maps.
+    pub carried: u64,
+    /// Those that maps matched, a packet of two maps twice.
+    pub matched: u64,
+    /// Packets that it dropped before the maps.
+    pub drops: Drops,
+}
+
+impl Lane {
+    pub fn new(inlet: Inlet) -> Lane {
+        let Inlet { input, filter, steps, own } = inlet;
+        let side = Side {
+            own,
+            delivered: 0,
+            bytes: 0,
+            filtered: 0,
+            carried: 0,
+            matched: 0,
+            drops: Drops::default(),
+        };
+        Lane { input, filter, steps, paths: Vec::new(), ended: false, side }
+    }
+
+    /// Chooses the packets of a batch that go on to the maps.
+    pub fn take(&mut self, packets: &mut [Packet], scratch: &mut Scratch, now: Now) {
+        let Lane { filter, steps, side, .. } = self;
+        let Scratch { taken, pool, .. } = scratch;
+        side.delivered += packets.len() as u64;
+        taken.clear();
+        let takes_all = filter.takes_all();
+        for (position, packet) in packets.iter().enumerate() {
+            if takes_all || packet.meta.decided || filter.keeps(packet) {
+                side.bytes += u64::from(packet.meta.origlen);
+                taken.push(position as u32);
+            } else {
+                side.filtered += 1;
+            }
+        }
+        for step in steps {
+            let drops = &mut side.drops;
+            step.apply(&mut Work { packets, chosen: taken, pool, drops, now });
+        }
+        side.carried += taken.len() as u64;
+    }
+
+    /// Counts what still stands in the source's ring or socket when its time is over.
+    pub fn give_up_rest(&mut self, batch: &mut Batch) {
+        let Lane { input, side, ended, .. } = self;
+        let deadline = Instant::now() + DRAIN;
+        while input.source.is_live() && !*ended && Instant::now() < deadline {
+            let arrival = input.source.receive(batch);
+            let rest = batch.len() as u64;
+            batch.clear();
+            side.delivered += rest;
+            side.drops.add_many(DropReason::Stopped, rest);
+            match arrival {
+                Ok(Arrival::Packets) => {}
+                Ok(Arrival::Idle) => std::thread::sleep(BACKLOG),
+                Ok(Arrival::End) | Err(_) => *ended = true,
+            }
+        }
+        if !std::mem::replace(ended, true) {
+            input.source.drops();
+            side.drops.add_many(DropReason::Stopped, input.source.missing());
+        }
+    }
+
+    /// Its ledger now. Reads the kernel's counters.
+    pub fn report(&mut self) -> InputReport {
+        let Lane { input, side, ended, .. } = self;
+        let of = format!("source {}", input.name);
+        InputReport {
+            name: input.name.clone(),
+            delivered: side.delivered,
+            bytes: side.bytes,
+            filtered: side.filtered,
+            carried: side.carried,
+            matched: side.matched,
+            streams: input.source.streams(),
+            drops: input.source.drops(),
+            own_drops: side.drops,
+            // While packets come, some stand in the ring, counted but not yet taken.
+            missing: if *ended { input.source.missing() } else { 0 },
+            screening: input.source.screening(),
+            stages: self.steps.iter().map(|step| step.stats(&of)).collect(),
+        }
+    }
+}

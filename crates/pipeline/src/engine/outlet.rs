@@ -1,0 +1,108 @@
+//! An outlet at work.
+
+use super::way::copy;
+use crate::graph::Outlet;
+use crate::report::{OutletReport, Report};
+use crate::stage::{Step, Work};
+use crate::steer::TargetGroup;
+use crate::target::Target;
+use api::{Drops, Start, TargetStats};
+use io::Batch;
+
+/// An outlet, and what it counts.
+pub(super) struct Open {
+    outlet: Outlet,
+    seen: u64,
+    filtered: u64,
+    matched: u64,
+    drops: Drops,
+}
+
+impl Open {
+    pub fn new(outlet: Outlet) -> Open {
+        Open { outlet, seen: 0, filtered: 0, matched: 0, drops: Drops::default() }
+    }
+
+    /// Whether the flow hash of its packets is needed.
+    pub fn needs_flow_hash(&self) -> bool {
+        self.outlet.needs_flow_hash || self.outlet.group.balances()
+    }
+
+    pub fn start(&self) -> Start {
+        self.outlet.start
+    }
+
+    pub fn targets(&self) -> &[Target] {
+        self.outlet.group.targets()
+    }
+
+    pub fn group_mut(&mut self) -> &mut TargetGroup {
+        &mut self.outlet.group
+    }
+
+    /// Lets the queues run dry; returns whether they are.
+    pub fn drain(&mut self) -> bool {
+        let mut empty = true;
+        for target in self.group_mut().targets_mut() {
+            empty &= target.drain();
+        }
+        empty
+    }
+
+    /// Filter, steps, steer. `given` are the packets that a map gives; `is_last`: nobody else sees
+    /// them afterwards.
+    pub fn give(&mut self, work: Work<'_>, given: &[u32], is_last: bool, changed: &mut Batch) {
+        let needs_flow_hash = self.needs_flow_hash();
+        let Outlet { filter, steps, group, .. } = &mut self.outlet;
+        let Work { mut packets, chosen, pool, now, .. } = work;
+        self.seen += given.len() as u64;
+        chosen.clear();
+        match filter {
+            None => chosen.extend_from_slice(given),
+            Some(filter) => {
+                let keeps = |position: &&u32| filter.keeps(&packets[**position as usize]);
+                chosen.extend(given.iter().filter(keeps));
+            }
+        }
+        self.filtered += (given.len() - chosen.len()) as u64;
+        let drops = &mut self.drops;
+        if !is_last && steps.iter().any(Step::changes) {
+            copy(packets, chosen, changed, pool, drops);
+            packets = changed.packets_mut();
+        }
+        for step in steps {
+            step.apply(&mut Work { packets, chosen, pool, drops, now });
+        }
+        self.matched += chosen.len() as u64;
+        if needs_flow_hash {
+            for &position in chosen.iter() {
+                let packet = &mut packets[position as usize];
+                if packet.meta.flow_hash.is_none() {
+                    packet.meta.flow_hash = Some(packet.compute_flow_hash());
+                }
+            }
+        }
+        group.steer(packets, chosen);
+        changed.clear();
+    }
+
+    /// Adds its ledger to a report; `lost` packets that were meant for it never left the kernel's
+    /// ring.
+    pub fn report(&self, lost: u64, report: &mut Report) {
+        let Outlet { name, group, filter, steps, .. } = &self.outlet;
+        let named = |line| TargetStats { name: name.clone(), ..line };
+        report.targets.extend(group.stats(lost).map(named));
+        let of = format!("target {}", name.as_deref().unwrap_or_default());
+        report.sources.extend(group.targets().iter().map(|target| target.sink().sources()));
+        report.outlets.push(OutletReport {
+            name: name.clone(),
+            chooses: filter.is_some() || !steps.is_empty(),
+            seen: self.seen + lost,
+            filtered: self.filtered,
+            matched: self.matched + lost,
+            drops: self.drops,
+            targets: group.targets().len(),
+            stages: steps.iter().map(|step| step.stats(&of)).collect(),
+        });
+    }
+}

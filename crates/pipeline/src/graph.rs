@@ -1,0 +1,157 @@
+//! A graph: which packets go from which sources to which targets, and what happens to them on the
+//! way. A tap is the graph of one map.
+//!
+//! ```text
+//! inlet: source, filter, steps ─┬─ map: filter, own tunnels, slice, steps ─┬─ outlet: filter, steps, group
+//! inlet ────────────────────────┘                                          └─ outlet
+//! ```
+
+use crate::filter::CaptureFilter;
+use crate::history::History;
+use crate::limit::Limit;
+use crate::own::OwnTunnels;
+use crate::stage::Step;
+use crate::steer::TargetGroup;
+use api::{DirectionChoice, Start};
+use io::Source;
+
+/// A named source.
+pub struct Input {
+    /// The interface, file or listening endpoint.
+    pub name: String,
+    /// Where its packets come from.
+    pub source: Box<dyn Source>,
+}
+
+/// A source, and what is done with each of its packets before any map.
+pub struct Inlet {
+    /// The source.
+    pub input: Input,
+    /// Which of its packets are taken, as far as the kernel has not decided it.
+    pub filter: CaptureFilter,
+    /// What is done with them.
+    pub steps: Vec<Step>,
+    /// Tunnel packets of this process that it may show again.
+    pub own: OwnTunnels,
+}
+
+impl Inlet {
+    /// A source of which every packet is taken as it is.
+    pub fn new(input: Input) -> Inlet {
+        Inlet {
+            input,
+            filter: CaptureFilter::all(DirectionChoice::Both),
+            steps: Vec::new(),
+            own: OwnTunnels::default(),
+        }
+    }
+}
+
+/// Which packets go on from some inlets to some outlets.
+pub struct Map {
+    /// Its name in the ledger.
+    pub name: String,
+    /// Which packets.
+    pub filter: CaptureFilter,
+    /// Whether the inlets' filter in the kernel, if there is one, is this map's: it has decided then,
+    /// and what was lost behind it was meant for the outlets.
+    pub is_filtered_in_kernel: bool,
+    /// So many packets may match; then the graph ends.
+    pub limit: Option<Limit>,
+    /// Bytes kept of each; `None`: all.
+    pub snaplen: Option<usize>,
+    /// What is done with them.
+    pub steps: Vec<Step>,
+    /// What is kept for outlets that begin with the oldest packets.
+    pub history: Option<History>,
+}
+
+impl Map {
+    /// A map that every packet takes as it is.
+    pub fn new(name: String) -> Map {
+        Map {
+            name,
+            filter: CaptureFilter::all(DirectionChoice::Both),
+            is_filtered_in_kernel: false,
+            limit: None,
+            snaplen: None,
+            steps: Vec::new(),
+            history: None,
+        }
+    }
+}
+
+/// Targets that get the packets of some maps.
+pub struct Outlet {
+    /// Its name in the ledger; `None` for those of a tap.
+    pub name: Option<String>,
+    /// Which packets it wants; `None`: all.
+    pub filter: Option<CaptureFilter>,
+    /// What is done with them.
+    pub steps: Vec<Step>,
+    /// Where they go: one of the members.
+    pub group: TargetGroup,
+    /// Whether its sinks use the flow hash, beside groups of more than one.
+    pub needs_flow_hash: bool,
+    /// With which packet it begins when it comes to a running graph.
+    pub start: Start,
+}
+
+impl Outlet {
+    /// An outlet that takes every packet as it is.
+    pub fn new(name: Option<String>, group: TargetGroup) -> Outlet {
+        let (filter, steps) = (None, Vec::new());
+        Outlet { name, filter, steps, group, needs_flow_hash: false, start: Start::Now }
+    }
+}
+
+/// A map at its place: by the positions of inlets and outlets.
+pub struct Way<M = Map> {
+    /// The map.
+    pub map: M,
+    /// Inlets whose packets it takes.
+    pub from: Vec<usize>,
+    /// Outlets that get what is left of them, each all of it.
+    pub to: Vec<usize>,
+}
+
+/// What a worker carries.
+#[derive(Default)]
+pub struct Graph {
+    /// Where packets come from, served in turn.
+    pub inlets: Vec<Inlet>,
+    /// Which of them go where.
+    pub ways: Vec<Way>,
+    /// Where they go to.
+    pub outlets: Vec<Outlet>,
+}
+
+/// A part of a graph after a change of it.
+pub enum Part<T> {
+    /// The one that stood at this position, with all that it knows.
+    Kept(usize),
+    /// A new one.
+    New(T),
+}
+
+impl<T> Part<T> {
+    /// The position of the part that is kept.
+    pub(crate) fn kept(&self) -> Option<usize> {
+        match self {
+            Part::Kept(place) => Some(*place),
+            Part::New(_) => None,
+        }
+    }
+}
+
+/// The graph that a running one becomes. What it does not keep is removed: a source is stopped, and
+/// what it still has goes its old way first; then everything changes between two batches.
+#[derive(Default)]
+pub struct Change {
+    /// The inlets.
+    pub inlets: Vec<Part<Inlet>>,
+    /// The ways. One that is kept may lead from and to others.
+    pub ways: Vec<Way<Part<Map>>>,
+    /// The outlets.
+    pub outlets: Vec<Part<Outlet>>,
+}

@@ -1,0 +1,286 @@
+//! Graphs of several maps: what each target gets, that no way changes another's packets, and that a
+//! change of the graph loses and doubles nothing of what stays.
+
+#![expect(clippy::unwrap_used, reason = "a test's own functions")]
+
+mod taps;
+
+use api::{DirectionChoice, DropReason, Start};
+use io::memory::MemorySink;
+use pipeline::stage::{Stage, Step, Work};
+use pipeline::{
+    CaptureFilter, Change, Graph, History, Inlet, Map, Outlet, Part, Report, Way, Worker,
+};
+use std::time::{Duration, Instant};
+use taps::*;
+
+/// Writes a byte over the first one of each packet.
+struct Paint(u8);
+
+impl Stage for Paint {
+    fn apply(&mut self, work: &mut Work<'_>) {
+        work.each(|packet, _| {
+            packet.data[0] = self.0;
+            Ok(())
+        });
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+}
+
+/// Drops all but every nth packet.
+struct Every(u64);
+
+impl Stage for Every {
+    fn apply(&mut self, work: &mut Work<'_>) {
+        work.each(|packet, _| match packet.meta.ts_ns % self.0 {
+            0 => Ok(()),
+            _ => Err(DropReason::Sampled),
+        });
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+}
+
+fn paint(byte: u8) -> Step {
+    Step::new(format!("paint {byte}"), Box::new(Paint(byte)))
+}
+
+fn every(n: u64) -> Step {
+    Step::new(format!("every {n}"), Box::new(Every(n)))
+}
+
+fn inlet(name: &str, source: impl io::Source + 'static) -> Inlet {
+    Inlet::new(input(name, source))
+}
+
+fn outlet(name: &str, sink: &MemorySink) -> Outlet {
+    Outlet::new(Some(name.into()), only(name, sink.clone()))
+}
+
+fn map(name: &str, from: &[usize], to: &[usize]) -> Way {
+    Way { map: Map::new(name.into()), from: from.into(), to: to.into() }
+}
+
+/// The first bytes that arrived at a sink, and the numbers.
+fn painted(sink: &MemorySink) -> (Vec<u8>, Vec<u64>) {
+    sink.take().iter().map(|packet| (packet.data[0], packet.meta.ts_ns)).unzip()
+}
+
+fn finished(graph: Graph) -> Report {
+    let (report, result) = Worker::start(graph).unwrap().join();
+    result.unwrap();
+    balanced(&report);
+    report
+}
+
+fn balanced(report: &Report) {
+    let stats = report.broker();
+    assert_eq!(stats.unaccounted, 0, "{stats}");
+}
+
+#[test]
+fn what_one_way_changes_no_other_way_sees() {
+    let sinks: Vec<MemorySink> = (0..5).map(|_| MemorySink::default()).collect();
+    let mut red = map("red", &[0], &[0, 1]);
+    red.map.steps.push(paint(1));
+    let plain = map("plain", &[0], &[2, 3]);
+    let mut blue = map("blue", &[0], &[4]);
+    blue.map.steps.push(paint(2));
+    let mut outlets: Vec<Outlet> =
+        sinks.iter().enumerate().map(|(n, sink)| outlet(&n.to_string(), sink)).collect();
+    // Before an outlet that sees the map's packets, and behind one.
+    outlets[0].steps.push(paint(3));
+    outlets[3].steps.push(paint(4));
+    let first = flow_frame(0)[0];
+    let graph = Graph {
+        inlets: vec![inlet("in", live(packets(1000)))],
+        ways: vec![red, plain, blue],
+        outlets,
+    };
+    finished(graph);
+    let all: Vec<u64> = (0..1000).collect();
+    for (sink, byte) in sinks.iter().zip([3, 1, first, 4, 2]) {
+        assert_eq!(painted(sink), (vec![byte; 1000], all.clone()));
+    }
+}
+
+#[test]
+fn every_line_of_a_broker_s_ledger_balances() {
+    let sinks: Vec<MemorySink> = (0..2).map(|_| MemorySink::default()).collect();
+    let mut inlets = vec![inlet("left", live(packets(900))), inlet("right", file(packets(600)))];
+    inlets[0].steps.push(every(3));
+    let mut both = map("both", &[0, 1], &[0, 1]);
+    both.map.steps.push(every(2));
+    let mut left = map("left only", &[0], &[1]);
+    left.map.filter = CaptureFilter::all(DirectionChoice::Both);
+    let mut outlets = vec![outlet("all", &sinks[0]), outlet("some", &sinks[1])];
+    outlets[1].steps.push(every(5));
+    let report = finished(Graph { inlets, ways: vec![both, left], outlets });
+    let stats = report.broker();
+    let source = |place: usize| {
+        let line = &stats.sources[place];
+        (line.received, line.written, line.drops.get(DropReason::Sampled))
+    };
+    assert_eq!(source(0), (900, 300, 600));
+    assert_eq!(source(1), (600, 600, 0));
+    let tap = |name: &str| {
+        let line = stats.taps.iter().find(|line| line.name == name).unwrap();
+        (line.seen.unwrap(), line.matched, line.drops.get(DropReason::Sampled))
+    };
+    assert_eq!(tap("map both"), (900, 450, 450));
+    assert_eq!(tap("map left only"), (300, 300, 0));
+    // 0, 30, 60 … of both's left part, 0, 10 … of its right one, 0, 15 … of left alone.
+    assert_eq!(tap("target some"), (750, 30 + 60 + 60, 600));
+    let line = &stats.targets[0];
+    assert_eq!((line.name.as_deref(), line.sent), (Some("all"), 450));
+    assert_eq!(stats.stages.len(), 3);
+    assert_eq!((stats.seen, stats.sent), (Some(1500), 600));
+    assert_eq!(numbers(&sinks[0]).len(), 450);
+    assert_eq!(numbers(&sinks[1]).len(), 150);
+}
+
+/// Waits until a worker has carried so many packets more.
+fn carry_more(worker: &Worker, packets: u64) {
+    let matched = |worker: &Worker| worker.snapshot().unwrap().matched;
+    let (begin, deadline) = (matched(worker), Instant::now() + Duration::from_secs(10));
+    while matched(worker) < begin + packets {
+        assert!(Instant::now() < deadline && !worker.is_finished(), "packets come");
+    }
+}
+
+#[test]
+fn a_thousand_changes_lose_and_double_nothing_of_what_stays() {
+    let stays = MemorySink::default();
+    let graph = Graph {
+        inlets: vec![inlet("in", Endless::default())],
+        ways: vec![map("stays", &[0], &[0])],
+        outlets: vec![outlet("stays", &stays)],
+    };
+    let worker = Worker::start(graph).unwrap();
+    let mut gone = Report::default();
+    let mut arrived = 0;
+    for round in 0..1000 {
+        // There is a second map and target in every other round.
+        let mut change = Change {
+            inlets: vec![Part::Kept(0)],
+            ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![0] }],
+            outlets: vec![Part::Kept(0)],
+        };
+        let comes = MemorySink::default();
+        if round % 2 == 0 {
+            change.outlets.push(Part::New(outlet("comes and goes", &comes)));
+            let map = Part::New(Map::new("comes and goes".into()));
+            change.ways.push(Way { map, from: vec![0], to: vec![1] });
+        }
+        let removed = worker.change(change).unwrap();
+        gone.add(removed.report);
+        for outlet in removed.outlets {
+            let (report, result) = outlet.finish();
+            result.unwrap();
+            gone.add(report);
+        }
+        arrived += comes.take().len();
+    }
+    carry_more(&worker, 100);
+    worker.stop();
+    let (mut report, result) = worker.join();
+    result.unwrap();
+    let carried = report.maps[0].matched;
+    assert_eq!(numbers(&stays), (0..carried).collect::<Vec<u64>>());
+    report.add(gone);
+    balanced(&report);
+    let stats = report.broker();
+    assert_eq!(stats.targets.len(), 2, "{stats}");
+    assert!(stats.targets[1].sent >= arrived as u64);
+    assert_eq!(stats.targets[1].sent, stats.taps[1].matched);
+}
+
+#[test]
+fn a_source_that_goes_is_carried_to_its_end_first() {
+    let sink = MemorySink::default();
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default()), inlet("b", Endless::default())],
+        ways: vec![map("m", &[0, 1], &[0])],
+        outlets: vec![outlet("t", &sink)],
+    };
+    let worker = Worker::start(graph).unwrap();
+    carry_more(&worker, 1000);
+    let change = Change {
+        inlets: vec![Part::Kept(1), Part::New(inlet("c", Endless::default()))],
+        ways: vec![Way { map: Part::Kept(0), from: vec![0, 1], to: vec![0] }],
+        outlets: vec![Part::Kept(0)],
+    };
+    let removed = worker.change(change).unwrap();
+    let gone = &removed.report.inputs[0];
+    assert_eq!((gone.name.as_str(), gone.delivered), ("a", gone.carried));
+    carry_more(&worker, 1000);
+    worker.stop();
+    let (mut report, _) = worker.join();
+    let names: Vec<&str> = report.inputs.iter().map(|input| input.name.as_str()).collect();
+    assert_eq!(names, ["b", "c"]);
+    report.add(removed.report);
+    balanced(&report);
+    assert_eq!(numbers(&sink).len() as u64, report.maps[0].matched);
+}
+
+#[test]
+fn an_impossible_change_is_refused_and_changes_nothing() {
+    let sink = MemorySink::default();
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default())],
+        ways: vec![map("m", &[0], &[0])],
+        outlets: vec![outlet("t", &sink)],
+    };
+    let worker = Worker::start(graph).unwrap();
+    let kept = |inlet, outlet, to| Change {
+        inlets: vec![Part::Kept(inlet)],
+        ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![to] }],
+        outlets: vec![Part::Kept(outlet)],
+    };
+    for change in [kept(1, 0, 0), kept(0, 1, 0), kept(0, 0, 1)] {
+        assert!(worker.change(change).is_err());
+    }
+    carry_more(&worker, 100);
+    worker.stop();
+    let (report, _) = worker.join();
+    balanced(&report);
+    assert_eq!(numbers(&sink).len() as u64, report.matched);
+}
+
+#[test]
+fn a_new_target_begins_now_or_with_the_oldest_that_is_kept() {
+    let old = MemorySink::default();
+    let mut way = map("m", &[0], &[0]);
+    way.map.history = Some(History::new(1 << 20));
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default())],
+        ways: vec![way],
+        outlets: vec![outlet("old", &old)],
+    };
+    let worker = Worker::start(graph).unwrap();
+    carry_more(&worker, 20_000);
+    let (now, oldest) = (MemorySink::default(), MemorySink::default());
+    let from_oldest = Outlet { start: Start::Oldest, ..outlet("oldest", &oldest) };
+    let change = Change {
+        inlets: vec![Part::Kept(0)],
+        ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![0, 1, 2] }],
+        outlets: vec![Part::Kept(0), Part::New(outlet("now", &now)), Part::New(from_oldest)],
+    };
+    worker.change(change).unwrap();
+    carry_more(&worker, 100);
+    worker.stop();
+    let (report, _) = worker.join();
+    balanced(&report);
+    let (now, oldest) = (numbers(&now), numbers(&oldest));
+    let end = report.matched;
+    assert_eq!(now, (now[0]..end).collect::<Vec<u64>>());
+    assert_eq!(oldest, (oldest[0]..end).collect::<Vec<u64>>());
+    // 1 MiB holds some 3,000 of these packets and their bookkeeping.
+    let kept = now[0] - oldest[0];
+    assert!((1000..10_000).contains(&kept), "{kept} were kept");
+}
