@@ -37,7 +37,7 @@ pub use clock::{Now, now_ns};
 pub use device::{Arrival, Screened, Screening, Sink, SinkCounters, Source, Upstream, wait};
 pub use error::Error;
 pub use fault::{Faults, Faulty};
-pub use interface::{Interface, Interfaces};
+pub use interface::{Interface, Interfaces, Relinked};
 pub use link::interface_counters;
 pub use packet::{Direction, InterfaceId, Meta, Outer, Packet};
 pub use pool::{Data, HEADROOM, Pool};

@@ -1,9 +1,9 @@
 //! A packet: its bytes and what is known about it.
 
 use crate::pool::{Data, Pool};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use wire::LinkType;
-use wire::decap::{Inner, Told};
+use wire::decap::{Found, Inner, Told};
 use wire::flow::flow_hash;
 use wire::segment::Gso;
 use wire::tunnel::Tunnel;
@@ -23,6 +23,14 @@ pub struct Outer {
     pub tunnel: Tunnel,
     /// The address that sent the outer packet.
     pub source: IpAddr,
+}
+
+impl Outer {
+    /// The tunnel of a packet that was found.
+    pub fn of(found: &Found) -> Outer {
+        let source = found.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        Outer { tunnel: found.tunnel, source }
+    }
 }
 
 impl std::fmt::Display for Outer {
@@ -92,6 +100,25 @@ impl Packet {
     /// Computes [`wire::flow::flow_hash`] of the frame.
     pub fn compute_flow_hash(&self) -> u32 {
         flow_hash(&Walk::new(self.meta.link_type, &self.data), &self.data)
+    }
+
+    /// Moves the packet's ends inwards, to the packet that a tunnel holds, and takes over what is told of
+    /// it. `inner` was found in this packet, `outer` is the tunnel. What the tunnel does not tell stays; with
+    /// `keeps_direction` a direction that is known stays in any case. The interface stays, too.
+    #[inline]
+    pub fn open(&mut self, outer: Outer, inner: &Inner, keeps_direction: bool) {
+        let Packet { data, meta } = self;
+        data.truncate(inner.end as usize);
+        data.trim_front(inner.at as usize);
+        let (own, id) = (meta.direction, meta.packet_id);
+        meta.tell(inner, data);
+        meta.packet_id = meta.packet_id.or(id);
+        let stands = keeps_direction && own != Direction::Unknown;
+        if stands || meta.direction == Direction::Unknown {
+            meta.direction = own;
+        }
+        meta.outer = Some(outer);
+        (meta.gso, meta.flow_hash) = (None, None);
     }
 
     /// Copies the packet into memory of its own. Allocates: not for the steady state.

@@ -107,6 +107,42 @@ pub fn update_u32(check: u16, old: u32, new: u32) -> u16 {
     !fold(u64::from(!check) + halves(!old) + halves(new))
 }
 
+/// What a sum changes by when bytes under it do: a ones' complement number of 16 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Change(u16);
+
+impl Change {
+    /// No change.
+    pub const NONE: Change = Change(0);
+
+    /// From some bytes to others of the same length, which stand at offset `at`.
+    #[inline]
+    pub fn between(old: &[u8], new: &[u8], at: usize) -> Change {
+        debug_assert_eq!(old.len(), new.len(), "bytes take the place of as many");
+        let sum = u64::from(!sum_of(old)) + u64::from(sum_of(new));
+        Change(fold(sum)).moved(at)
+    }
+
+    /// Both changes.
+    #[inline]
+    pub fn and(self, other: Change) -> Change {
+        Change(fold(u64::from(self.0) + u64::from(other.0)))
+    }
+
+    /// The same change where the begin of the data stands at offset `at` of other data.
+    #[inline]
+    pub const fn moved(self, at: usize) -> Change {
+        Change(if at % 2 == 1 { self.0.swap_bytes() } else { self.0 })
+    }
+
+    /// The checksum after the change (RFC 1624 equation 3). One that was wrong is wrong by as much
+    /// as before.
+    #[inline]
+    pub fn mend(self, check: u16) -> u16 {
+        !fold(u64::from(!check) + u64::from(self.0))
+    }
+}
+
 #[inline]
 const fn halves(n: u32) -> u64 {
     (n >> 16) as u64 + (n & 0xffff) as u64
@@ -208,6 +244,21 @@ mod tests {
             let (src, dst) = ([1, 2, 3, src[0]], [10, 0, 0, dst[0]]);
             let v4 = [&src[..], &dst[..], &[0, protocol], &(len as u16).to_be_bytes()].concat();
             prop_assert_eq!(Sum::pseudo_v4(src, dst, protocol, len).finish(), of(&v4));
+        }
+
+        #[test]
+        fn a_change_mends_as_recomputing_does(
+            mut bytes in any::<[u8; 40]>(), new in proptest::collection::vec(any::<u8>(), 1..16),
+            at in 1..24usize
+        ) {
+            bytes[0] = 0x45;
+            let (old, range) = (of(&bytes), at..at + new.len());
+            let change = Change::between(&bytes[range.clone()], &new, at);
+            bytes[range].copy_from_slice(&new);
+            prop_assert_eq!(change.mend(old), of(&bytes));
+            prop_assert_eq!(change.and(Change::NONE).mend(old), of(&bytes));
+            let shifted = [&[0x45][..], &bytes].concat();
+            prop_assert_eq!(change.moved(1).moved(1).mend(old), of(&shifted[1..]));
         }
 
         // A header that is not all zero has one checksum, so updating must give that one.

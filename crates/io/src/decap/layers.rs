@@ -6,7 +6,6 @@ use crate::interface::{Interfaces, Relinked};
 use crate::packet::{Direction, Outer, Packet};
 use crate::tunnel::{Streams, Wanted};
 use api::{DecapStats, DropReason, Drops};
-use std::net::{IpAddr, Ipv4Addr};
 use wire::LinkType;
 use wire::decap::{Content, Found, Inner, Rules};
 use wire::walk::Walk;
@@ -92,12 +91,12 @@ impl Layers {
             match self.look(layers, packet.meta.link_type, &packet.data) {
                 Look::Tunnel(found) => {
                     if self.drops_at(layers) {
-                        self.streams.note(outer(&found), &found.content);
+                        self.streams.note(Outer::of(&found), &found.content);
                     }
                     let Content::Packet(inner) = &found.content else {
                         return self.leave(layers, packet, &found, batch);
                     };
-                    self.open(layers, &mut packet, outer(&found), inner);
+                    self.open(layers, &mut packet, Outer::of(&found), inner);
                     layers += 1;
                 }
                 Look::Nothing => {
@@ -157,20 +156,11 @@ impl Layers {
 
     /// Moves a packet's ends inwards, and takes over what is told of it.
     fn open(&mut self, layers: u8, packet: &mut Packet, outer: Outer, inner: &Inner) {
-        let Packet { data, meta } = packet;
-        data.truncate(inner.end as usize);
-        data.trim_front(inner.at as usize);
-        // That the tunnel packet was received tells nothing of what is inside.
-        let own = if self.drops_at(layers) { Direction::Unknown } else { meta.direction };
-        let id = meta.packet_id;
-        meta.tell(inner, data);
-        meta.packet_id = meta.packet_id.or(id);
-        let stands = self.keeps_direction && own != Direction::Unknown;
-        if stands || meta.direction == Direction::Unknown {
-            meta.direction = own;
+        if self.drops_at(layers) {
+            // That the tunnel packet was received tells nothing of what is inside.
+            packet.meta.direction = Direction::Unknown;
         }
-        meta.outer = Some(outer);
-        (meta.gso, meta.flow_hash) = (None, None);
+        packet.open(outer, inner, self.keeps_direction);
         self.counters.layers += 1;
     }
 
@@ -184,7 +174,9 @@ impl Layers {
         if self.drops_at(layers) {
             match found.content {
                 Content::Control | Content::Progress { .. } => return,
-                Content::Opaque(_) | Content::Packet(_) => packet.meta.outer = Some(outer(found)),
+                Content::Opaque(_) | Content::Packet(_) => {
+                    packet.meta.outer = Some(Outer::of(found))
+                }
             }
         }
         self.deliver(layers, packet, batch);
@@ -237,11 +229,6 @@ impl Layers {
         }
         batch.push(packet);
     }
-}
-
-fn outer(found: &Found) -> Outer {
-    let source = found.source.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    Outer { tunnel: found.tunnel, source }
 }
 
 /// Finds the outermost tunnel of a frame that came out of so many.

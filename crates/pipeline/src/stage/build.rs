@@ -2,6 +2,7 @@
 
 use super::mask::Mask;
 use super::slice::{Slice, Trim};
+use super::strip::Strip;
 use super::vlan::{Fields, VlanPop, VlanPush, VlanReplace};
 use super::{Dedup, FLOWS_MAX, First, RateLimit, Sample, Stage};
 use api::StageKind;
@@ -12,7 +13,6 @@ use io::Interfaces;
 ///
 /// `None` if this version has no such stage.
 pub fn build(kind: &StageKind, interfaces: &Interfaces) -> Option<Box<dyn Stage>> {
-    let _ = interfaces;
     Some(match *kind {
         StageKind::VlanPush { vid, pcp, dei, tpid } => {
             Box::new(VlanPush::new(Fields { vid: Some(vid), pcp, dei, tpid }))
@@ -33,6 +33,7 @@ pub fn build(kind: &StageKind, interfaces: &Interfaces) -> Option<Box<dyn Stage>
         StageKind::First { packets, bytes, idle } => {
             Box::new(First::new(packets, bytes, idle, FLOWS_MAX))
         }
-        StageKind::Strip { .. } | StageKind::Anonymize { .. } => return None,
+        StageKind::Strip { ref layers } => Box::new(Strip::new(layers, interfaces)),
+        StageKind::Anonymize { .. } => return None,
     })
 }

@@ -15,6 +15,7 @@ mod rate_limit;
 mod recent;
 mod sample;
 mod slice;
+mod strip;
 #[cfg(test)]
 mod trial;
 mod vlan;

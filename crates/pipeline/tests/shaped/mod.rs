@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod tunnelled;
+
 #[path = "../taps/frame.rs"]
 pub mod frame;
 
