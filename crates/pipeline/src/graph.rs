@@ -126,32 +126,44 @@ pub struct Graph {
     pub outlets: Vec<Outlet>,
 }
 
-/// A part of a graph after a change of it.
-pub enum Part<T> {
+/// A part of a graph after a change of it; `R` is what of it can be renewed.
+pub enum Part<T, R> {
     /// The one that stood at this position, with all that it knows.
     Kept(usize),
+    /// The one that stood at this position, with something new.
+    Renewed(usize, R),
     /// A new one.
     New(T),
 }
 
-impl<T> Part<T> {
-    /// The position of the part that is kept.
-    pub(crate) fn kept(&self) -> Option<usize> {
-        match self {
-            Part::Kept(place) => Some(*place),
-            Part::New(_) => None,
-        }
-    }
+/// What packets pass in front of what is kept: the part of maps and outlets that a change renews.
+pub struct Front {
+    /// Which packets; `None`: all.
+    pub filter: Option<CaptureFilter>,
+    /// What is done with them.
+    pub steps: Vec<Step>,
 }
 
 /// The graph that a running one becomes. What it does not keep is removed: a source is stopped, and
 /// what it still has goes its old way first; then everything changes between two batches.
 #[derive(Default)]
 pub struct Change {
-    /// The inlets.
-    pub inlets: Vec<Part<Inlet>>,
+    /// The inlets; their steps are what can be renewed.
+    pub inlets: Vec<Part<Inlet, Vec<Step>>>,
     /// The ways. One that is kept may lead from and to others.
-    pub ways: Vec<Way<Part<Map>>>,
+    pub ways: Vec<Way<Part<Map, Front>>>,
     /// The outlets.
-    pub outlets: Vec<Part<Outlet>>,
+    pub outlets: Vec<Part<Outlet, Front>>,
+    /// The tunnels whose packets inlets may show again, for each of those kept; none: as before.
+    pub own: Vec<OwnTunnels>,
+}
+
+impl<T, R> Part<T, R> {
+    /// The position of the part that is kept, or renewed.
+    pub(crate) fn kept(&self) -> Option<usize> {
+        match self {
+            Part::Kept(place) | Part::Renewed(place, _) => Some(*place),
+            Part::New(_) => None,
+        }
+    }
 }

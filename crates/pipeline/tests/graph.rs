@@ -9,7 +9,7 @@ use api::{DirectionChoice, DropReason, Start};
 use io::memory::MemorySink;
 use pipeline::stage::{Stage, Step, Work};
 use pipeline::{
-    CaptureFilter, Change, Graph, History, Inlet, Map, Outlet, Part, Report, Way, Worker,
+    CaptureFilter, Change, Front, Graph, History, Inlet, Map, Outlet, Part, Report, Way, Worker,
 };
 use std::time::{Duration, Instant};
 use taps::*;
@@ -170,6 +170,7 @@ fn a_thousand_changes_lose_and_double_nothing_of_what_stays() {
             inlets: vec![Part::Kept(0)],
             ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![0] }],
             outlets: vec![Part::Kept(0)],
+            ..Change::default()
         };
         let comes = MemorySink::default();
         if round % 2 == 0 {
@@ -214,6 +215,7 @@ fn a_source_that_goes_is_carried_to_its_end_first() {
         inlets: vec![Part::Kept(1), Part::New(inlet("c", Endless::default()))],
         ways: vec![Way { map: Part::Kept(0), from: vec![0, 1], to: vec![0] }],
         outlets: vec![Part::Kept(0)],
+        ..Change::default()
     };
     let removed = worker.change(change).unwrap();
     let gone = &removed.report.inputs[0];
@@ -241,6 +243,7 @@ fn an_impossible_change_is_refused_and_changes_nothing() {
         inlets: vec![Part::Kept(inlet)],
         ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![to] }],
         outlets: vec![Part::Kept(outlet)],
+        ..Change::default()
     };
     for change in [kept(1, 0, 0), kept(0, 1, 0), kept(0, 0, 1)] {
         assert!(worker.change(change).is_err());
@@ -270,6 +273,7 @@ fn a_new_target_begins_now_or_with_the_oldest_that_is_kept() {
         inlets: vec![Part::Kept(0)],
         ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![0, 1, 2] }],
         outlets: vec![Part::Kept(0), Part::New(outlet("now", &now)), Part::New(from_oldest)],
+        ..Change::default()
     };
     worker.change(change).unwrap();
     carry_more(&worker, 100);
@@ -283,4 +287,40 @@ fn a_new_target_begins_now_or_with_the_oldest_that_is_kept() {
     // 1 MiB holds some 3,000 of these packets and their bookkeeping.
     let kept = now[0] - oldest[0];
     assert!((1000..10_000).contains(&kept), "{kept} were kept");
+}
+
+#[test]
+fn what_is_renewed_goes_on_with_its_source_and_its_counts() {
+    let sink = MemorySink::default();
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default())],
+        ways: vec![map("m", &[0], &[0])],
+        outlets: vec![outlet("t", &sink)],
+    };
+    let worker = Worker::start(graph).unwrap();
+    carry_more(&worker, 1000);
+    let front = |steps| Front { filter: None, steps };
+    let change = Change {
+        inlets: vec![Part::Renewed(0, vec![paint(1)])],
+        ways: vec![Way {
+            map: Part::Renewed(0, front(vec![every(2)])),
+            from: vec![0],
+            to: vec![0],
+        }],
+        outlets: vec![Part::Renewed(0, front(vec![every(3)]))],
+        ..Change::default()
+    };
+    let removed = worker.change(change).unwrap();
+    assert!(removed.outlets.is_empty());
+    carry_more(&worker, 1000);
+    worker.stop();
+    let (mut report, _) = worker.join();
+    report.add(removed.report);
+    balanced(&report);
+    let (bytes, arrived) = painted(&sink);
+    let turn = bytes.iter().position(|&byte| byte == 1).unwrap();
+    assert_eq!(arrived[..turn], (0..turn as u64).collect::<Vec<u64>>());
+    let end = report.inputs[0].delivered;
+    let sixth: Vec<u64> = (turn as u64..end).filter(|number| number % 6 == 0).collect();
+    assert_eq!(arrived[turn..], sixth);
 }

@@ -6,7 +6,7 @@ use crate::graph::{Inlet, Input};
 use crate::own::OwnTunnels;
 use crate::report::InputReport;
 use crate::stage::{Step, Work};
-use api::{DropReason, Drops};
+use api::{DropReason, Drops, StageStats};
 use io::{Arrival, Batch, Now, Packet};
 use std::time::Instant;
 
@@ -75,6 +75,18 @@ impl Lane {
         side.carried += taken.len() as u64;
     }
 
+    /// Gives it other steps; what the old ones did is the rest of a ledger.
+    pub fn renew(&mut self, steps: Vec<Step>) -> InputReport {
+        let (name, stages) = (self.input.name.clone(), self.stages());
+        self.steps = steps;
+        InputReport { name, stages, ..InputReport::default() }
+    }
+
+    fn stages(&self) -> Vec<StageStats> {
+        let of = format!("source {}", self.input.name);
+        self.steps.iter().map(|step| step.stats(&of)).collect()
+    }
+
     /// Counts what still stands in the source's ring or socket when its time is over.
     pub fn give_up_rest(&mut self, batch: &mut Batch) {
         let Lane { input, side, ended, .. } = self;
@@ -99,8 +111,8 @@ impl Lane {
 
     /// Its ledger now. Reads the kernel's counters.
     pub fn report(&mut self) -> InputReport {
+        let stages = self.stages();
         let Lane { input, side, ended, .. } = self;
-        let of = format!("source {}", input.name);
         InputReport {
             name: input.name.clone(),
             delivered: side.delivered,
@@ -114,7 +126,7 @@ impl Lane {
             // While packets come, some stand in the ring, counted but not yet taken.
             missing: if *ended { input.source.missing() } else { 0 },
             screening: input.source.screening(),
-            stages: self.steps.iter().map(|step| step.stats(&of)).collect(),
+            stages,
         }
     }
 }

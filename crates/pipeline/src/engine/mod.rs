@@ -319,25 +319,35 @@ impl Running {
     }
 
     fn rebuild(&mut self, change: Change) -> Removed {
-        let Change { inlets, ways, outlets } = change;
+        let Change { inlets, ways, outlets, own } = change;
         let mut report = Report::default();
         let mut old = slots(std::mem::take(&mut self.lanes));
-        self.lanes = placed(inlets, &mut old, Lane::new);
+        let renew = |lane: &mut Lane, steps| report.inputs.push(lane.renew(steps));
+        self.lanes = placed(inlets, &mut old, Lane::new, renew);
+        for (lane, own) in self.lanes.iter_mut().zip(own) {
+            lane.side.own = own;
+        }
         for mut lane in old.into_iter().flatten() {
             lane.give_up_rest(&mut self.batch);
             report.inputs.push(lane.report());
         }
         let mut old = slots(std::mem::take(&mut self.outlets));
-        let is_new = |part: &Part<_>| matches!(part, Part::New(_));
+        let is_new = |part: &Part<_, _>| matches!(part, Part::New(_));
         let new: Vec<bool> = outlets.iter().map(is_new).collect();
-        self.outlets = placed(outlets, &mut old, Open::new);
+        let renew = |open: &mut Open, front| report.outlets.push(open.renew(front));
+        self.outlets = placed(outlets, &mut old, Open::new, renew);
         let outlets: Vec<RemovedOutlet> =
             old.into_iter().flatten().map(|outlet| RemovedOutlet { outlet }).collect();
         let mut old = slots(std::mem::take(&mut self.paths));
         for Way { map, from, to } in ways {
+            let mut kept = |place: usize| old[place].take();
             self.paths.extend(match map {
                 Part::New(map) => Some(Path::new(Way { map, from, to })),
-                Part::Kept(place) => old[place].take().map(|path| path.between(from, to)),
+                Part::Kept(place) => kept(place).map(|path| path.between(from, to)),
+                Part::Renewed(place, front) => kept(place).map(|mut path| {
+                    report.maps.push(path.renew(front));
+                    path.between(from, to)
+                }),
             });
         }
         for path in old.into_iter().flatten() {
@@ -409,13 +419,13 @@ impl Running {
 }
 
 /// Whether the positions that parts keep are there, each once.
-fn fits<'a, T: 'a>(parts: impl IntoIterator<Item = &'a Part<T>>, places: usize) -> bool {
+fn fits<'a, T: 'a, R: 'a>(parts: impl IntoIterator<Item = &'a Part<T, R>>, places: usize) -> bool {
     let mut kept: Vec<usize> = parts.into_iter().filter_map(Part::kept).collect();
     kept.sort_unstable();
     kept.windows(2).all(|pair| pair[0] != pair[1]) && kept.last().is_none_or(|&last| last < places)
 }
 
-fn is_kept<T>(parts: &[Part<T>], place: usize) -> bool {
+fn is_kept<T, R>(parts: &[Part<T, R>], place: usize) -> bool {
     parts.iter().any(|part| part.kept() == Some(place))
 }
 
@@ -424,10 +434,20 @@ fn slots<T>(parts: Vec<T>) -> Vec<Option<T>> {
 }
 
 /// The parts at their places: those kept out of `old`, which is sound.
-fn placed<T, N>(parts: Vec<Part<N>>, old: &mut [Option<T>], new: impl Fn(N) -> T) -> Vec<T> {
+fn placed<T, N, R>(
+    parts: Vec<Part<N, R>>,
+    old: &mut [Option<T>],
+    new: impl Fn(N) -> T,
+    mut renew: impl FnMut(&mut T, R),
+) -> Vec<T> {
     let place = |part| match part {
         Part::New(part) => Some(new(part)),
         Part::Kept(place) => old[place].take(),
+        Part::Renewed(place, how) => {
+            let mut part = old[place].take()?;
+            renew(&mut part, how);
+            Some(part)
+        }
     };
     parts.into_iter().filter_map(place).collect()
 }

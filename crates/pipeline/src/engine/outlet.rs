@@ -1,12 +1,12 @@
 //! An outlet at work.
 
 use super::way::copy;
-use crate::graph::Outlet;
+use crate::graph::{Front, Outlet};
 use crate::report::{OutletReport, Report};
 use crate::stage::{Step, Work};
 use crate::steer::TargetGroup;
 use crate::target::Target;
-use api::{Drops, Start, TargetStats};
+use api::{Drops, StageStats, Start, TargetStats};
 use io::Batch;
 
 /// An outlet, and what it counts.
@@ -21,6 +21,18 @@ pub(super) struct Open {
 impl Open {
     pub fn new(outlet: Outlet) -> Open {
         Open { outlet, seen: 0, filtered: 0, matched: 0, drops: Drops::default() }
+    }
+
+    /// Gives it another filter and other steps; what the old ones did is the rest of a ledger.
+    pub fn renew(&mut self, front: Front) -> OutletReport {
+        let (name, stages) = (self.outlet.name.clone(), self.stages());
+        (self.outlet.filter, self.outlet.steps) = (front.filter, front.steps);
+        OutletReport { name, stages, ..OutletReport::default() }
+    }
+
+    fn stages(&self) -> Vec<StageStats> {
+        let of = format!("target {}", self.outlet.name.as_deref().unwrap_or_default());
+        self.outlet.steps.iter().map(|step| step.stats(&of)).collect()
     }
 
     /// Whether the flow hash of its packets is needed.
@@ -92,7 +104,6 @@ impl Open {
         let Outlet { name, group, filter, steps, .. } = &self.outlet;
         let named = |line| TargetStats { name: name.clone(), ..line };
         report.targets.extend(group.stats(lost).map(named));
-        let of = format!("target {}", name.as_deref().unwrap_or_default());
         report.sources.extend(group.targets().iter().map(|target| target.sink().sources()));
         report.outlets.push(OutletReport {
             name: name.clone(),
@@ -102,7 +113,7 @@ impl Open {
             matched: self.matched + lost,
             drops: self.drops,
             targets: group.targets().len(),
-            stages: steps.iter().map(|step| step.stats(&of)).collect(),
+            stages: self.stages(),
         });
     }
 }

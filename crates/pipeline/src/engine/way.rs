@@ -3,11 +3,12 @@
 use super::lane::Side;
 use super::outlet::Open;
 use super::{Scratch, beyond};
-use crate::graph::{Map, Way};
+use crate::filter::CaptureFilter;
+use crate::graph::{Front, Map, Way};
 use crate::limit::Limit;
 use crate::report::MapReport;
 use crate::stage::{Step, Work};
-use api::{DropReason, Drops};
+use api::{DirectionChoice, DropReason, Drops, StageStats};
 use io::{Batch, Now, Packet, Pool};
 
 /// A map at its place, and what it counts.
@@ -41,6 +42,20 @@ impl Path {
     /// The same, with all that it has counted, between other inlets and outlets.
     pub fn between(self, from: Vec<usize>, to: Vec<usize>) -> Path {
         Path { from, to, ..self }
+    }
+
+    /// Gives it another filter and other steps; what the old ones did is the rest of a ledger.
+    pub fn renew(&mut self, front: Front) -> MapReport {
+        let Front { filter, steps } = front;
+        let (name, stages) = (self.map.name.clone(), self.stages());
+        self.map.filter = filter.unwrap_or_else(|| CaptureFilter::all(DirectionChoice::Both));
+        self.map.steps = steps;
+        MapReport { name, stages, ..MapReport::default() }
+    }
+
+    fn stages(&self) -> Vec<StageStats> {
+        let of = format!("map {}", self.map.name);
+        self.map.steps.iter().map(|step| step.stats(&of)).collect()
     }
 
     /// Whether as many packets have matched as were asked for.
@@ -165,7 +180,6 @@ impl Path {
 
     /// Its ledger now; `lost` packets that it would have matched never left the kernel's ring.
     pub fn report(&self, lost: u64) -> MapReport {
-        let of = format!("map {}", self.map.name);
         MapReport {
             name: self.map.name.clone(),
             seen: self.seen,
@@ -174,7 +188,7 @@ impl Path {
             bytes: self.bytes,
             drops: self.drops,
             rule_hits: self.map.filter.rule_hits().to_vec(),
-            stages: self.map.steps.iter().map(|step| step.stats(&of)).collect(),
+            stages: self.stages(),
         }
     }
 }
