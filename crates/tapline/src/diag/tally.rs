@@ -66,7 +66,7 @@ pub fn listen<T: Tally>(
     let begin = Instant::now();
     let tapped = Some(&listening.interface);
     let tapped = tapped.filter(|name| listening.read.is_none() && *name != ANY).cloned();
-    let result = Session::new(report, verbosity).run(&[opened.announcement], || {
+    let result = Session::new("diag", report, verbosity).run(&[opened.announcement], || {
         let tapped = tapped.into_iter().collect();
         Ok(Box::new(Taps::start(vec![vec![tap]], capture::ledger, tapped)?))
     });
