@@ -10,6 +10,7 @@ mod drops;
 mod endpoint;
 mod error;
 mod file;
+mod keys;
 mod l2tp_file;
 mod ledger;
 mod mirror_file;

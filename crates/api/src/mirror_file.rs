@@ -18,12 +18,9 @@
 //!
 //! Only the source and `to` must be there. Paths are relative to the file's folder.
 
-use crate::file::{self, Fault, Node, Spelling, Table, Value, flag, number, word};
-use crate::rules::read_list;
-use crate::{
-    DSCP_MAX, DirectionChoice, Endpoint, FileError, Group, Oversize, RingSize, RuleFile, Sending,
-    Workers, parse_buffer_size,
-};
+use crate::file::{self, Fault, Node, Spelling, Table, Value};
+use crate::keys::{Keys, Wrong};
+use crate::{DirectionChoice, FileError, Group, RingSize, RuleFile, Sending, Workers};
 use filter::Rules;
 use std::path::{Path, PathBuf};
 
@@ -133,20 +130,20 @@ pub fn read_mirror_file(path: &Path) -> Result<Vec<TapConfig>, FileError> {
 /// # Errors
 /// As [`read_mirror_file`].
 pub fn parse_mirror_file(path: &Path, content: &[u8]) -> Result<Vec<TapConfig>, FileError> {
-    let failed = |fault: Fault| fault.of(&path.display().to_string(), content);
-    let text = file::text(content, "taps are TOML").map_err(failed)?;
-    let root = file::from_toml(text).map_err(failed)?;
-    let tables = tables(&root).map_err(failed)?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    taps(content, folder).map_err(|wrong| wrong.of(&path.display().to_string(), content))
+}
+
+fn taps(content: &[u8], folder: &Path) -> Result<Vec<TapConfig>, Wrong> {
+    let root = file::from_toml(file::text(content, "taps are TOML")?)?;
     let mut taps: Vec<TapConfig> = Vec::new();
-    for table in tables {
-        let reader = Reader::new(table, path.parent().unwrap_or(Path::new(""))).map_err(failed)?;
-        // A mistake in a file of rules has its place there.
-        let rules = reader.rule_file().map_err(failed)?.map(|path| FilterConfig::rules(&path));
-        let tap = reader.tap(rules.transpose()?).map_err(failed)?;
+    for table in tables(&root)? {
+        let keys = Keys::new(table, "tap", &TAP, folder)?;
+        let tap = tap(&keys)?;
         if taps.iter().any(|other| other.name == tap.name) {
             let reason =
                 format!("a tap before is called `{}` too: give each a `name` of its own", tap.name);
-            return Err(failed(Fault::new(reader.place_of("name"), reason)));
+            return Err(Fault::new(keys.place_of("name"), reason).into());
         }
         taps.push(tap);
     }
@@ -166,155 +163,60 @@ fn tables(root: &Node) -> Result<&[Node], Fault> {
     }
 }
 
-/// Reads one tap.
-struct Reader<'a> {
-    at: usize,
-    table: Table<'a>,
-    folder: &'a Path,
+fn tap(keys: &Keys<'_>) -> Result<TapConfig, Wrong> {
+    let source = source(keys)?;
+    Ok(TapConfig {
+        name: match (keys.name()?, &source) {
+            (Some(name), _) => name,
+            (None, TapSource::Interface(interface)) => interface.clone(),
+            (None, TapSource::File(path)) => path.display().to_string(),
+        },
+        source,
+        to: targets(keys)?,
+        direction: keys.direction()?,
+        snapshot_length: keys.snapshot_length()?,
+        sending: keys.sending()?,
+        promiscuous: keys.flag("promiscuous", false)?,
+        workers: keys.get("workers").map_or(Ok(Workers::default()), workers)?,
+        buffer_size: keys.ring_size()?,
+        filter: keys.filter()?,
+    })
 }
 
-impl<'a> Reader<'a> {
-    fn new(node: &'a Node, folder: &'a Path) -> Result<Reader<'a>, Fault> {
-        let table = Table::new(node, "a tap", &TAP, Spelling::Snake)?;
-        Ok(Reader { at: node.at, table, folder })
-    }
-
-    /// Where a name stands; else where the tap does.
-    fn place_of(&self, name: &str) -> usize {
-        self.table.get(name).map_or(self.at, |(at, _)| at)
-    }
-
-    fn tap(&self, rules: Option<FilterConfig>) -> Result<TapConfig, Fault> {
-        let source = self.source()?;
-        let get = |name| self.table.get(name).map(|(_, node)| node);
-        let directions = [
-            ("both", DirectionChoice::Both),
-            ("in", DirectionChoice::In),
-            ("out", DirectionChoice::Out),
-        ];
-        let direction = get("direction")
-            .map(|node| word(node, "direction", &directions, "write \"both\", \"in\" or \"out\""));
-        let mend = "write \"auto\", \"fragment\", \"cut\" or \"drop\"";
-        let oversize = get("oversize").map(|node| word(node, "oversize", &Oversize::NAMES, mend));
-        let promiscuous = get("promiscuous").map(|node| flag(node, "promiscuous"));
-        Ok(TapConfig {
-            name: self.name(&source)?,
-            source,
-            to: self.targets()?,
-            direction: direction.transpose()?.unwrap_or_default(),
-            snapshot_length: get("snapshot_length").map_or(Ok(0), slice)?,
-            sending: Sending {
-                oversize: oversize.transpose()?.unwrap_or_default(),
-                dscp: get("dscp").map_or(Ok(0), dscp)?,
-            },
-            promiscuous: promiscuous.transpose()?.unwrap_or_default(),
-            workers: get("workers").map_or(Ok(Workers::default()), workers)?,
-            buffer_size: get("buffer_size").map_or(Ok(RingSize::Auto), ring)?,
-            filter: self.filter(rules)?,
-        })
-    }
-
-    fn source(&self) -> Result<TapSource, Fault> {
-        let (interface, read) = (self.table.text("interface")?, self.table.text("read")?);
-        let source = match (interface, read) {
-            (Some(_), Some(_)) => {
-                let reason = "a tap has one source; leave `interface` or `read` out";
-                return Err(Fault::new(self.place_of("read"), reason));
-            }
-            (None, None) => {
-                let reason = "the tap has no source; add `interface = \"…\"` or `read = \"…\"`";
-                return Err(Fault::new(self.at, reason));
-            }
-            (Some(interface), None) => TapSource::Interface(interface),
-            (None, Some(path)) => TapSource::File(self.beside(path)),
-        };
-        let foreign = OF_INTERFACES.iter().find(|name| self.table.get(name).is_some());
-        match (&source, foreign) {
-            (TapSource::File(_), Some(name)) => {
-                let reason = format!("a file that is read has no {name}; leave it out");
-                Err(Fault::new(self.place_of(name), reason))
-            }
-            _ => Ok(source),
+fn source(keys: &Keys<'_>) -> Result<TapSource, Fault> {
+    let source = match (keys.text("interface")?, keys.text("read")?) {
+        (Some(_), Some(_)) => {
+            let reason = "a tap has one source; leave `interface` or `read` out";
+            return Err(Fault::new(keys.place_of("read"), reason));
         }
-    }
-
-    fn name(&self, source: &TapSource) -> Result<String, Fault> {
-        match (self.table.text("name")?, source) {
-            (Some(name), _) if name.trim().is_empty() => {
-                Err(Fault::new(self.place_of("name"), "the name is empty; leave it out"))
-            }
-            (Some(name), _) if name.contains(char::is_control) => {
-                let reason =
-                    "the name breaks the ledger's line; write it without control characters";
-                Err(Fault::new(self.place_of("name"), reason))
-            }
-            (Some(name), _) => Ok(name),
-            (None, TapSource::Interface(interface)) => Ok(interface.clone()),
-            (None, TapSource::File(path)) => Ok(path.display().to_string()),
+        (None, None) => {
+            let reason = "the tap has no source; add `interface = \"…\"` or `read = \"…\"`";
+            return Err(Fault::new(keys.at, reason));
         }
-    }
-
-    fn targets(&self) -> Result<Vec<Group>, Fault> {
-        let mend = "write `to = [\"ENDPOINT\"]`";
-        let groups = match self.table.get("to") {
-            None => return Err(Fault::new(self.at, format!("the tap goes nowhere; {mend}"))),
-            Some((_, Node { value: Value::Array(groups), .. })) if !groups.is_empty() => groups,
-            Some((_, Node { at, .. })) => {
-                return Err(Fault::new(*at, format!("`to` is a list of endpoints; {mend}")));
-            }
-        };
-        groups.iter().map(|group| self.target(group)).collect()
-    }
-
-    fn target(&self, node: &Node) -> Result<Group, Fault> {
-        let Value::Text(text) = &node.value else {
-            let kind = node.value.kind();
-            return Err(Fault::new(node.at, format!("an endpoint is {kind}; write it in quotes")));
-        };
-        let Group(mut members) =
-            text.parse().map_err(|e: crate::Error| Fault::new(node.at, e.to_string()))?;
-        for member in &mut members {
-            if let Endpoint::Pcap { path } = member {
-                *path = self.beside(std::mem::take(path));
-            }
+        (Some(interface), None) => TapSource::Interface(interface),
+        (None, Some(path)) => TapSource::File(keys.beside(path)),
+    };
+    let foreign = OF_INTERFACES.iter().find(|name| keys.get(name).is_some());
+    match (&source, foreign) {
+        (TapSource::File(_), Some(name)) => {
+            let reason = format!("a file that is read has no {name}; leave it out");
+            Err(Fault::new(keys.place_of(name), reason))
         }
-        Ok(Group(members))
-    }
-
-    /// The file of rules that the tap names.
-    fn rule_file(&self) -> Result<Option<PathBuf>, Fault> {
-        let named = ["expression", "rules", "rule"];
-        let mut named = named.iter().filter(|name| self.table.get(name).is_some());
-        if let (Some(first), Some(second)) = (named.next(), named.next()) {
-            let reason = format!("a tap has one filter; leave `{first}` or `{second}` out");
-            return Err(Fault::new(self.place_of(second), reason));
-        }
-        Ok(self.table.text("rules")?.map(|path| self.beside(path)))
-    }
-
-    /// The tap's filter; `rules` are those of the file that it names.
-    fn filter(&self, rules: Option<FilterConfig>) -> Result<FilterConfig, Fault> {
-        match (rules, self.table.get("rule")) {
-            (Some(rules), _) => Ok(rules),
-            (None, Some((_, list))) => read_list(list, Spelling::Snake).map(FilterConfig::Rules),
-            (None, None) => {
-                let expression = self.table.text("expression")?.unwrap_or_default();
-                Ok(FilterConfig::expression(&expression))
-            }
-        }
-    }
-
-    /// A path is relative to the file's folder; `-` stays what it is.
-    fn beside(&self, path: impl Into<PathBuf>) -> PathBuf {
-        let path = path.into();
-        if path == Path::new("-") { path } else { self.folder.join(path) }
+        _ => Ok(source),
     }
 }
 
-fn slice(node: &Node) -> Result<u32, Fault> {
-    let bytes = number(node, "snapshot_length", u32::MAX)?;
-    snapshot_length(bytes)
-        .map_err(|mend| Fault::new(node.at, format!("snapshot_length {bytes}: {mend}")))
+fn targets(keys: &Keys<'_>) -> Result<Vec<Group>, Fault> {
+    let mend = "write `to = [\"ENDPOINT\"]`";
+    match keys.get("to") {
+        None => Err(Fault::new(keys.at, format!("the tap goes nowhere; {mend}"))),
+        Some(Node { value: Value::Array(groups), .. }) if !groups.is_empty() => {
+            groups.iter().map(|group| keys.group(group)).collect()
+        }
+        Some(Node { at, .. }) => {
+            Err(Fault::new(*at, format!("`to` is a list of endpoints; {mend}")))
+        }
+    }
 }
 
 /// Checks how many bytes are to be kept of each packet that goes into a tunnel.
@@ -330,15 +232,6 @@ pub fn snapshot_length(bytes: u32) -> Result<u32, &'static str> {
     }
 }
 
-fn dscp(node: &Node) -> Result<u8, Fault> {
-    match number(node, "dscp", DSCP_MAX)? {
-        class if class > DSCP_MAX => {
-            Err(Fault::new(node.at, format!("dscp {class} is not from 0 to {DSCP_MAX}")))
-        }
-        class => Ok(class),
-    }
-}
-
 fn workers(node: &Node) -> Result<Workers, Fault> {
     let fault = |mend: String| Fault::new(node.at, format!("workers: {mend}"));
     match &node.value {
@@ -351,24 +244,10 @@ fn workers(node: &Node) -> Result<Workers, Fault> {
     }
 }
 
-fn ring(node: &Node) -> Result<RingSize, Fault> {
-    let mend = "write \"auto\", or a size in quotes such as \"64MiB\"";
-    match &node.value {
-        Value::Text(text) if text == "auto" => Ok(RingSize::Auto),
-        Value::Text(text) if text.bytes().all(|byte| byte.is_ascii_digit()) => {
-            Err(Fault::new(node.at, format!("buffer_size {text:?} has no unit; {mend}")))
-        }
-        Value::Text(text) => match parse_buffer_size(text) {
-            Ok(bytes) => Ok(RingSize::Bytes(bytes as usize)),
-            Err(error) => Err(Fault::new(node.at, format!("buffer_size: {error}"))),
-        },
-        value => Err(Fault::new(node.at, format!("buffer_size is {}; {mend}", value.kind()))),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Oversize;
 
     fn parse(text: &str) -> Result<Vec<TapConfig>, FileError> {
         parse_mirror_file(Path::new("etc/taps.toml"), text.as_bytes())

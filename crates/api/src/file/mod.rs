@@ -7,7 +7,7 @@ mod table;
 
 pub use error::FileError;
 pub(crate) use node::{Fault, Node, Spelling, Value, from_json, from_toml};
-pub(crate) use table::{Table, flag, number, shown, word};
+pub(crate) use table::{Table, flag, nearest, number, shown, word};
 
 use std::fs::File;
 use std::io::Read;

@@ -69,6 +69,8 @@ pub(crate) enum Value {
     Null,
     Text(String),
     Number(i64),
+    /// Of TOML only: no file in JSON has any.
+    Fraction(f64),
     Flag(bool),
     Array(Vec<Node>),
     /// Names with their places, in the order of the file.
@@ -84,6 +86,7 @@ impl Value {
             Value::Null => "null",
             Value::Text(_) => "a string",
             Value::Number(_) => "a number",
+            Value::Fraction(_) => "a fraction",
             Value::Flag(_) => "true or false",
             Value::Array(_) => "an array",
             Value::Table(_) => "a table",
@@ -122,7 +125,10 @@ fn toml_value(value: &DeValue<'_>) -> Value {
             let digits = i64::from_str_radix(number.as_str(), number.radix());
             digits.map_or(Value::Other("a number that is too large"), Value::Number)
         }
-        DeValue::Float(_) => Value::Other("a fraction"),
+        DeValue::Float(number) => number
+            .as_str()
+            .parse()
+            .map_or(Value::Other("a number that is too large"), Value::Fraction),
         DeValue::Boolean(flag) => Value::Flag(*flag),
         DeValue::Datetime(_) => Value::Other("a date"),
         DeValue::Array(items) => {

@@ -77,7 +77,7 @@ pub(crate) fn shown(text: &str) -> Cow<'_, str> {
 }
 
 /// The mend for an unknown name: the nearest one that is known, or all of them.
-fn nearest(name: &str, known: &[&str], spelling: Spelling) -> String {
+pub(crate) fn nearest(name: &str, known: &[&str], spelling: Spelling) -> String {
     let bare = |name: &str| name.to_ascii_lowercase().replace(['_', '-'], "");
     let distance = |known: &&&str| strsim::damerau_levenshtein(&bare(known), &bare(name));
     // None that is known is as long, and the work grows with the length.
