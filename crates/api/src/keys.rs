@@ -106,18 +106,26 @@ impl<'a> Keys<'a> {
 
     /// Endpoints joined by commas, that share the load.
     pub(crate) fn group(&self, node: &Node) -> Result<Group, Fault> {
-        let Value::Text(text) = &node.value else {
-            let kind = node.value.kind();
-            return Err(Fault::new(node.at, format!("an endpoint is {kind}; write it in quotes")));
-        };
-        let Group(mut members) =
-            text.parse().map_err(|e: crate::Error| Fault::new(node.at, e.to_string()))?;
+        let group: Result<Group, crate::Error> = endpoints(node)?.parse();
+        let Group(members) = group.map_err(|error| Fault::new(node.at, error.to_string()))?;
+        Ok(Group(self.placed(members)))
+    }
+
+    /// The same, of which others stand elsewhere.
+    pub(crate) fn members(&self, node: &Node) -> Result<Vec<Endpoint>, Fault> {
+        let members = endpoints(node)?.split(',').map(Endpoint::target);
+        let members: Result<Vec<Endpoint>, crate::Error> = members.collect();
+        Ok(self.placed(members.map_err(|error| Fault::new(node.at, error.to_string()))?))
+    }
+
+    /// The same with files beside this one.
+    fn placed(&self, mut members: Vec<Endpoint>) -> Vec<Endpoint> {
         for member in &mut members {
             if let Endpoint::Pcap { path } = member {
                 *path = self.beside(std::mem::take(path));
             }
         }
-        Ok(Group(members))
+        members
     }
 
     /// Which packets are kept: `expression`, `rules` or `rule`.
@@ -196,5 +204,15 @@ impl<'a> Keys<'a> {
     pub(crate) fn beside(&self, path: impl Into<PathBuf>) -> PathBuf {
         let path = path.into();
         if path == Path::new("-") { path } else { self.folder.join(path) }
+    }
+}
+
+fn endpoints(node: &Node) -> Result<&str, Fault> {
+    match &node.value {
+        Value::Text(text) => Ok(text),
+        value => {
+            let kind = value.kind();
+            Err(Fault::new(node.at, format!("an endpoint is {kind}; write it in quotes")))
+        }
     }
 }

@@ -5,6 +5,7 @@
 //! went no further, [`Stats`] is the ledger that `--stats-json` writes.
 
 mod broker;
+mod broker_file;
 mod decap;
 mod drops;
 mod endpoint;
@@ -20,10 +21,12 @@ mod status;
 mod units;
 
 pub use broker::{
-    Action, Anchor, AnonymizeKey, AnonymizeKeyError, Balance, BrokerConfig, Check, DedupIgnore,
-    FlowKey, Health, Layer, MapConfig, Name, Origin, Overflow, Pace, QUEUE_BYTES, QueueConfig,
-    QueueSize, SourceConfig, StageConfig, StageKind, Start, Tags, TargetConfig, Tpid,
+    Action, Anchor, AnonymizeKey, AnonymizeKeyError, Balance, BrokerConfig, BrokerMistake, Check,
+    DedupIgnore, FlowKey, Health, Layer, MapConfig, Name, Origin, Overflow, Pace, Part,
+    QUEUE_BYTES, QueueConfig, QueueSize, SourceConfig, StageConfig, StageKind, Start, Tags,
+    TargetConfig, Tpid,
 };
+pub use broker_file::{BrokerFile, EveryTarget, parse_source};
 pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};
 pub use endpoint::{

@@ -7,9 +7,13 @@
 //! Passive data: two of them are compared by name, and what did not change keeps running.
 
 mod balance;
+mod mistake;
 mod stage;
+mod whole;
+mod words;
 
 pub use balance::{Balance, Check, FlowKey, Health};
+pub use mistake::{BrokerMistake, Part};
 pub use stage::{
     Action, Anchor, AnonymizeKey, AnonymizeKeyError, DedupIgnore, Layer, StageConfig, StageKind,
     Tags, Tpid,
