@@ -5,6 +5,7 @@ mod filter;
 mod parse;
 mod rules;
 mod segmentation;
+mod stages;
 mod tunnels;
 
 use crate::row::Row;
@@ -18,7 +19,7 @@ pub const SIZES: [usize; 3] = [64, 512, 1500];
 type Run = fn(Duration) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 8] = [
+pub const ALL: [(&str, Run); 9] = [
     (parse::BENCH, parse::run),
     (capture_files::WRITE, capture_files::write),
     (capture_files::READ, capture_files::read),
@@ -27,6 +28,7 @@ pub const ALL: [(&str, Run); 8] = [
     (tunnels::DECAP, tunnels::decap),
     (filter::BENCH, filter::run),
     (rules::BENCH, rules::run),
+    (stages::BENCH, stages::run),
 ];
 
 /// The kinds of frames that are looked at.
