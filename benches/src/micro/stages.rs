@@ -6,9 +6,10 @@
 use super::{Kind, SIZES};
 use crate::row::{Row, Unit};
 use crate::timing::time;
-use api::{Action, DedupIgnore, Drops};
-use io::{Data, Direction, InterfaceId, Meta, Now, Packet, Pool};
-use pipeline::stage::{Dedup, FLOWS_MAX, First, RateLimit, Sample, Stage, Work};
+use anyhow::Context;
+use api::{Action, DedupIgnore, Drops, StageKind, Tags};
+use io::{Direction, Interface, InterfaceId, Interfaces, Meta, Now, Packet, Pool};
+use pipeline::stage::{Stage, Work, build};
 use std::time::Duration;
 use wire::LinkType;
 
@@ -19,13 +20,18 @@ const GAP_NS: u64 = 1000;
 /// Where a number is put that makes a packet unlike all before: the sequence number of TCP.
 const NUMBER_AT: usize = 14 + 20 + 4;
 
-/// Each stage that chooses among packets.
+/// The stages that choose among packets, and some of those that change them.
 pub fn run(batch: Duration) -> anyhow::Result<Vec<Row>> {
+    let interfaces = Interfaces::default();
+    interfaces.add(Interface::new(LinkType::ETHERNET.0));
     let mut rows = Vec::new();
     for size in SIZES {
-        for Case { name, note, new, mut stage } in cases() {
-            let mut way = Way::new(&Kind::TcpV4.flows(size, PACKETS)?);
-            let timing = time(batch, || way.go(stage.as_mut(), new)).each(PACKETS);
+        for (name, note, new, kinds) in cases() {
+            let built = kinds.iter().map(|kind| build(kind, &interfaces));
+            let stages: Option<Vec<_>> = built.collect();
+            let mut stages = stages.with_context(|| format!("{name}: there is no such stage"))?;
+            let mut way = Way::new(&Kind::TcpV4.flows(size, PACKETS)?)?;
+            let timing = time(batch, || way.go(&mut stages, new)).each(PACKETS);
             let case = format!("{name}, {size} B");
             let row = Row::timed(BENCH, &case, "tapline", Unit::NsPerPacket, timing, |ns| ns);
             rows.push(row.note(note));
@@ -34,38 +40,31 @@ pub fn run(batch: Duration) -> anyhow::Result<Vec<Row>> {
     Ok(rows)
 }
 
-struct Case {
-    name: &'static str,
-    note: &'static str,
-    /// Whether each packet is unlike all before; otherwise each batch is like the first.
-    new: bool,
-    stage: Box<dyn Stage>,
-}
+/// Name; note; whether each packet is unlike all before (otherwise each batch is like the first);
+/// stages, one behind the other.
+type Case = (&'static str, &'static str, bool, Vec<StageKind>);
 
 fn cases() -> Vec<Case> {
-    let case = |name, note, new, stage| Case { name, note, new, stage };
     let all = DedupIgnore { ttl: true, mac: true, vlan: true, checksum: true };
     let window = Duration::from_millis(10);
-    let dedup = |ignore| Box::new(Dedup::new(window, ignore, Action::Drop));
+    let dedup = |ignore| vec![StageKind::Dedup { window, ignore, action: Action::Drop }];
+    let sample = |by_flow| vec![StageKind::Sample { n: 1, by_flow }];
     let idle = Duration::from_secs(60);
+    let limit = StageKind::RateLimit { pps: Some(1 << 32), bps: Some(1 << 44), burst: window };
+    let first = StageKind::First { packets: Some(1), bytes: None, idle };
+    let push = StageKind::VlanPush { vid: 5, pcp: None, dei: None, tpid: None };
+    let pop = StageKind::VlanPop { tags: Tags::Count(1) };
+    let mask = StageKind::Mask { offset: 26, bytes: Some(8), from: None, value: 0 };
     vec![
-        case("sample by packet", "goes on", true, Box::new(Sample::packets(1))),
-        case("sample by flow", "goes on; with the flow hash", true, Box::new(Sample::flows(1))),
-        case(
-            "rate limit, pps and bps",
-            "goes on",
-            true,
-            Box::new(RateLimit::new(Some(1 << 32), Some(1 << 44), window)),
-        ),
-        case("dedup", "new", true, dedup(DedupIgnore::default())),
-        case("dedup, all ignored", "new", true, dedup(all)),
-        case("dedup, all ignored", "duplicate", false, dedup(all)),
-        case(
-            "first",
-            "behind the first",
-            true,
-            Box::new(First::new(Some(1), None, idle, FLOWS_MAX)),
-        ),
+        ("sample by packet", "goes on", true, sample(false)),
+        ("sample by flow", "goes on; with the flow hash", true, sample(true)),
+        ("rate limit, pps and bps", "goes on", true, vec![limit]),
+        ("dedup", "new", true, dedup(DedupIgnore::default())),
+        ("dedup, all ignored", "new", true, dedup(all)),
+        ("dedup, all ignored", "duplicate", false, dedup(all)),
+        ("first", "behind the first", true, vec![first]),
+        ("VLAN push, then pop", "both, in place", true, vec![push, pop]),
+        ("mask", "8 bytes", true, vec![mask]),
     ]
 }
 
@@ -80,18 +79,20 @@ struct Way {
 }
 
 impl Way {
-    fn new(frames: &[Vec<u8>]) -> Way {
-        Way {
-            packets: frames.iter().map(|frame| packet(frame)).collect(),
+    fn new(frames: &[Vec<u8>]) -> anyhow::Result<Way> {
+        let mut pool = Pool::new(2, 1 << 20);
+        let packets = frames.iter().map(|frame| packet(&mut pool, frame));
+        Ok(Way {
+            packets: packets.collect::<Option<_>>().context("the pool is too small")?,
             chosen: Vec::with_capacity(PACKETS),
-            pool: Pool::new(2, 1 << 20),
+            pool,
             drops: Drops::default(),
             now: Now { monotonic_ns: 1, utc_ns: 1_700_000_000_000_000_000 },
             number: 0,
-        }
+        })
     }
 
-    fn go(&mut self, stage: &mut dyn Stage, new: bool) {
+    fn go(&mut self, stages: &mut [Box<dyn Stage>], new: bool) {
         for packet in &mut self.packets {
             packet.meta.flow_hash = None;
             if new {
@@ -103,19 +104,21 @@ impl Way {
         }
         self.chosen.clear();
         self.chosen.extend(0..PACKETS as u32);
-        stage.apply(&mut Work {
-            packets: &mut self.packets,
-            chosen: &mut self.chosen,
-            pool: &mut self.pool,
-            drops: &mut self.drops,
-            now: self.now,
-        });
+        for stage in stages {
+            stage.apply(&mut Work {
+                packets: &mut self.packets,
+                chosen: &mut self.chosen,
+                pool: &mut self.pool,
+                drops: &mut self.drops,
+                now: self.now,
+            });
+        }
     }
 }
 
-fn packet(frame: &[u8]) -> Packet {
-    Packet {
-        data: Data::copy_of(frame),
+fn packet(pool: &mut Pool, frame: &[u8]) -> Option<Packet> {
+    Some(Packet {
+        data: pool.copy(frame)?,
         meta: Meta {
             ts_ns: 1_700_000_000_000_000_000,
             origlen: frame.len() as u32,
@@ -128,5 +131,5 @@ fn packet(frame: &[u8]) -> Packet {
             decided: false,
             flow_hash: None,
         },
-    }
+    })
 }
