@@ -1,5 +1,6 @@
 //! From what a file says of a stage to the stage.
 
+use super::anonymize::Anonymize;
 use super::mask::Mask;
 use super::slice::{Slice, Trim};
 use super::strip::Strip;
@@ -10,10 +11,8 @@ use io::Interfaces;
 
 /// Makes a stage, with a state of its own. `interfaces` is the table that its packets refer to: a stage
 /// that changes their link type looks there for an interface that has it, and adds one if there is none.
-///
-/// `None` if this version has no such stage.
-pub fn build(kind: &StageKind, interfaces: &Interfaces) -> Option<Box<dyn Stage>> {
-    Some(match *kind {
+pub fn build(kind: &StageKind, interfaces: &Interfaces) -> Box<dyn Stage> {
+    match *kind {
         StageKind::VlanPush { vid, pcp, dei, tpid } => {
             Box::new(VlanPush::new(Fields { vid: Some(vid), pcp, dei, tpid }))
         }
@@ -34,6 +33,6 @@ pub fn build(kind: &StageKind, interfaces: &Interfaces) -> Option<Box<dyn Stage>
             Box::new(First::new(packets, bytes, idle, FLOWS_MAX))
         }
         StageKind::Strip { ref layers } => Box::new(Strip::new(layers, interfaces)),
-        StageKind::Anonymize { .. } => return None,
-    })
+        StageKind::Anonymize { ref key } => Box::new(Anonymize::new(key)),
+    }
 }

@@ -6,6 +6,7 @@
 //! removes headers moves `origlen`, by the bytes that it moved.
 
 mod anchor;
+mod anonymize;
 mod build;
 mod dedup;
 mod edit;
