@@ -1,8 +1,9 @@
-//! Where `receive` gets packets from: a ring for all its endpoints, or a socket for each place.
+//! Where packets come from that arrive in tunnels: a ring for all endpoints, or a socket for each
+//! place.
 
-use crate::cli::{Receive, ReceiveDatapath};
+use crate::cli::ReceiveDatapath;
 use crate::failure::Failure;
-use api::{DecapStats, Endpoint, RingSize, TunnelEndpoint};
+use api::{DecapStats, RingSize, TunnelEndpoint};
 use io::decap::{Decap, DecapOptions, DecapStatus, Policy};
 use io::ring::Handover;
 use io::ring_listen::{ListenPoint, RingListenOptions, RingListener};
@@ -11,7 +12,6 @@ use io::underlay::receives_by_ipsec;
 use io::{Interfaces, Source};
 use pipeline::Input;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use wire::decap::Rules;
 use wire::tunnel::{Carrier, Kind};
@@ -23,6 +23,21 @@ pub struct Listeners {
     pub tunnels: Tunnels,
 }
 
+/// What is listened for, and how.
+#[derive(Debug, Clone)]
+pub struct Listening {
+    /// Tunnels that end at this host.
+    pub endpoints: Vec<TunnelEndpoint>,
+    /// A ring, sockets, or what is better.
+    pub datapath: ReceiveDatapath,
+    /// Layers of tunnels that packets are taken out of; 0: none.
+    pub layers: u8,
+    /// The ring, or each socket's receive buffer, bytes.
+    pub buffer_bytes: u64,
+    /// How soon a ring hands over what it has.
+    pub handover: Handover,
+}
+
 /// The counters of what comes out of the tunnels.
 #[derive(Default)]
 pub struct Tunnels {
@@ -32,6 +47,12 @@ pub struct Tunnels {
 }
 
 impl Tunnels {
+    /// Adds those of other listeners.
+    pub fn add(&mut self, other: Tunnels) {
+        self.sources.extend(other.sources);
+        self.further.extend(other.further);
+    }
+
     /// What came out so far; `None` if nothing is taken out.
     pub fn counters(&self) -> Option<DecapStats> {
         let mut sum = DecapStats::default();
@@ -49,11 +70,11 @@ impl Listeners {
     /// # Errors
     /// If one cannot: an address is not of this host, a port is taken, a right is missing.
     pub fn open(
-        options: &Receive,
+        options: &Listening,
         fed: &[i32],
         interfaces: &Interfaces,
     ) -> Result<Listeners, Failure> {
-        let places = places(&options.listen)?;
+        let places = places(&options.endpoints)?;
         match options.datapath {
             ReceiveDatapath::Ring => Listeners::on_ring(options, &places, fed, interfaces),
             ReceiveDatapath::Socket => Listeners::on_sockets(options, &places, interfaces),
@@ -63,7 +84,7 @@ impl Listeners {
                     tracing::info!("receiving from sockets, not from a ring: {why}");
                     Ok(listeners)
                 };
-                let may_be_sockets = options.decap > 0;
+                let may_be_sockets = options.layers > 0;
                 if may_be_sockets && receives_by_ipsec() {
                     return because("this host has IPsec policies, by which a ring passes");
                 }
@@ -77,7 +98,7 @@ impl Listeners {
 
     /// One ring for all, or one for each version of IP.
     fn on_ring(
-        options: &Receive,
+        options: &Listening,
         places: &[Place],
         fed: &[i32],
         interfaces: &Interfaces,
@@ -89,8 +110,8 @@ impl Listeners {
         let rings = RingListener::open(
             &RingListenOptions {
                 points: places.iter().map(Place::point).collect(),
-                ring_size: RingSize::Bytes(options.buffer_size as usize),
-                handover: handover(options),
+                ring_size: RingSize::Bytes(options.buffer_bytes as usize),
+                handover: options.handover,
                 except: fed.to_vec(),
             },
             interfaces,
@@ -107,7 +128,7 @@ impl Listeners {
                 name = format!("{name} ({})", ring.version());
             }
             begun.push(format!("ring of {} KiB for {}", ring.ring_bytes() >> 10, ring.version()));
-            let source: Box<dyn Source> = match options.decap {
+            let source: Box<dyn Source> = match options.layers {
                 0 => Box::new(ring),
                 layers => {
                     let policy = Policy::Receive(wanted.clone());
@@ -124,11 +145,11 @@ impl Listeners {
 
     /// A socket for each place.
     fn on_sockets(
-        options: &Receive,
+        options: &Listening,
         places: &[Place],
         interfaces: &Interfaces,
     ) -> Result<Listeners, Failure> {
-        let Some(further) = options.decap.checked_sub(1) else {
+        let Some(further) = options.layers.checked_sub(1) else {
             return Err(Failure::Usage(
                 "a socket gives no outer headers: leave --decap 0 or --datapath socket out".into(),
             ));
@@ -139,7 +160,7 @@ impl Listeners {
             let listen = ListenOptions {
                 local: place.local,
                 endpoints: place.endpoints.clone(),
-                buffer_bytes: options.buffer_size as usize,
+                buffer_bytes: options.buffer_bytes as usize,
             };
             let source = TunnelSource::open(&listen, interfaces)?;
             tunnels.sources.push(source.status());
@@ -157,15 +178,6 @@ impl Listeners {
             inputs.push(Input { name: place.name(), source });
         }
         Ok(Listeners { inputs, begun, tunnels })
-    }
-}
-
-/// Packets that somebody waits for come at once; for files they are gathered.
-fn handover(options: &Receive) -> Handover {
-    let is_pipe = options.write.as_deref() == Some(Path::new("-"));
-    match is_pipe || options.packet_buffered || !options.to.is_empty() {
-        true => Handover::Prompt,
-        false => Handover::Relaxed,
     }
 }
 
@@ -188,9 +200,9 @@ impl Place {
 }
 
 /// Where these endpoints listen.
-fn places(listen: &[Endpoint]) -> Result<Vec<Place>, Failure> {
+fn places(listen: &[TunnelEndpoint]) -> Result<Vec<Place>, Failure> {
     let mut places: Vec<Place> = Vec::new();
-    for tunnel in listen.iter().filter_map(Endpoint::tunnel) {
+    for tunnel in listen {
         let local = tunnel.resolve()?;
         let same = |place: &&mut Place| {
             place.local == local && place.endpoints[0].carrier == tunnel.carrier
@@ -244,10 +256,11 @@ fn family(kind: Kind) -> Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use api::Endpoint;
 
     fn places_of(endpoints: &[&str]) -> Result<Vec<Place>, String> {
-        let listen: Vec<Endpoint> =
-            endpoints.iter().map(|text| Endpoint::listener(text).unwrap()).collect();
+        let listener = |text: &&str| Endpoint::listener(text).unwrap().tunnel().unwrap().clone();
+        let listen: Vec<TunnelEndpoint> = endpoints.iter().map(listener).collect();
         places(&listen).map_err(|failure| failure.message().unwrap_or_default().to_owned())
     }
 

@@ -3,6 +3,7 @@
 //! Exit: 0 done (also by `-c`, SIGINT, SIGTERM), 1 could not, 2 usage, 3 packets lost with
 //! `--fail-on-drop`. Human text goes to standard error, data to standard output.
 
+mod broker;
 mod capture;
 mod cli;
 mod completions;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     session::log_to_stderr(&cli.verbosity);
     let result = match cli.command {
+        Command::Broker(options) => broker::run(*options, &cli.verbosity),
         Command::Capture(options) => capture::run(options, &cli.verbosity),
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),

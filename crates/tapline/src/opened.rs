@@ -157,6 +157,15 @@ impl Opened {
     }
 }
 
+/// Compiles a filter of a broker's maps and targets.
+pub fn compile(
+    wanted: &FilterConfig,
+    direction: DirectionChoice,
+    link_types: &[LinkType],
+) -> Result<CaptureFilter, Failure> {
+    compiled(wanted.into(), direction, link_types)
+}
+
 /// Compiles a filter for link types that are known beforehand.
 fn compiled(
     wanted: Wanted<'_>,

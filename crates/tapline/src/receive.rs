@@ -3,11 +3,12 @@
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
-use crate::listeners::Listeners;
+use crate::listeners::{Listeners, Listening};
 use crate::session::{self, Activity, Moment, Session, Taps};
 use crate::targets::{Places, Targets, devices, files, has_tunnels, members};
 use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
+use io::ring::Handover;
 use io::{Interfaces, Now};
 use pipeline::{CrewReport, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
 use std::net::{IpAddr, UdpSocket};
@@ -36,7 +37,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let mut targets = Targets::new(&interfaces);
     let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
     let Listeners { inputs, begun, tunnels } =
-        Listeners::open(&options, &targets.fed(), &interfaces)?;
+        Listeners::open(&listening(&options), &targets.fed(), &interfaces)?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;
@@ -73,6 +74,19 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         Moment::Stopping => health.stopping(),
     };
     session.watched(&mut watch).run(&begun, start)
+}
+
+/// What is listened for. Packets that somebody waits for come at once; for files they are gathered.
+fn listening(options: &Receive) -> Listening {
+    let is_pipe = options.write.as_deref() == Some(Path::new("-"));
+    let is_waited_for = is_pipe || options.packet_buffered || !options.to.is_empty();
+    Listening {
+        endpoints: options.listen.iter().filter_map(Endpoint::tunnel).cloned().collect(),
+        datapath: options.datapath,
+        layers: options.decap,
+        buffer_bytes: options.buffer_size,
+        handover: if is_waited_for { Handover::Prompt } else { Handover::Relaxed },
+    }
 }
 
 /// How packets are recorded, if they are.

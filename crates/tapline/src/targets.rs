@@ -5,7 +5,7 @@
 
 use crate::failure::Failure;
 use crate::workers::file_of;
-use api::{Endpoint, Group, Sending, TunnelEndpoint};
+use api::{Balance, Endpoint, Group, QueueConfig, Sending, TunnelEndpoint};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::file::FileWriter;
 use io::memory::NullSink;
@@ -38,6 +38,8 @@ pub struct Opening<'a> {
     to: &'a [Group],
     interfaces: Interfaces,
     workers: usize,
+    /// What those of a broker have.
+    of_broker: Option<(QueueConfig, Balance)>,
     /// For one worker after the other the targets in their order, but for the files.
     sinks: std::vec::IntoIter<Box<dyn Sink>>,
 }
@@ -98,7 +100,7 @@ impl Targets {
             }
         }
         let interfaces = self.interfaces.clone();
-        Ok(Opening { to, interfaces, workers, sinks: sinks.into_iter() })
+        Ok(Opening { to, interfaces, workers, of_broker: None, sinks: sinks.into_iter() })
     }
 
     /// Where the tunnels lead that have been opened so far.
@@ -109,6 +111,11 @@ impl Targets {
     /// The TAP devices that are fed, by their indices: what is written there arrives at this host.
     pub fn fed(&self) -> Vec<i32> {
         self.devices.values().map(TapSink::index).collect()
+    }
+
+    /// Gives up the TAP devices that are not to be kept; each goes with its last sink.
+    pub fn keep_devices(&mut self, keep: impl Fn(&str) -> bool) {
+        self.devices.retain(|name, _| keep(name));
     }
 
     /// A TAP device, which all workers and taps share.
@@ -139,6 +146,11 @@ impl Targets {
 }
 
 impl Opening<'_> {
+    /// Gives each target a queue of its own, and each group a way to share.
+    pub fn of_broker(self, queue: QueueConfig, balance: Balance) -> Self {
+        Opening { of_broker: Some((queue, balance)), ..self }
+    }
+
     /// The groups of a worker, which are to be asked for in the order of the workers. Its files are
     /// replaced; `first` is the interface that they name first.
     pub fn groups(
@@ -165,7 +177,10 @@ impl Opening<'_> {
                 }
                 _ => self.sinks.next().expect("each was opened, for each worker"),
             };
-            targets.push(Target::new(member.canonical(), sink));
+            targets.push(match self.of_broker {
+                Some((queue, _)) => Target::queued(member.canonical(), sink, queue),
+                None => Target::new(member.canonical(), sink),
+            });
         }
         let weights: Vec<u16> = members.iter().map(Endpoint::weight).collect();
         Ok(TargetGroup::new(targets, &weights))

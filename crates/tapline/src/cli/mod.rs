@@ -1,6 +1,7 @@
 //! The command line: one declaration, from which help comes too. A family of commands is a file;
 //! what several of them take is in [`options`], and how values are read is in [`values`].
 
+mod broker;
 mod capture;
 mod diag;
 mod filter;
@@ -11,6 +12,7 @@ mod receive;
 mod tests;
 mod values;
 
+pub use broker::Broker;
 pub use capture::Capture;
 pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, Listening};
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
@@ -50,6 +52,8 @@ pub enum Command {
     Mirror(Mirror),
     /// Take packets out of tunnels and record them
     Receive(Receive),
+    /// Carry packets of many sources to many targets: replicate, aggregate, tag, filter, balance
+    Broker(Box<Broker>),
     /// Check a capture filter, show the program that it becomes, and try it on a capture file
     #[command(subcommand)]
     Filter(FilterCommand),

@@ -1,0 +1,343 @@
+//! `tapline broker`: many sources to many targets, through maps and stages, changed while it runs.
+//!
+//! Start and reload are one path: what is wanted is compared by name with what runs ([`plan`]), what is
+//! new is opened ([`open`]), and between two batches the engine takes it over.
+
+mod open;
+mod plan;
+
+use crate::cli::{Broker as Options, Verbosity};
+use crate::failure::Failure;
+use crate::session::{Activity, Reloaded, Session, check_stats_path};
+use api::{BrokerConfig, BrokerFile, Endpoint, Stats};
+use open::{Echo, Opener};
+use pipeline::{Change, Graph, Part, RemovedOutlet, Report, Way, Worker};
+use plan::{Fate, Plan};
+use serde_json::json;
+use std::path::Path;
+
+/// Gives what is wanted, each time anew.
+type Read<'a> = Box<dyn Fn() -> Result<BrokerConfig, Failure> + 'a>;
+
+/// A broker that runs.
+pub struct Broker<'a> {
+    worker: Worker,
+    /// What it was asked to be; `None`: on the command line, where nothing changes.
+    read: Option<Read<'a>>,
+    /// What it is.
+    config: BrokerConfig,
+    opener: Opener,
+    sources: Vec<Places>,
+    /// The ledger of what it was.
+    gone: Report,
+    /// Ledgers that the worker had published when it was asked.
+    asked: u64,
+}
+
+/// The inlets of a source.
+#[derive(Debug, Clone)]
+struct Places {
+    first: usize,
+    count: usize,
+    echo: Echo,
+}
+
+impl Places {
+    fn all(&self) -> impl Iterator<Item = usize> + use<> {
+        self.first..self.first + self.count
+    }
+}
+
+/// What is opened for a change, before it is made.
+struct Prepared {
+    change: Change,
+    sources: Vec<Places>,
+    begun: Vec<String>,
+}
+
+impl<'a> Broker<'a> {
+    /// Opens everything and starts; `read` gives what is wanted at a reload, if there is something to
+    /// read. What is said at the beginning comes with it.
+    pub fn start(
+        config: BrokerConfig,
+        read: Option<Read<'a>>,
+    ) -> Result<(Broker<'a>, Vec<String>), Failure> {
+        let mut opener = Opener::new();
+        let nothing = BrokerConfig::default();
+        let plan = Plan::new(&nothing, &config);
+        let Prepared { change, sources, begun } =
+            prepare(&plan, &nothing, &[], &config, &mut opener)?;
+        let worker = Worker::start(graph(change))
+            .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
+        let gone = Report::default();
+        Ok((Broker { worker, read, config, opener, sources, gone, asked: 0 }, begun))
+    }
+
+    fn ledger(&self, mut report: Report) -> Stats {
+        report.add(self.gone.clone());
+        let mut stats = report.broker();
+        stats.decap = self.opener.tunnels.counters();
+        stats
+    }
+
+    /// Becomes what is wanted.
+    fn become_(&mut self, wanted: BrokerConfig) -> Result<Reloaded, Failure> {
+        let plan = Plan::new(&self.config, &wanted);
+        if plan.is_empty() {
+            self.config = wanted;
+            return Ok(Reloaded::default());
+        }
+        let Prepared { change, sources, begun } =
+            prepare(&plan, &self.config, &self.sources, &wanted, &mut self.opener)?;
+        let removed = self.worker.change(change).map_err(|refused| {
+            Failure::CouldNot(format!("the broker stays what it is: {refused}"))
+        })?;
+        begun.iter().for_each(|line| tracing::info!("{line}"));
+        self.gone.add(removed.report);
+        for outlet in removed.outlets {
+            self.gone.add(finished(outlet));
+        }
+        self.opener.targets.keep_devices(|name| feeds(&wanted, name));
+        (self.config, self.sources) = (wanted, sources);
+        Ok(Reloaded { changes: plan.changes })
+    }
+
+    fn wanted(&self) -> Result<BrokerConfig, Failure> {
+        match &self.read {
+            Some(read) => read(),
+            None => Err(Failure::Usage(
+                "it was started without a configuration file, so that there is nothing to reload"
+                    .into(),
+            )),
+        }
+    }
+}
+
+/// Completes a target that is no more wanted, and says so if it could not.
+fn finished(outlet: RemovedOutlet) -> Report {
+    let (report, result) = outlet.finish();
+    if let Err(error) = result {
+        tracing::warn!("{error}");
+    }
+    report
+}
+
+/// Whether a broker has a TAP device as a target.
+fn feeds(config: &BrokerConfig, device: &str) -> bool {
+    let mut members = config.targets.iter().flat_map(|target| &target.to.0);
+    members.any(|member| matches!(member, Endpoint::Tap { name, .. } if name == device))
+}
+
+/// Opens what is new. If anything cannot be opened, nothing of the old broker has changed.
+fn prepare(
+    plan: &Plan,
+    old: &BrokerConfig,
+    places: &[Places],
+    new: &BrokerConfig,
+    opener: &mut Opener,
+) -> Result<Prepared, Failure> {
+    files_stand_apart(plan, old, new)?;
+    let mut change = Change::default();
+    let mut begun = Vec::new();
+    // Targets first: a listener takes nothing from the TAP devices that they feed.
+    let opened = new.targets.iter().zip(&plan.targets);
+    let opened = opened.filter(|(_, fate)| **fate == Fate::Open).map(|(target, _)| target);
+    let mut opened = opener.outlets(&opened.collect::<Vec<_>>())?.into_iter();
+    for (target, fate) in new.targets.iter().zip(&plan.targets) {
+        change.outlets.push(match *fate {
+            Fate::Keep(place) => Part::Kept(place),
+            Fate::Renew(place) => Part::Renewed(place, opener.front_of_target(target)?),
+            Fate::Open => Part::New(opened.next().expect("each was opened")),
+        });
+    }
+    let mut sources: Vec<Places> = Vec::with_capacity(new.sources.len());
+    for (source, fate) in new.sources.iter().zip(&plan.sources) {
+        let first = change.inlets.len();
+        let echo = match *fate {
+            Fate::Keep(place) => {
+                change.inlets.extend(places[place].all().map(Part::Kept));
+                places[place].echo
+            }
+            Fate::Renew(place) => {
+                for inlet in places[place].all() {
+                    change.inlets.push(Part::Renewed(inlet, opener.steps(&source.stages)?));
+                }
+                places[place].echo
+            }
+            Fate::Open => {
+                let open::Source { inlets, echo, begun: lines } = opener.source(source)?;
+                change.inlets.extend(inlets.into_iter().map(Part::New));
+                begun.extend(lines);
+                echo
+            }
+        };
+        sources.push(Places { first, count: change.inlets.len() - first, echo });
+    }
+    // All targets are open now: the tunnels of each are left out by all sources.
+    for source in &sources {
+        change.own.extend(source.all().map(|_| opener.own(source.echo)));
+    }
+    for (map, fate) in new.maps.iter().zip(&plan.maps) {
+        let part = match *fate {
+            Fate::Keep(place) => Part::Kept(place),
+            Fate::Renew(place) => Part::Renewed(place, opener.front_of_map(map)?),
+            Fate::Open => Part::New(opener.map(map)?),
+        };
+        let named = |name: &String| new.sources.iter().position(|source| source.name == *name);
+        let from = map.from.iter().filter_map(named).flat_map(|n| sources[n].all()).collect();
+        let named = |name: &String| new.targets.iter().position(|target| target.name == *name);
+        let to = map.to.iter().filter_map(named).collect();
+        change.ways.push(Way { map: part, from, to });
+    }
+    Ok(Prepared { change, sources, begun })
+}
+
+/// Refuses to begin a file anew that the running broker still writes: its packets would be lost.
+fn files_stand_apart(plan: &Plan, old: &BrokerConfig, new: &BrokerConfig) -> Result<(), Failure> {
+    let files = |target: &api::TargetConfig| -> Vec<std::path::PathBuf> {
+        crate::targets::files(std::slice::from_ref(&target.to)).map(Path::to_path_buf).collect()
+    };
+    let open: Vec<_> = old.targets.iter().flat_map(files).collect();
+    for (target, fate) in new.targets.iter().zip(&plan.targets) {
+        if *fate == Fate::Open
+            && let Some(path) = files(target).into_iter().find(|path| open.contains(path))
+        {
+            return Err(Failure::Usage(format!(
+                "target {}: {} is being written by the running broker, and would begin anew; name \
+                 another file, or stop the broker first",
+                target.name,
+                path.display()
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// A line for each map: from where to where.
+fn ways(config: &BrokerConfig) -> Vec<String> {
+    let way = |map: &api::MapConfig| {
+        let to = |name: &String| match config.targets.iter().find(|target| target.name == *name) {
+            Some(target) => {
+                let members: Vec<String> = target.to.0.iter().map(Endpoint::canonical).collect();
+                format!("{name} ({})", members.join(", "))
+            }
+            None => name.clone(),
+        };
+        let to: Vec<String> = map.to.iter().map(to).collect();
+        format!("{} -> map {} -> {}", map.from.join(", "), map.name, to.join(", "))
+    };
+    config.maps.iter().map(way).collect()
+}
+
+/// The graph of which all parts are new.
+fn graph(change: Change) -> Graph {
+    fn new<T, R>(part: Part<T, R>) -> Option<T> {
+        match part {
+            Part::New(part) => Some(part),
+            Part::Kept(_) | Part::Renewed(..) => None,
+        }
+    }
+    let mut inlets: Vec<_> = change.inlets.into_iter().filter_map(new).collect();
+    for (inlet, own) in inlets.iter_mut().zip(change.own) {
+        inlet.own = own;
+    }
+    let way = |Way { map, from, to }| Some(Way { map: new(map)?, from, to });
+    Graph {
+        inlets,
+        ways: change.ways.into_iter().filter_map(way).collect(),
+        outlets: change.outlets.into_iter().filter_map(new).collect(),
+    }
+}
+
+impl Activity for Broker<'_> {
+    fn is_finished(&self) -> bool {
+        self.worker.is_finished()
+    }
+
+    fn stop(&mut self) {
+        self.worker.stop();
+    }
+
+    fn ask(&mut self) {
+        (self.asked, _) = self.worker.published();
+        self.worker.ask();
+    }
+
+    fn answered(&mut self) -> Option<Stats> {
+        let is_finished = self.worker.is_finished();
+        let (published, report) = self.worker.published();
+        (is_finished || published > self.asked).then(|| self.ledger(report))
+    }
+
+    fn snapshot(&mut self) -> Option<Stats> {
+        let report = self.worker.snapshot()?;
+        Some(self.ledger(report))
+    }
+
+    fn can_reload(&self) -> bool {
+        self.read.is_some()
+    }
+
+    fn reload(&mut self) -> Result<Reloaded, Failure> {
+        let wanted = self.wanted()?;
+        self.become_(wanted)
+    }
+
+    fn show(&mut self) -> Result<serde_json::Value, Failure> {
+        let stats = self.snapshot();
+        let (wanted, plan) = match self.read {
+            None => (None, Vec::new()),
+            Some(_) => match self.wanted() {
+                Ok(wanted) => {
+                    let plan = Plan::new(&self.config, &wanted).changes;
+                    (Some(json!({ "ways": ways(&wanted) })), plan)
+                }
+                Err(failure) => {
+                    let why = failure.message().unwrap_or_default().to_owned();
+                    (Some(json!({ "error": why })), Vec::new())
+                }
+            },
+        };
+        Ok(json!({
+            "wanted": wanted,
+            "observed": { "ways": ways(&self.config), "stats": stats },
+            "plan": plan,
+        }))
+    }
+
+    fn interfaces(&self) -> Vec<String> {
+        let tapped = self.config.sources.iter().filter_map(|source| match &source.origin {
+            api::Origin::Interface { interface, .. } => Some(interface.clone()),
+            _ => None,
+        });
+        let groups: Vec<_> = self.config.targets.iter().map(|target| target.to.clone()).collect();
+        let mut names: Vec<String> = tapped.chain(crate::targets::devices(&groups)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    fn join(self: Box<Self>) -> (Stats, Vec<Result<(), io::Error>>) {
+        let Broker { worker, opener, gone, .. } = *self;
+        let (mut report, result) = worker.join();
+        report.add(gone);
+        let mut stats = report.broker();
+        stats.decap = opener.tunnels.counters();
+        (stats, vec![result])
+    }
+}
+
+pub fn run(options: Options, verbosity: &Verbosity) -> Result<(), Failure> {
+    check_stats_path(&options.report)?;
+    let read = |path: &Path| Ok(BrokerFile::open(path)?.config);
+    let config = match &options.config {
+        Some(path) => read(path)?,
+        None => options.short()?,
+    };
+    let reading =
+        options.config.as_deref().map(|path| -> Read<'_> { Box::new(move || read(path)) });
+    let (broker, begun) = Broker::start(config, reading)?;
+    Session::new("broker", &options.report, verbosity)
+        .config(options.config.as_deref())
+        .run(&begun, || Ok(Box::new(broker)))
+}

@@ -1,0 +1,193 @@
+//! The parts of a broker, opened: what its sources, maps and targets say, as the engine takes it.
+
+use crate::cli::{FilterIn, FilterPlace, ReceiveDatapath};
+use crate::failure::Failure;
+use crate::listeners::{Listeners, Listening, Tunnels};
+use crate::opened::{Opened, compile};
+use crate::targets::{Targets, has_tunnels};
+use api::{
+    DirectionChoice, FilterConfig, MapConfig, Origin, SourceConfig, StageConfig, TargetConfig,
+};
+use io::Interfaces;
+use io::ring::{Handover, KernelFilter, RingOptions};
+use pipeline::stage::{Step, build};
+use pipeline::{Front, History, Inlet, Input, Map, Outlet, OwnTunnels};
+use std::slice;
+use wire::LinkType;
+
+/// Sources are filtered by their maps; in the kernel packets are only counted, where it can.
+const COUNTED: FilterPlace = FilterPlace { filter_in: FilterIn::Auto, prefilter: false };
+
+/// What the sources and targets of a broker share, as long as it runs.
+pub struct Opener {
+    interfaces: Interfaces,
+    pub targets: Targets,
+    /// What comes out of tunnels.
+    pub tunnels: Tunnels,
+    /// Targets opened so far, which tells their packets apart.
+    opened: u16,
+}
+
+/// A source that is ready.
+pub struct Source {
+    /// One for each of its rings and sockets.
+    pub inlets: Vec<Inlet>,
+    pub echo: Echo,
+    pub begun: Vec<String>,
+}
+
+/// Which of this process's own tunnel packets a source may show again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Echo {
+    /// None: a file.
+    None,
+    /// Those that leave through its interface; on loopback they come in, too.
+    Sent { sees_loopback: bool },
+    /// Those that come out of another tunnel.
+    Relayed,
+}
+
+impl Opener {
+    pub fn new() -> Opener {
+        let interfaces = Interfaces::default();
+        let targets = Targets::new(&interfaces);
+        Opener { interfaces, targets, tunnels: Tunnels::default(), opened: 0 }
+    }
+
+    /// Opens a source.
+    pub fn source(&mut self, config: &SourceConfig) -> Result<Source, Failure> {
+        let named = |failure: Failure| failure.of(&format!("source {}", config.name));
+        let (inputs, echo, begun) = match &config.origin {
+            Origin::Interface { interface, direction, promiscuous, buffer_size } => {
+                let ring = RingOptions {
+                    interface: interface.clone(),
+                    promiscuous: *promiscuous,
+                    ring_size: *buffer_size,
+                    handover: Handover::Immediate,
+                    snaplen: 0,
+                    filter: KernelFilter::Absent,
+                };
+                let all = &FilterConfig::All;
+                let opened = Opened::interface(ring, 1, *direction, all, COUNTED, &self.interfaces)
+                    .map_err(named)?;
+                let echo = Echo::Sent { sees_loopback: opened.sees_loopback };
+                (opened.shares, echo, vec![opened.announcement])
+            }
+            Origin::Tunnels { listen, layers, buffer_bytes } => {
+                let listening = Listening {
+                    endpoints: listen.clone(),
+                    datapath: ReceiveDatapath::Auto,
+                    layers: *layers,
+                    buffer_bytes: *buffer_bytes,
+                    handover: Handover::Immediate,
+                };
+                let Listeners { inputs, begun, tunnels } =
+                    Listeners::open(&listening, &self.targets.fed(), &self.interfaces)
+                        .map_err(named)?;
+                self.tunnels.add(tunnels);
+                let whole = |input| (input, pipeline::CaptureFilter::all(DirectionChoice::Both));
+                (inputs.into_iter().map(whole).collect(), Echo::Relayed, begun)
+            }
+            Origin::File { path, pace: _ } => {
+                let (both, all) = (DirectionChoice::Both, &FilterConfig::All);
+                let opened = Opened::file(path, both, all, &self.interfaces).map_err(named)?;
+                (opened.shares, Echo::None, vec![opened.announcement])
+            }
+        };
+        let begun = begun.into_iter().map(|line| format!("source {}: {line}", config.name));
+        let begun = begun.collect();
+        let mut inlets = Vec::with_capacity(inputs.len());
+        for (Input { source, .. }, filter) in inputs {
+            // All that a source takes is one line of the ledger.
+            let input = Input { name: config.name.clone(), source };
+            let (steps, own) = (self.steps(&config.stages)?, OwnTunnels::default());
+            inlets.push(Inlet { input, filter, steps, own });
+        }
+        Ok(Source { inlets, echo, begun })
+    }
+
+    /// Makes a map.
+    pub fn map(&self, config: &MapConfig) -> Result<Map, Failure> {
+        let Front { filter, steps } = self.front_of_map(config)?;
+        let mut map = Map::new(config.name.clone());
+        map.filter = filter.unwrap_or(map.filter);
+        map.steps = steps;
+        map.history = (config.history > 0).then(|| History::new(config.history));
+        Ok(map)
+    }
+
+    pub fn front_of_map(&self, config: &MapConfig) -> Result<Front, Failure> {
+        self.front(&config.filter, &config.stages)
+            .map_err(|failure| failure.of(&format!("map {}", config.name)))
+    }
+
+    pub fn front_of_target(&self, config: &TargetConfig) -> Result<Front, Failure> {
+        self.front(&config.filter, &config.stages)
+            .map_err(|failure| failure.of(&format!("target {}", config.name)))
+    }
+
+    fn front(&self, filter: &FilterConfig, stages: &[StageConfig]) -> Result<Front, Failure> {
+        let filter = match filter {
+            FilterConfig::All => None,
+            // What comes may have any link type; Ethernet shows mistakes at once.
+            wanted => Some(compile(wanted, DirectionChoice::Both, &[LinkType::ETHERNET])?),
+        };
+        Ok(Front { filter, steps: self.steps(stages)? })
+    }
+
+    /// Makes stages, with states of their own.
+    pub fn steps(&self, stages: &[StageConfig]) -> Result<Vec<Step>, Failure> {
+        let step = |config: &StageConfig| {
+            let stage = build(&config.kind, &self.interfaces);
+            let stage = stage.ok_or_else(|| {
+                Failure::CouldNot(format!("stage {}: this version has no such stage", config.name))
+            })?;
+            Ok(Step::new(config.name.clone(), stage))
+        };
+        stages.iter().map(step).collect()
+    }
+
+    /// Opens targets. What may fail comes before any file is replaced.
+    pub fn outlets(&mut self, configs: &[&TargetConfig]) -> Result<Vec<Outlet>, Failure> {
+        let named = |config: &TargetConfig, failure: Failure| {
+            failure.of(&format!("target {}", config.name))
+        };
+        let mut ready = Vec::with_capacity(configs.len());
+        for config in configs {
+            let front = self.front_of_target(config)?;
+            self.opened = self.opened.wrapping_add(1);
+            let to = slice::from_ref(&config.to);
+            let opening = self
+                .targets
+                .open(to, config.sending, self.opened, 1)
+                .map_err(|failure| named(config, failure))?;
+            ready.push((config, front, opening.of_broker(config.queue, config.balance)));
+        }
+        let mut outlets = Vec::with_capacity(configs.len());
+        for (config, Front { filter, steps }, mut opening) in ready {
+            let groups = opening.groups(0, None).map_err(|failure| named(config, failure))?;
+            outlets.extend(groups.into_iter().map(|group| Outlet {
+                name: Some(config.name.clone()),
+                filter: None,
+                steps: Vec::new(),
+                group,
+                needs_flow_hash: has_tunnels(slice::from_ref(&config.to)),
+                start: config.start,
+            }));
+            if let Some(outlet) = outlets.last_mut() {
+                (outlet.filter, outlet.steps) = (filter, steps);
+            }
+        }
+        Ok(outlets)
+    }
+
+    /// What a source must leave out.
+    pub fn own(&self, echo: Echo) -> OwnTunnels {
+        let far_ends = || self.targets.far_ends().to_vec();
+        match echo {
+            Echo::None => OwnTunnels::default(),
+            Echo::Sent { sees_loopback } => OwnTunnels::new(far_ends(), sees_loopback),
+            Echo::Relayed => OwnTunnels::of_relay(far_ends()),
+        }
+    }
+}
