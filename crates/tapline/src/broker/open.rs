@@ -100,7 +100,7 @@ impl Opener {
         for (Input { source, .. }, filter) in inputs {
             // All that a source takes is one line of the ledger.
             let input = Input { name: config.name.clone(), source };
-            let (steps, own) = (self.steps(&config.stages)?, OwnTunnels::default());
+            let (steps, own) = (self.steps(&config.stages), OwnTunnels::default());
             inlets.push(Inlet { input, filter, steps, own });
         }
         Ok(Source { inlets, echo, begun })
@@ -132,17 +132,13 @@ impl Opener {
             // What comes may have any link type; Ethernet shows mistakes at once.
             wanted => Some(compile(wanted, DirectionChoice::Both, &[LinkType::ETHERNET])?),
         };
-        Ok(Front { filter, steps: self.steps(stages)? })
+        Ok(Front { filter, steps: self.steps(stages) })
     }
 
     /// Makes stages, with states of their own.
-    pub fn steps(&self, stages: &[StageConfig]) -> Result<Vec<Step>, Failure> {
+    pub fn steps(&self, stages: &[StageConfig]) -> Vec<Step> {
         let step = |config: &StageConfig| {
-            let stage = build(&config.kind, &self.interfaces);
-            let stage = stage.ok_or_else(|| {
-                Failure::CouldNot(format!("stage {}: this version has no such stage", config.name))
-            })?;
-            Ok(Step::new(config.name.clone(), stage))
+            Step::new(config.name.clone(), build(&config.kind, &self.interfaces))
         };
         stages.iter().map(step).collect()
     }
