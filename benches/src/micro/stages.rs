@@ -7,7 +7,7 @@ use super::{Kind, SIZES};
 use crate::row::{Row, Unit};
 use crate::timing::time;
 use anyhow::Context;
-use api::{Action, DedupIgnore, Drops, StageKind, Tags};
+use api::{Action, Anchor, AnonymizeKey, DedupIgnore, Drops, Layer, StageKind, Tags};
 use io::{Direction, Interface, InterfaceId, Interfaces, Meta, Now, Packet, Pool};
 use pipeline::stage::{Stage, Work, build};
 use std::time::Duration;
@@ -28,8 +28,7 @@ pub fn run(batch: Duration) -> anyhow::Result<Vec<Row>> {
     for size in SIZES {
         for (name, note, new, kinds) in cases() {
             let built = kinds.iter().map(|kind| build(kind, &interfaces));
-            let stages: Option<Vec<_>> = built.collect();
-            let mut stages = stages.with_context(|| format!("{name}: there is no such stage"))?;
+            let mut stages: Vec<Box<dyn Stage>> = built.collect();
             let mut way = Way::new(&Kind::TcpV4.flows(size, PACKETS)?)?;
             let timing = time(batch, || way.go(&mut stages, new)).each(PACKETS);
             let case = format!("{name}, {size} B");
@@ -55,6 +54,10 @@ fn cases() -> Vec<Case> {
     let push = StageKind::VlanPush { vid: 5, pcp: None, dei: None, tpid: None };
     let pop = StageKind::VlanPop { tags: Tags::Count(1) };
     let mask = StageKind::Mask { offset: 26, bytes: Some(8), from: None, value: 0 };
+    let slice = StageKind::Slice { bytes: 1 << 16, after: Some(Anchor::Transport) };
+    let layers = vec![Layer::Vlan, Layer::Mpls, Layer::Vxlan, Layer::Gre, Layer::Geneve];
+    let strip = StageKind::Strip { layers };
+    let anonymize = StageKind::Anonymize { key: AnonymizeKey([7; 32]) };
     vec![
         ("sample by packet", "goes on", true, sample(false)),
         ("sample by flow", "goes on; with the flow hash", true, sample(true)),
@@ -65,6 +68,9 @@ fn cases() -> Vec<Case> {
         ("first", "behind the first", true, vec![first]),
         ("VLAN push, then pop", "both, in place", true, vec![push, pop]),
         ("mask", "8 bytes", true, vec![mask]),
+        ("slice behind transport", "kept whole", true, vec![slice]),
+        ("strip", "nothing stands there", true, vec![strip]),
+        ("anonymize", "IPv4, addresses kept in mind", true, vec![anonymize]),
     ]
 }
 
