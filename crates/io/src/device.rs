@@ -99,6 +99,8 @@ pub trait Source: Send {
 pub struct SinkCounters {
     /// Packets handed to the network, or brought into the file.
     pub sent: u64,
+    /// Bytes of those as they were captured: without tunnel headers, and as many as were there.
+    pub sent_bytes: u64,
     /// Packets taken that still stand in a buffer of the sink; 0 after [`Sink::finish`].
     pub held: u64,
     /// Packets given up.
@@ -115,9 +117,17 @@ impl SinkCounters {
         self.sent + self.held + self.drops.total()
     }
 
+    /// Counts packets as sent.
+    #[inline]
+    pub fn add_sent(&mut self, packets: Selection<'_>) {
+        self.sent += packets.len() as u64;
+        self.sent_bytes += packets.iter().map(|packet| packet.caplen() as u64).sum::<u64>();
+    }
+
     /// Adds another sink's counters.
     pub fn merge(&mut self, other: &SinkCounters) {
         self.sent += other.sent;
+        self.sent_bytes += other.sent_bytes;
         self.held += other.held;
         self.drops.merge(&other.drops);
         self.cut += other.cut;

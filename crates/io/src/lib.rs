@@ -4,6 +4,7 @@
 //! count what they lose by reason and never wait for each other. All that is unsafe, and all that
 //! calls the kernel, is here, in files named `sys.rs`.
 
+pub mod apart;
 mod batch;
 pub mod bpf;
 mod clock;
@@ -20,6 +21,7 @@ mod netlink;
 pub mod netns;
 pub mod nic;
 pub mod offloads;
+pub mod paced;
 mod packet;
 mod pool;
 pub mod ring;

@@ -61,7 +61,7 @@ impl Sink for MemorySink {
         for packet in packets.iter() {
             kept.push(packet.copy());
         }
-        self.counters.sent += packets.len() as u64;
+        self.counters.add_sent(packets);
         packets.len()
     }
 
@@ -78,7 +78,7 @@ pub struct NullSink {
 
 impl Sink for NullSink {
     fn send(&mut self, packets: Selection<'_>) -> usize {
-        self.counters.sent += packets.len() as u64;
+        self.counters.add_sent(packets);
         packets.len()
     }
 

@@ -5,7 +5,7 @@
 use std::io;
 use std::mem::zeroed;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::time::Duration;
 
 /// Descriptors that are waited for at once; a worker looks at all its sources in turn anyway.
@@ -41,6 +41,71 @@ pub(crate) fn monotonic_ns() -> u64 {
     // SAFETY: the pointer is to a timespec, which the call fills; this clock always exists.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// A timer by `CLOCK_MONOTONIC`: a descriptor that is readable once its time has come.
+#[derive(Debug)]
+pub(crate) struct Timer(OwnedFd);
+
+impl Timer {
+    /// Makes a timer that is not set.
+    pub fn new() -> io::Result<Timer> {
+        let flags = libc::TFD_CLOEXEC | libc::TFD_NONBLOCK;
+        // SAFETY: plain call; the result is checked.
+        let fd = unsafe { libc::timerfd_create(libc::CLOCK_MONOTONIC, flags) };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nothing else owns.
+        Ok(Timer(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Sets the timer to a moment, and forgets the one before. One that has passed is due at once.
+    pub fn set(&self, at_monotonic_ns: u64) -> io::Result<()> {
+        let at_ns = at_monotonic_ns.max(1); // 0 would switch it off
+        let once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let value = libc::timespec {
+            tv_sec: (at_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (at_ns % 1_000_000_000) as _,
+        };
+        let time = libc::itimerspec { it_interval: once, it_value: value };
+        // SAFETY: the pointer is to an itimerspec, which is only read; the old value is not asked for.
+        let result = unsafe {
+            libc::timerfd_settime(
+                self.0.as_raw_fd(),
+                libc::TFD_TIMER_ABSTIME,
+                &time,
+                std::ptr::null_mut(),
+            )
+        };
+        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for Timer {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Whether somebody has the reading end of a pipe open, of which this is the writing one.
+pub(crate) fn has_reader(pipe: BorrowedFd<'_>) -> bool {
+    let mut one = libc::pollfd { fd: pipe.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: the pointer is to one valid entry, and the descriptor is borrowed.
+    let ready = unsafe { libc::poll(&mut one, 1, 0) };
+    ready <= 0 || one.revents & libc::POLLERR == 0
+}
+
+/// Has writes wait for room from now on (no `O_NONBLOCK`).
+pub(crate) fn set_blocking(file: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: plain calls; the results are checked.
+    let result = unsafe {
+        match libc::fcntl(file.as_raw_fd(), libc::F_GETFL) {
+            -1 => -1,
+            flags => libc::fcntl(file.as_raw_fd(), libc::F_SETFL, flags & !libc::O_NONBLOCK),
+        }
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Sets a socket option of a plain-data type.

@@ -4,8 +4,9 @@ mod frames;
 
 use api::DropReason;
 use frames::{ethernet, frame, packet, receive, ring, send, uncut};
-use io::Sink;
 use io::nic::NicSink;
+use io::ring::RingSource;
+use io::{Arrival, Batch, Packet, Sink, Source};
 use rig::{Host, Topology};
 use std::time::Duration;
 use wire::LinkType;
@@ -89,20 +90,160 @@ fn an_interface_may_go_down_vanish_and_return() {
     send(&mut sink, &packets);
     assert_eq!((sink.counters().sent, unreachable(&sink)), (0, 100));
     left.ip("link set right up");
-    send(&mut sink, &packets);
-    assert_eq!((sink.counters().sent, unreachable(&sink)), (100, 100));
+    send_again(&mut sink, &packets);
+    let (sent, lost) = (sink.counters().sent, unreachable(&sink));
+    assert_eq!(sent % 100, 0);
 
     left.ip("link del right");
     send(&mut sink, &packets);
-    assert_eq!((sink.counters().sent, unreachable(&sink)), (100, 200));
+    assert_eq!((sink.counters().sent, unreachable(&sink)), (sent, lost + 100));
     left.netns.join("right", &right.netns, "left").expect("the name is free");
     let mut far = ring(right, "left");
-    rig::wait_until("frames leave again", PATIENCE, || {
-        send(&mut sink, &packets[..1]);
-        sink.counters().sent > 100
-    });
+    send_again(&mut sink, &packets[..1]);
     assert_eq!(receive(&mut far, 1)[0][14], 0);
     assert_eq!(sink.counters().drops.total(), unreachable(&sink));
+}
+
+/// Sends packets as often as it takes until some leave.
+fn send_again(sink: &mut NicSink, packets: &[Packet]) {
+    let before = sink.counters().sent;
+    rig::wait_until("frames leave again", PATIENCE, || {
+        send(sink, packets);
+        sink.counters().sent > before
+    });
+}
+
+/// An Ethernet frame with a number.
+fn numbered(number: u64) -> Packet {
+    let mut bytes = frame(0, 60, &[]);
+    bytes[14..22].copy_from_slice(&number.to_be_bytes());
+    ethernet(&bytes)
+}
+
+/// Takes what has come out of a ring; adds the numbers of our frames.
+fn take_numbers(ring: &mut RingSource, numbers: &mut Vec<u64>) {
+    let mut batch = Batch::new();
+    while ring.receive(&mut batch).expect("the ring delivers") == Arrival::Packets {
+        let ours =
+            batch.packets().iter().filter(|packet| packet.data.starts_with(&frame(0, 14, &[])));
+        numbers.extend(
+            ours.map(|packet| {
+                u64::from_be_bytes(*packet.data[14..].first_chunk().expect("60 bytes"))
+            }),
+        );
+        batch.clear();
+    }
+}
+
+/// Sends numbered frames while a link goes down and comes back three times; gives what came, and how
+/// many were offered.
+fn send_through_changes(
+    sink: &mut NicSink,
+    far: &mut RingSource,
+    burst: u64,
+    change: impl Fn(&str) + Sync,
+) -> (Vec<u64>, u64) {
+    let (mut numbers, mut offered) = (Vec::new(), 0);
+    let mut send_burst = |sink: &mut NicSink, numbers: &mut Vec<u64>| {
+        let packets: Vec<_> = (offered..offered + burst).map(numbered).collect();
+        offered += burst;
+        send(sink, &packets);
+        take_numbers(far, numbers);
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            for state in ["down", "up"].iter().cycle().take(6) {
+                change(state);
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        while !changes.is_finished() {
+            send_burst(sink, &mut numbers);
+        }
+    });
+    let before = sink.counters().sent;
+    rig::wait_until("frames leave again", PATIENCE, || {
+        send_burst(sink, &mut numbers);
+        sink.counters().sent > before
+    });
+    rig::wait_until("the last one came", PATIENCE, || {
+        take_numbers(far, &mut numbers);
+        numbers.last() == Some(&(offered - 1))
+    });
+    assert_eq!(sink.counters().taken(), offered);
+    assert!(sink.counters().drops.get(DropReason::Unreachable) > 0);
+    (numbers, offered)
+}
+
+/// Has a host send nothing of its own through an interface.
+fn silence(host: &Host, interface: &str) {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    let off = || std::fs::write(&path, "1");
+    if let Err(error) = host.netns.run(off).expect("the namespace is there") {
+        assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}");
+    }
+}
+
+#[test]
+fn while_the_interface_is_down_each_frame_that_does_not_come_is_counted() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    for burst in [1, 64] {
+        let net = Topology::line(["left", "right"]).build();
+        let left = net.host("left");
+        let mut far = ring(net.host("right"), "left");
+        let mut sink = open(left, "right").expect("it is Ethernet");
+        let change = |state: &str| drop(left.ip(&format!("link set right {state}")));
+        let (numbers, offered) = send_through_changes(&mut sink, &mut far, burst, change);
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "each came once, in order");
+        let counters = sink.counters();
+        assert_eq!(numbers.len() as u64, counters.sent, "of {offered}: {counters:?}");
+    }
+}
+
+#[test]
+fn while_the_far_end_is_down_each_frame_that_does_not_come_is_counted() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    for burst in [1, 64] {
+        let net = Topology::line(["left", "right"]).build();
+        let (left, right) = (net.host("left"), net.host("right"));
+        silence(left, "right");
+        let mut far = ring(right, "left");
+        let mut sink = open(left, "right").expect("it is Ethernet");
+        let came = || right.counter("left", "rx", "packets");
+        let before = came();
+        let change = |state: &str| drop(right.ip(&format!("link set left {state}")));
+        let (numbers, offered) = send_through_changes(&mut sink, &mut far, burst, change);
+        assert!(numbers.windows(2).all(|pair| pair[0] < pair[1]), "each came once, in order");
+        // What comes to the interface in the moment when it is up and its ring is not was received.
+        let counters = sink.counters();
+        assert_eq!(came() - before, counters.sent, "of {offered}: {counters:?}");
+        assert!(numbers.len() as u64 <= counters.sent);
+    }
+}
+
+#[test]
+fn an_interface_that_is_renamed_goes_on() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let net = Topology::line(["left", "right"]).build();
+    let left = net.host("left");
+    let mut far = ring(net.host("right"), "left");
+    let mut sink = open(left, "right").expect("it is Ethernet");
+    left.ip("link set right down");
+    left.ip("link set right name other");
+    left.ip("link set other up");
+    send_again(&mut sink, &[numbered(7)]);
+    let mut numbers = Vec::new();
+    rig::wait_until("it came", PATIENCE, || {
+        take_numbers(&mut far, &mut numbers);
+        numbers == [7]
+    });
 }
 
 #[test]

@@ -109,13 +109,14 @@ impl Target {
     /// The target's line of the ledger; `lost` packets that matched in the kernel, and were meant
     /// for it, never left the kernel's ring.
     pub(crate) fn stats(&self, lost: u64) -> TargetStats {
-        let SinkCounters { sent, held, mut drops, cut, fragmented } = self.sink.counters();
+        let SinkCounters { sent, sent_bytes, held, mut drops, cut, fragmented } =
+            self.sink.counters();
         drops.merge(&self.drops);
         drops.add_many(DropReason::KernelRing, lost);
         let queued = held + self.queue.waiting();
         let endpoint = self.endpoint.clone();
         let (queue_bytes, queue_bytes_max) = self.queue.fill();
         let stats = TargetStats::new(endpoint, self.matched + lost, sent, queued, drops);
-        TargetStats { cut, fragmented, queue_bytes, queue_bytes_max, ..stats }
+        TargetStats { sent_bytes, cut, fragmented, queue_bytes, queue_bytes_max, ..stats }
     }
 }

@@ -110,7 +110,8 @@ fn open(
         });
         let mut shares = Vec::with_capacity(opened.shares.len());
         for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
-            let groups = opening.groups(worker, opened.first)?;
+            let is_live = input.source.is_live();
+            let groups = opening.groups(worker, opened.first, is_live)?;
             let mut tap = Tap::new(config.name.clone(), vec![input], groups);
             tap.filter = filter;
             tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);

@@ -68,7 +68,7 @@ impl Sink for Printer {
             self.close(error);
         }
         let lines = self.lines.as_bytes()[..bytes].iter().filter(|&&byte| byte == b'\n').count();
-        self.counters.sent += lines as u64;
+        self.counters.add_sent(packets.first(lines));
         lines
     }
 

@@ -5,11 +5,12 @@ use crate::failure::Failure;
 use crate::health::{Claim, Health};
 use crate::listeners::{Listeners, Listening};
 use crate::session::{self, Activity, Moment, Session, Taps};
-use crate::targets::{Places, Targets, devices, files, has_tunnels, members};
+use crate::targets::{Places, Targets, devices, files, has_tunnels, may_wait, members};
 use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
+use io::apart::Apart;
 use io::ring::Handover;
-use io::{Interfaces, Now};
+use io::{Interfaces, Now, Sink};
 use pipeline::{CrewReport, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
 use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
@@ -45,10 +46,16 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let records = recorder.is_some();
     let mut groups = Vec::new();
     if let Some(recorder) = recorder {
-        let target = Target::new("recorder".into(), Box::new(recorder));
+        // Beside other targets, which must not wait for the reader of a pipe.
+        let waits = options.write.as_deref().is_some_and(may_wait) && !options.to.is_empty();
+        let sink: Box<dyn Sink> = match waits {
+            true => Box::new(Apart::new(Box::new(recorder), "recorder", io::apart::BYTES)?),
+            false => Box::new(recorder),
+        };
+        let target = Target::new("recorder".into(), sink);
         groups.push(TargetGroup::new(vec![target], &[1]));
     }
-    groups.extend(opening.groups(0, None)?);
+    groups.extend(opening.groups(0, None, true)?);
     let ledger = |reports: &[CrewReport]| {
         let mut stats = ledger(reports, records);
         stats.decap = tunnels.counters();

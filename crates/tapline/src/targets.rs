@@ -7,7 +7,8 @@ use crate::failure::Failure;
 use crate::workers::file_of;
 use api::{Balance, Endpoint, Group, QueueConfig, Sending, TunnelEndpoint};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
-use io::file::FileWriter;
+use io::apart::Apart;
+use io::file::{FifoSink, FileWriter, is_fifo};
 use io::memory::NullSink;
 use io::nic::NicSink;
 use io::tun::TapSink;
@@ -152,14 +153,16 @@ impl Opening<'_> {
     }
 
     /// The groups of a worker, which are to be asked for in the order of the workers. Its files are
-    /// replaced; `first` is the interface that they name first.
+    /// replaced; `first` is the interface that they name first. A broker's stand on threads of their
+    /// own; behind any other source that is live, those do that may have to wait for a reader.
     pub fn groups(
         &mut self,
         worker: usize,
         first: Option<InterfaceId>,
+        is_live: bool,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let to = self.to;
-        to.iter().map(|group| self.group(group, worker, first)).collect()
+        to.iter().map(|group| self.group(group, worker, first, is_live)).collect()
     }
 
     fn group(
@@ -167,13 +170,17 @@ impl Opening<'_> {
         Group(members): &Group,
         worker: usize,
         first: Option<InterfaceId>,
+        is_live: bool,
     ) -> Result<TargetGroup, Failure> {
         let mut targets = Vec::new();
         for member in members {
             let sink: Box<dyn Sink> = match member {
                 Endpoint::Pcap { path } => {
                     let path = file_of(path, worker, self.workers)?;
-                    Box::new(file(&path, &self.interfaces, first)?)
+                    match self.of_broker.is_some() || (is_live && may_wait(&path)) {
+                        true => file_apart(&path, &self.interfaces, first)?,
+                        false => Box::new(file(&path, &self.interfaces, first)?),
+                    }
                 }
                 _ => self.sinks.next().expect("each was opened, for each worker"),
             };
@@ -252,6 +259,25 @@ fn place(path: &Path) -> Option<PathBuf> {
     }
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
     Some(folder.unwrap_or(Path::new(".")).canonicalize().ok()?.join(path.file_name()?))
+}
+
+/// Whether writing there may have to wait for a reader: of standard output, or of a pipe.
+pub fn may_wait(path: &Path) -> bool {
+    path == Path::new("-") || path.metadata().is_ok_and(|metadata| !metadata.is_file())
+}
+
+/// A capture file, or a pipe, on a thread of its own: a disk that hangs, or a reader that pauses, costs
+/// its own packets only. A named pipe need not have a reader, and may get another one.
+pub fn file_apart(
+    path: &Path,
+    interfaces: &Interfaces,
+    first: Option<InterfaceId>,
+) -> Result<Box<dyn Sink>, Failure> {
+    let sink: Box<dyn Sink> = match is_fifo(path) {
+        true => Box::new(FifoSink::open(path, interfaces, first)?),
+        false => Box::new(file(path, interfaces, first)?),
+    };
+    Ok(Box::new(Apart::new(sink, "file", io::apart::BYTES)?))
 }
 
 fn file(

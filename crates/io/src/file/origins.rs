@@ -62,6 +62,7 @@ pub(super) struct Written {
     /// The times of the packets in the file, and of those in the buffer.
     pub span: Span,
     held_span: Span,
+    held_bytes: u64,
 }
 
 /// The origins of a file's packets, by their interface's number in the file.
@@ -86,7 +87,8 @@ impl Origins {
     /// Adds an origin; gives its place.
     pub fn add(&mut self, origin: Origin) -> usize {
         let packets = OriginCounters::default();
-        self.list.push(Written { origin, packets, span: Span::EMPTY, held_span: Span::EMPTY });
+        let (span, held_span) = (Span::EMPTY, Span::EMPTY);
+        self.list.push(Written { origin, packets, span, held_span, held_bytes: 0 });
         self.last = self.list.len() - 1;
         self.places.insert(origin, self.last);
         self.last
@@ -98,11 +100,12 @@ impl Origins {
         self.list[place].packets.received += 1;
     }
 
-    /// Counts a packet that went into the buffer.
+    /// Counts a packet of so many bytes that went into the buffer.
     #[inline]
-    pub fn held(&mut self, place: usize, ts_ns: u64) {
+    pub fn held(&mut self, place: usize, ts_ns: u64, bytes: usize) {
         let written = &mut self.list[place];
         written.packets.fate.held += 1;
+        written.held_bytes += bytes as u64;
         written.held_span = written.held_span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
     }
 
@@ -112,10 +115,12 @@ impl Origins {
     }
 
     /// Counts one packet of the buffer as brought into the file, before the others are settled.
-    pub fn kept(&mut self, place: usize, ts_ns: u64) {
+    pub fn kept(&mut self, place: usize, ts_ns: u64, bytes: u32) {
         let written = &mut self.list[place];
         written.packets.fate.held -= 1;
+        written.held_bytes -= u64::from(bytes);
         written.packets.fate.sent += 1;
+        written.packets.fate.sent_bytes += u64::from(bytes);
         written.span = written.span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
     }
 
@@ -124,10 +129,12 @@ impl Origins {
         for written in &mut self.list {
             let counters = &mut written.packets.fate;
             let held = std::mem::take(&mut counters.held);
+            let held_bytes = std::mem::take(&mut written.held_bytes);
             let held_span = std::mem::replace(&mut written.held_span, Span::EMPTY);
             match lost {
                 None => {
                     counters.sent += held;
+                    counters.sent_bytes += held_bytes;
                     written.span = written.span.join(held_span);
                 }
                 Some(reason) => counters.drops.add_many(reason, held),
@@ -139,6 +146,7 @@ impl Origins {
     pub fn give_up(&mut self, reason: DropReason) {
         for Written { packets, .. } in &mut self.list {
             let sent = std::mem::take(&mut packets.fate.sent);
+            packets.fate.sent_bytes = 0;
             packets.fate.drops.add_many(reason, sent);
         }
     }

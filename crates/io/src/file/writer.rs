@@ -187,7 +187,7 @@ impl FileWriter {
             return self.origins.dropped(place, DropReason::Stopped);
         }
         match self.encode(place, packet) {
-            Ok(()) => self.origins.held(place, packet.meta.ts_ns),
+            Ok(()) => self.origins.held(place, packet.meta.ts_ns, packet.caplen()),
             Err((reason, error)) => {
                 if !std::mem::replace(&mut self.refusal_told, true) {
                     tracing::error!("capture file: {error}; such packets are dropped and counted");
@@ -370,8 +370,8 @@ impl FileWriter {
                 let (written, result) = write_counted(file, buffer);
                 if result.is_err() {
                     kept = match is_pcapng {
-                        true => whole_blocks(&buffer[..written], |place, ts_ns| {
-                            self.origins.kept(place, ts_ns);
+                        true => whole_blocks(&buffer[..written], |place, ts_ns, bytes| {
+                            self.origins.kept(place, ts_ns, bytes);
                         }),
                         false => 0,
                     };
@@ -434,9 +434,9 @@ fn write_counted(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
-/// The length of the whole pcapng blocks at the front of some bytes; tells the interface and the time
-/// of each packet in them.
-fn whole_blocks(bytes: &[u8], mut packet: impl FnMut(usize, u64)) -> usize {
+/// The length of the whole pcapng blocks at the front of some bytes; tells the interface, the time and
+/// the bytes of each packet in them.
+fn whole_blocks(bytes: &[u8], mut packet: impl FnMut(usize, u64, u32)) -> usize {
     let word = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?));
     let mut end = 0;
     while let (Some(kind), Some(len)) = (word(end), word(end + 4)) {
@@ -445,10 +445,10 @@ fn whole_blocks(bytes: &[u8], mut packet: impl FnMut(usize, u64)) -> usize {
             break;
         }
         if kind == block_type::ENHANCED_PACKET
-            && let (Some(interface), Some(high), Some(low)) =
-                (word(end + 8), word(end + 12), word(end + 16))
+            && let (Some(interface), Some(high), Some(low), Some(caplen)) =
+                (word(end + 8), word(end + 12), word(end + 16), word(end + 20))
         {
-            packet(interface as usize, u64::from(high) << 32 | u64::from(low));
+            packet(interface as usize, u64::from(high) << 32 | u64::from(low), caplen);
         }
         end = next;
     }
@@ -598,7 +598,8 @@ mod tests {
         writer.write(&packet(eth0, 3, None));
         assert_eq!(total(&writer).held, 3);
         writer.finish(None).unwrap();
-        assert_eq!(total(&writer), SinkCounters { sent: 3, ..SinkCounters::default() });
+        let written = SinkCounters { sent: 3, sent_bytes: 180, ..SinkCounters::default() };
+        assert_eq!(total(&writer), written);
         let (packets, table) = read(bytes.lock().unwrap().clone());
         let names: Vec<_> =
             packets.iter().map(|p| table.get(p.meta.interface).name.clone()).collect();
@@ -646,12 +647,12 @@ mod tests {
         let bytes = encoder.into_inner();
         for len in 0..=bytes.len() {
             let mut packets = Vec::new();
-            let end =
-                whole_blocks(&bytes[..len], |interface, ts_ns| packets.push((interface, ts_ns)));
+            let packet = |interface, ts_ns, bytes| packets.push((interface, ts_ns, bytes));
+            let end = whole_blocks(&bytes[..len], packet);
             let before = ends.iter().filter(|(end, _)| *end <= len);
             assert_eq!(end, before.clone().map(|(end, _)| *end).max().unwrap());
             let count = before.map(|(_, packets)| packets).sum();
-            assert_eq!(packets, [(0, 1 << 40), (1, 1 << 40)][..count]);
+            assert_eq!(packets, [(0, 1 << 40, 61), (1, 1 << 40, 62)][..count]);
         }
     }
 

@@ -88,6 +88,20 @@ impl Links {
         sys::set_mtu(self.as_fd(), name, mtu)
     }
 
+    /// Whether an interface is up and its link works, as the kernel's link watch has noticed it so far
+    /// (`IFF_RUNNING`).
+    pub fn is_running(&self, name: &str) -> io::Result<bool> {
+        let flags = sys::flags(self.as_fd(), name)?;
+        Ok(i32::from(flags) & libc::IFF_RUNNING != 0)
+    }
+
+    /// Whether an interface is up and has a carrier, as its driver says now (`IFF_LOWER_UP`), however
+    /// little else it says of its state.
+    pub fn has_carrier(&mut self, index: i32) -> io::Result<bool> {
+        let flags = word(&self.describe(index)?, 8).unwrap_or(0).cast_signed();
+        Ok(flags & libc::IFF_UP != 0 && flags & libc::IFF_LOWER_UP != 0)
+    }
+
     /// Sets flags (`IFF_…`) of an interface beside those that it has.
     pub fn add_flags(&self, name: &str, flags: i32) -> io::Result<()> {
         sys::add_flags(self.as_fd(), name, flags)

@@ -129,17 +129,22 @@ pub(super) fn set_mtu(socket: BorrowedFd<'_>, name: &str, mtu: u32) -> io::Resul
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Sets flags (`IFF_…`) of an interface beside those that it has.
-pub(super) fn add_flags(socket: BorrowedFd<'_>, name: &str, flags: i32) -> io::Result<()> {
+/// The lower 16 of the flags (`IFF_…`) of an interface.
+pub(super) fn flags(socket: BorrowedFd<'_>, name: &str) -> io::Result<i16> {
     let mut request = request(name)?;
     // SAFETY: the request holds a name that ends in a NUL; the kernel writes the flags inside it.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS as _, &mut request) };
-    if result != 0 {
-        return Err(io::Error::last_os_error());
+    match result {
+        // SAFETY: the kernel has written this field; any bits are flags.
+        0 => Ok(unsafe { request.ifr_ifru.ifru_flags }),
+        _ => Err(io::Error::last_os_error()),
     }
-    // SAFETY: the kernel has written this field; any bits are flags.
-    let present = unsafe { request.ifr_ifru.ifru_flags };
-    request.ifr_ifru.ifru_flags = present | flags as i16;
+}
+
+/// Sets flags (`IFF_…`) of an interface beside those that it has.
+pub(super) fn add_flags(socket: BorrowedFd<'_>, name: &str, added: i32) -> io::Result<()> {
+    let mut request = request(name)?;
+    request.ifr_ifru.ifru_flags = flags(socket, name)? | added as i16;
     // SAFETY: as for the MTU.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

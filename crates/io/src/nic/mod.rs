@@ -6,18 +6,19 @@
 //! Source: packet(7), Linux `net/packet/af_packet.c`.
 
 mod sys;
+mod way;
 
 use crate::batch::Selection;
 use crate::clock::Now;
 use crate::device::{Sink, SinkCounters};
 use crate::error::Error;
-use crate::link::{self, Links};
+use crate::link::Links;
 use crate::packet::Packet;
 use crate::trouble::Trouble;
 use api::DropReason;
 use std::io::ErrorKind;
-use std::time::{Duration, Instant};
 use sys::{MESSAGES, Socket};
+use way::Way;
 use wire::LinkType;
 
 const ETHERNET_HEADER_LEN: usize = 14;
@@ -26,18 +27,14 @@ const ETHERNET_HEADER_LEN: usize = 14;
 /// wait does so, rather than that the queue drops.
 const SEND_BUFFER_BYTES: i32 = 512 << 10;
 
-/// How often an interface that is gone is looked for, should word of its return be lost.
-const LOOK_WHILE_GONE: Duration = Duration::from_secs(1);
-
 /// The sending side of a network interface.
 ///
-/// An interface that is deleted is waited for: when one of its name is there again, it is used.
+/// An interface that is down, or has no carrier, gets nothing until it is up again, and what was meant
+/// for it meanwhile is counted as [`DropReason::Unreachable`]. One that is deleted is waited for: when one
+/// of its name is there again, it is used. One that is renamed goes on under its new name.
 pub struct NicSink {
-    name: String,
     socket: Socket,
-    links: Links,
-    /// Since when it is looked for; `None` while it is there.
-    gone: Option<Instant>,
+    way: Way,
     counters: SinkCounters,
     trouble: Trouble,
 }
@@ -59,18 +56,10 @@ impl NicSink {
     /// [`Error::NoInterface`]; [`Error::NotEthernet`]; [`Error::System`] without the right to send
     /// raw frames (CAP_NET_RAW).
     pub fn open(name: &str) -> Result<NicSink, Error> {
-        let failed = |what: &str, e| Error::system(format!("send through `{name}`: {what}"), e);
-        let mut links = Links::open().map_err(|e| failed("open a netlink socket", e))?;
-        let socket = Socket::open(SEND_BUFFER_BYTES).map_err(|e| failed("packet socket", e))?;
-        bind(&socket, name, &mut links)?;
-        Ok(NicSink {
-            name: name.into(),
-            socket,
-            links,
-            gone: None,
-            counters: SinkCounters::default(),
-            trouble: Trouble::default(),
-        })
+        let failed = |e| Error::system(format!("send through `{name}`: packet socket"), e);
+        let socket = Socket::open(SEND_BUFFER_BYTES).map_err(failed)?;
+        let way = Way::open(name, &socket)?;
+        Ok(NicSink { socket, way, counters: SinkCounters::default(), trouble: Trouble::default() })
     }
 
     /// Sends frames from the front, up to [`MESSAGES`].
@@ -95,7 +84,7 @@ impl NicSink {
         }
         let error = match self.socket.send(&frames[..count]) {
             Ok(sent) => {
-                self.counters.sent += sent as u64;
+                self.counters.add_sent(packets.first(sent));
                 return Outcome::Taken(sent);
             }
             Err(error) => error,
@@ -105,17 +94,18 @@ impl NicSink {
                 Outcome::Full
             }
             Some(libc::EMSGSIZE) => self.drop_one(DropReason::Oversize),
+            Some(libc::ENOBUFS) if self.way.is_refused() => Outcome::Unreachable,
             Some(libc::ENOBUFS) => self.drop_one(DropReason::DeviceQueue),
             Some(libc::ENETDOWN) => {
-                self.trouble.tell(&self.name, &error, "frames for it are counted");
+                self.way.is_down();
                 Outcome::Unreachable
             }
             Some(libc::ENXIO | libc::ENODEV) => {
-                self.wait_for_return();
+                self.way.is_gone();
                 Outcome::Unreachable
             }
             _ => {
-                self.trouble.tell(&self.name, &error, "such frames are counted");
+                self.trouble.tell(self.way.name(), &error, "such frames are counted");
                 self.drop_one(DropReason::SendError)
             }
         }
@@ -124,48 +114,6 @@ impl NicSink {
     fn drop_one(&mut self, reason: DropReason) -> Outcome {
         self.counters.drops.add(reason);
         Outcome::Taken(1)
-    }
-
-    fn wait_for_return(&mut self) {
-        tracing::warn!("{} is gone; waiting for it to return", self.name);
-        if let Err(error) = self.links.watch(true) {
-            // It is still looked for, only less often.
-            tracing::debug!("no news of interfaces: {error}");
-        }
-        // It may be back already, which would be no news.
-        let now = Instant::now();
-        self.gone = Some(now.checked_sub(LOOK_WHILE_GONE).unwrap_or(now));
-    }
-
-    /// Whether the interface is there, as far as is known. One that is gone is looked for.
-    fn is_there(&mut self) -> bool {
-        let Some(looked_for) = self.gone else {
-            return true;
-        };
-        if !self.links.take_news() && looked_for.elapsed() < LOOK_WHILE_GONE {
-            return false;
-        }
-        self.gone = Some(Instant::now());
-        match bind(&self.socket, &self.name, &mut self.links) {
-            Ok(()) => {
-                tracing::info!("{} is back", self.name);
-                if let Err(error) = self.links.watch(false) {
-                    tracing::debug!("news of interfaces cannot be ended: {error}");
-                }
-                self.gone = None;
-                true
-            }
-            Err(Error::NoInterface { .. }) => false,
-            Err(Error::System { source, .. }) => {
-                self.trouble.tell(&self.name, &source, "waiting for it to change");
-                false
-            }
-            Err(error) => {
-                let error = std::io::Error::other(error.to_string());
-                self.trouble.tell(&self.name, &error, "waiting for it to change");
-                false
-            }
-        }
     }
 }
 
@@ -177,15 +125,6 @@ pub fn are_one(name: &str, other: &str) -> bool {
         .ok()
         .and_then(|mut links| Some((index(&mut links, name)?, index(&mut links, other)?)));
     found.map_or(name == other, |(index, other)| index == other)
-}
-
-/// Has a socket send through the interface of a name.
-fn bind(socket: &Socket, name: &str, links: &mut Links) -> Result<(), Error> {
-    let link = link::find(name, links)?;
-    if link.hardware != libc::ARPHRD_ETHER {
-        return Err(Error::NotEthernet { name: name.into(), hardware: link.hardware });
-    }
-    socket.bind(link.index).map_err(|e| Error::system(format!("send through `{name}`: bind"), e))
 }
 
 /// Why a packet is no frame for a NIC, if it is none.
@@ -204,7 +143,7 @@ impl Sink for NicSink {
     fn send(&mut self, packets: Selection<'_>) -> usize {
         let mut taken = 0;
         while taken < packets.len() {
-            let outcome = match self.is_there() {
+            let outcome = match self.way.is_open(&self.socket) {
                 true => self.send_some(packets.skip(taken)),
                 false => Outcome::Unreachable,
             };
@@ -226,6 +165,6 @@ impl Sink for NicSink {
     }
 
     fn tick(&mut self, _now: Now) {
-        self.is_there();
+        self.way.tick(&self.socket);
     }
 }

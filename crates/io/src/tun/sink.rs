@@ -151,7 +151,10 @@ impl Sink for TapSink {
     fn send(&mut self, packets: Selection<'_>) -> usize {
         for packet in packets.iter() {
             match may_be_sent(packet, self.mtu).and_then(|()| self.write(&packet.data)) {
-                Ok(()) => self.counters.sent += 1,
+                Ok(()) => {
+                    self.counters.sent += 1;
+                    self.counters.sent_bytes += packet.data.len() as u64;
+                }
                 Err(reason) => self.counters.drops.add(reason),
             }
         }

@@ -125,7 +125,7 @@ impl TunnelSink {
             Ok(0) => Sent::Full,
             Ok(sent) => {
                 let is_large = |(h, p): &&(&[u8], &[u8])| h.len() + p.len() > bytes_max;
-                self.counters.sent += sent as u64;
+                self.counters.add_sent(packets.first(sent));
                 self.counters.cut += u64::from((cut << (MESSAGES - sent)).count_ones());
                 self.counters.fragmented +=
                     datagrams[..sent].iter().filter(is_large).count() as u64;
@@ -180,6 +180,9 @@ impl TunnelSink {
             let consequence = match reason(errno) {
                 lost @ (DropReason::Unreachable | DropReason::Oversize) => {
                     let packets = self.counters.sent.min(1);
+                    // Which one it was is not said: one of the mean size.
+                    self.counters.sent_bytes -=
+                        self.counters.sent_bytes.checked_div(self.counters.sent).unwrap_or(0);
                     self.counters.sent -= packets;
                     self.counters.drops.add_many(lost, packets);
                     COUNTED

@@ -6,9 +6,10 @@ use crate::listeners::{Listeners, Listening, Tunnels};
 use crate::opened::{Opened, compile};
 use crate::targets::{Targets, has_tunnels};
 use api::{
-    DirectionChoice, FilterConfig, MapConfig, Origin, SourceConfig, StageConfig, TargetConfig,
+    DirectionChoice, FilterConfig, MapConfig, Origin, Pace, SourceConfig, StageConfig, TargetConfig,
 };
 use io::Interfaces;
+use io::paced::PacedSource;
 use io::ring::{Handover, KernelFilter, RingOptions};
 use pipeline::stage::{Step, build};
 use pipeline::{Front, History, Inlet, Input, Map, Outlet, OwnTunnels};
@@ -45,6 +46,15 @@ pub enum Echo {
     Sent { sees_loopback: bool },
     /// Those that come out of another tunnel.
     Relayed,
+}
+
+/// A file at its pace.
+fn played(Input { name, source }: Input, pace: Pace) -> Result<Input, Failure> {
+    let source = match pace {
+        Pace::Max => source,
+        Pace::Times(speed) => Box::new(PacedSource::new(source, speed)?),
+    };
+    Ok(Input { name, source })
 }
 
 impl Opener {
@@ -88,10 +98,13 @@ impl Opener {
                 let whole = |input| (input, pipeline::CaptureFilter::all(DirectionChoice::Both));
                 (inputs.into_iter().map(whole).collect(), Echo::Relayed, begun)
             }
-            Origin::File { path, pace: _ } => {
+            Origin::File { path, pace } => {
                 let (both, all) = (DirectionChoice::Both, &FilterConfig::All);
                 let opened = Opened::file(path, both, all, &self.interfaces).map_err(named)?;
-                (opened.shares, Echo::None, vec![opened.announcement])
+                let shares = opened.shares.into_iter();
+                let shares = shares.map(|(input, filter)| Ok((played(input, *pace)?, filter)));
+                let shares = shares.collect::<Result<_, Failure>>().map_err(named)?;
+                (shares, Echo::None, vec![opened.announcement])
             }
         };
         let begun = begun.into_iter().map(|line| format!("source {}: {line}", config.name));
@@ -161,7 +174,7 @@ impl Opener {
         }
         let mut outlets = Vec::with_capacity(configs.len());
         for (config, Front { filter, steps }, mut opening) in ready {
-            let groups = opening.groups(0, None).map_err(|failure| named(config, failure))?;
+            let groups = opening.groups(0, None, true).map_err(|failure| named(config, failure))?;
             outlets.extend(groups.into_iter().map(|group| Outlet {
                 name: Some(config.name.clone()),
                 filter: None,
