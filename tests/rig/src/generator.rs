@@ -76,6 +76,20 @@ impl Generator {
         netns.run(|| self.run(to)).expect("a namespace that was made can be entered")
     }
 
+    /// Sends from inside a namespace until `goes_on` says no, or all is sent.
+    ///
+    /// # Panics
+    /// Like [`Self::run_in`].
+    pub fn run_while(
+        &self,
+        netns: &Netns,
+        to: SocketAddr,
+        goes_on: impl Fn() -> bool + Send,
+    ) -> Sent {
+        let run = || self.send_while(to, goes_on);
+        netns.run(run).expect("a namespace that was made can be entered")
+    }
+
     /// Sends from the calling thread's namespace; blocks until all is sent.
     ///
     /// The pace is that of [`wait_for_turn`]. A packet that a full queue refuses is offered again, so that no number is left out.
@@ -83,6 +97,10 @@ impl Generator {
     /// # Panics
     /// If the settings are out of range, or the kernel refuses a packet for another reason.
     pub fn run(&self, to: SocketAddr) -> Sent {
+        self.send_while(to, || true)
+    }
+
+    fn send_while(&self, to: SocketAddr, goes_on: impl Fn() -> bool) -> Sent {
         assert!(self.flows >= 1, "a generator needs at least 1 flow");
         assert!(
             self.payload_bytes >= PAYLOAD_BYTES_MIN,
@@ -92,12 +110,14 @@ impl Generator {
         let sockets: Vec<UdpSocket> = (0..self.flows).map(|_| socket(to)).collect();
         let mut packet = payload(0, self.payload_bytes);
         let start = Instant::now();
-        for number in 0..self.count {
-            wait_for_turn(start, number, self.pps);
-            renumber(&mut packet, number);
-            send(&sockets[(number % self.flows as u64) as usize], &packet, to, number);
+        let mut accepted = 0;
+        while accepted < self.count && goes_on() {
+            wait_for_turn(start, accepted, self.pps);
+            renumber(&mut packet, accepted);
+            send(&sockets[(accepted % self.flows as u64) as usize], &packet, to, accepted);
+            accepted += 1;
         }
-        Sent { accepted: self.count, elapsed: start.elapsed() }
+        Sent { accepted, elapsed: start.elapsed() }
     }
 }
 
