@@ -25,6 +25,7 @@ mod receive;
 mod service;
 mod session;
 mod targets;
+mod top;
 mod workers;
 
 use clap::Parser;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         Command::Receive(options) => receive::run(options, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
         Command::Diag(command) => diag::run(command, &cli.verbosity),
+        Command::Top(options) => top::run(&options),
         Command::Demo => demo::run(),
         Command::Man(options) => man::run(&options),
         Command::Completions(options) => completions::run(&options),

@@ -10,6 +10,7 @@ mod options;
 mod receive;
 #[cfg(test)]
 mod tests;
+mod top;
 mod values;
 
 pub use broker::Broker;
@@ -19,6 +20,7 @@ pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, Filter
 pub use mirror::{Datapath, Mirror};
 pub use options::{FilterIn, FilterPlace, Format, Report, Rotation, SendingOptions};
 pub use receive::{Receive, ReceiveDatapath};
+pub use top::Top;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
@@ -60,6 +62,9 @@ pub enum Command {
     /// Say what of this host or its network bears on a tap
     #[command(subcommand)]
     Diag(DiagCommand),
+    /// Show what goes through every tapline of this host: sources, maps, stages and targets with their
+    /// rates, drops and queues; a table on a terminal (q ends it, arrows scroll), else lines
+    Top(Top),
     /// Show the whole line on one machine: HTTP traffic between network namespaces is mirrored,
     /// recorded and checked. DEMO_SECONDS (20) and DEMO_DIR in the environment. Needs root
     Demo,

@@ -3,9 +3,12 @@
 use api::{DirectionChoice, Endpoint, RingSize};
 use io::decap::EVERY_LAYER;
 use std::net::SocketAddr;
+use std::time::Duration;
 use wire::LinkType;
 use wire::tunnel::Kind;
 
+/// Shortest time between two looks at what runs.
+const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Lowest bound on an archive: a few packets of any size fit into each of its segments.
 const ARCHIVE_BYTES_MIN: u64 = 100_000;
 
@@ -15,6 +18,15 @@ pub fn direction(text: &str) -> Result<DirectionChoice, String> {
         "in" => Ok(DirectionChoice::In),
         "out" => Ok(DirectionChoice::Out),
         _ => Err("write both, in or out".into()),
+    }
+}
+
+/// Time between two looks at what runs.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    let time = api::parse_duration(text).map_err(|error| error.to_string())?;
+    match time >= INTERVAL_MIN {
+        true => Ok(time),
+        false => Err("write 100ms or more".into()),
     }
 }
 

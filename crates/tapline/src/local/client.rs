@@ -1,7 +1,6 @@
 //! The side of who asks.
 
 use super::{Request, parse_socket_name, run_dirs};
-use crate::failure::Failure;
 use api::Status;
 use serde_json::Value;
 use std::fs;
@@ -27,6 +26,12 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// One that is not there.
+    #[cfg(test)]
+    pub fn named(command: &str, pid: u32) -> Instance {
+        Instance { command: command.into(), pid, path: PathBuf::new() }
+    }
+
     /// Asks it, and waits for its answer.
     ///
     /// # Errors
@@ -78,53 +83,4 @@ pub fn instances() -> Vec<Instance> {
         .collect();
     found.sort_by(|a, b| (&a.command, a.pid).cmp(&(&b.command, b.pid)));
     found
-}
-
-/// The one of some running commands that is meant: by its process or its name, or the only one.
-///
-/// # Errors
-/// If there is none, or more than one; says which there are.
-pub fn pick(
-    found: Vec<Instance>,
-    command: &str,
-    wanted: Option<&str>,
-) -> Result<Instance, Failure> {
-    let mut found = found;
-    found.retain(|instance| instance.command == command);
-    // Names are asked for only where they matter.
-    let is_clear = found.len() == 1 && wanted.is_none();
-    let name = |instance: &Instance| instance.status().ok().and_then(|status| status.name);
-    let named = found.into_iter().map(|instance| {
-        let name = if is_clear { None } else { name(&instance) };
-        (instance, name)
-    });
-    let mut named: Vec<(Instance, Option<String>)> = named.collect();
-    let all: Vec<String> = named.iter().map(|(instance, name)| describe(instance, name)).collect();
-    if let Some(wanted) = wanted {
-        named.retain(|(instance, name)| {
-            instance.pid.to_string() == wanted || name.as_deref() == Some(wanted)
-        });
-    }
-    match (named.len(), wanted) {
-        (1, _) => Ok(named.remove(0).0),
-        (0, None) => Err(Failure::CouldNot(format!("no tapline {command} runs on this host"))),
-        (0, Some(wanted)) if all.is_empty() => {
-            Err(Failure::CouldNot(format!("{wanted}: no tapline {command} runs on this host")))
-        }
-        (0, Some(wanted)) => Err(Failure::CouldNot(format!(
-            "{wanted} is no tapline {command} that runs; there is {}",
-            all.join(", ")
-        ))),
-        (_, _) => Err(Failure::Usage(format!(
-            "more than one tapline {command} runs: say which by its process id or --name: {}",
-            all.join(", ")
-        ))),
-    }
-}
-
-fn describe(instance: &Instance, name: &Option<String>) -> String {
-    match name {
-        Some(name) => format!("{} ({name})", instance.pid),
-        None => instance.pid.to_string(),
-    }
 }

@@ -13,8 +13,10 @@
 //! Threads of their own read and write; the session's main thread answers between two looks at its
 //! workers. None of them takes a lock that the data path takes.
 
+mod client;
 mod server;
 
+pub use client::{Instance, instances};
 pub use server::{Inbox, Job, Local, Outcome};
 
 use serde::{Deserialize, Serialize};
@@ -46,6 +48,14 @@ fn own_run_dir() -> Option<PathBuf> {
     match rustix::process::geteuid().is_root() {
         true => Some(SYSTEM_RUN_DIR.into()),
         false => user_run_dir(),
+    }
+}
+
+/// Where the sockets of processes are looked for.
+fn run_dirs() -> Vec<PathBuf> {
+    match set_run_dir() {
+        Some(folder) => vec![folder],
+        None => std::iter::once(SYSTEM_RUN_DIR.into()).chain(user_run_dir()).collect(),
     }
 }
 
