@@ -69,8 +69,23 @@
 //! The low 14 bits choose a slot of the group table, the top 14 bits an outer UDP source port in
 //! 49152–65535 (RFC 7348 section 5 and RFC 6335 ask for that range). The two are independent, so
 //! that a balancer behind a balancer does not see one member's flows all alike.
+//!
+//! # 5. Wider flows
+//!
+//! A group of sinks may be asked to keep more together than a five-tuple:
+//!
+//! | flow | its key |
+//! |---|---|
+//! | addresses and protocol ([`FlowKey::three_tuple`]) | as in section 1, both ports 0 |
+//! | addresses ([`FlowKey::two_tuple`]) | as in section 1, ports, protocol and EtherType 0 |
+//! | tunnel ([`tunnel_hash`]) | words w0 = id, w1 = 2 << 32 |
+//! | innermost packet ([`inner_hash`]) | that of section 1, of the packet inside all tunnels |
+//!
+//! So an ICMP error still goes where the packet goes that it quotes, and a fragment where its packet
+//! goes: without ports they are alike. Inside a fragment no tunnel is looked for.
 
 use crate::LinkType;
+use crate::decap::Rules;
 use crate::walk::{IpVersion, Network, TransportKind, Walk, chunk, v4_addresses, v6_addresses};
 
 /// Slots in the group table.
@@ -151,8 +166,31 @@ impl FlowKey {
                 mix(mix(mix(SEED, low), high), 1 << 32 | u64::from(ethertype))
             }
         };
-        let h = h.wrapping_mul(LAST_MULTIPLIER);
-        (h ^ (h >> 32)) as u32
+        last(h)
+    }
+
+    /// The key without its ports: addresses and protocol.
+    #[inline]
+    pub fn three_tuple(self) -> FlowKey {
+        match self {
+            FlowKey::Ipv4 { low, high, protocol } => {
+                FlowKey::Ipv4 { low: (low.0, 0), high: (high.0, 0), protocol }
+            }
+            FlowKey::Ipv6 { low, high, protocol } => {
+                FlowKey::Ipv6 { low: (low.0, 0), high: (high.0, 0), protocol }
+            }
+            FlowKey::Other { .. } => self,
+        }
+    }
+
+    /// The key's addresses alone.
+    #[inline]
+    pub fn two_tuple(self) -> FlowKey {
+        match self.three_tuple() {
+            FlowKey::Ipv4 { low, high, .. } => FlowKey::Ipv4 { low, high, protocol: 0 },
+            FlowKey::Ipv6 { low, high, .. } => FlowKey::Ipv6 { low, high, protocol: 0 },
+            FlowKey::Other { low, high, .. } => FlowKey::Other { low, high, ethertype: 0 },
+        }
     }
 
     #[inline]
@@ -197,6 +235,19 @@ pub fn flow_hash(walk: &Walk, frame: &[u8]) -> u32 {
     FlowKey::new(walk, frame).hash()
 }
 
+/// The hash of all packets of a tunnel, by its VNI, key or session: section 5 of the module's text.
+#[inline]
+pub fn tunnel_hash(id: u32) -> u32 {
+    last(mix(mix(SEED, u64::from(id)), 2 << 32))
+}
+
+/// The hash of the packet inside all tunnels of a frame that `tunnels` knows.
+#[inline]
+pub fn inner_hash(tunnels: &Rules, link: LinkType, frame: &[u8]) -> u32 {
+    let (link, packet) = tunnels.innermost(link, frame);
+    flow_hash(&Walk::new(link, packet), packet)
+}
+
 /// The group-table slot of a hash: its low 14 bits.
 #[inline]
 pub const fn slot(hash: u32) -> usize {
@@ -213,6 +264,12 @@ pub const fn source_port(hash: u32) -> u16 {
 fn mix(h: u64, word: u64) -> u64 {
     let h = (h ^ word).wrapping_mul(WORD_MULTIPLIER);
     h ^ (h >> 32)
+}
+
+#[inline]
+fn last(h: u64) -> u32 {
+    let h = h.wrapping_mul(LAST_MULTIPLIER);
+    (h ^ (h >> 32)) as u32
 }
 
 #[inline]
@@ -260,3 +317,5 @@ const fn is_error(version: IpVersion, kind: u8) -> bool {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod wider_tests;

@@ -4,7 +4,7 @@ use super::*;
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
 
-fn bytes(hex: &str) -> Vec<u8> {
+pub(super) fn bytes(hex: &str) -> Vec<u8> {
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
     let pair = |p: &[u8]| u8::from_str_radix(core::str::from_utf8(p).unwrap(), 16).unwrap();
     digits.chunks(2).map(pair).collect()
