@@ -24,6 +24,7 @@ pub mod offloads;
 pub mod paced;
 mod packet;
 mod pool;
+pub mod probe;
 pub mod ring;
 pub mod ring_listen;
 mod sys;

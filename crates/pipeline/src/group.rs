@@ -3,8 +3,8 @@
 //! 16,384 slots, looked up by the low 14 bits of the flow hash. Each slot belongs to the member
 //! with the highest score in it: *weighted rendezvous hashing* (Thaler and Ravishankar 1998;
 //! weights as in Schindelhauer and Schomaker 2005), score = −weight / ln u, where u in (0, 1) is
-//! made from the member's key and the slot. When a member is lost only its slots move. A member's
-//! key is its canonical endpoint, never its position, so that all hosts fill the same table.
+//! made from the member's key and the slot. When a member is lost only its slots move, and when it
+//! returns the same ones go back. A member's key is its canonical endpoint, never its position, so that all hosts fill the same table.
 
 use wire::flow::{SLOTS, slot};
 
@@ -29,19 +29,30 @@ impl GroupTable {
     /// # Panics
     /// Without a member, or with more than 65,536.
     pub fn new(members: &[Member]) -> GroupTable {
-        assert!(!members.is_empty() && members.len() <= 1 << 16, "a group has 1 to 65,536 members");
+        GroupTable::among(members, &vec![true; members.len()]).expect("a group has a member")
+    }
+
+    /// Fills the table with those members that are wanted; `None` if there is none.
+    ///
+    /// # Panics
+    /// With more than 65,536 members.
+    pub fn among(members: &[Member], wanted: &[bool]) -> Option<GroupTable> {
+        assert!(members.len() <= 1 << 16, "a group has 1 to 65,536 members");
+        if !wanted.contains(&true) {
+            return None;
+        }
         let keys: Vec<u64> = members.iter().map(|member| key_hash(&member.key)).collect();
         let owner = |slot: usize| {
             let score = |(position, key): (usize, &u64)| {
                 (score(mix(key ^ mix(slot as u64)), members[position].weight), position)
             };
-            let scores = keys.iter().enumerate().map(score);
+            let scores = keys.iter().enumerate().filter(|(at, _)| wanted[*at]).map(score);
             let best = scores.max_by(|a, b| {
                 a.0.total_cmp(&b.0).then_with(|| members[b.1].key.cmp(&members[a.1].key))
             });
             best.map_or(0, |(_, position)| position as u16)
         };
-        GroupTable { slots: (0..SLOTS).map(owner).collect() }
+        Some(GroupTable { slots: (0..SLOTS).map(owner).collect() })
     }
 
     /// Shares packets of unknown flows out among so many members, by their shares of the table: each
@@ -131,6 +142,22 @@ mod tests {
         for (slot, (&was, &is)) in before.slots.iter().zip(&after.slots).enumerate() {
             assert!(was == is || was == 2, "slot {slot} moved from {was} to {is}");
         }
+    }
+
+    #[test]
+    fn any_members_may_be_away_and_only_their_slots_move() {
+        let all = [member("a", 1), member("b", 3), member("c", 1), member("d", 2)];
+        let before = GroupTable::new(&all);
+        for away in 1..15_u32 {
+            let up: Vec<bool> = (0..4).map(|at| away & (1 << at) == 0).collect();
+            let after = GroupTable::among(&all, &up).unwrap();
+            for (&was, &is) in before.slots.iter().zip(&after.slots) {
+                assert!(up[usize::from(is)], "an absent member has a slot");
+                assert!(was == is || !up[usize::from(was)], "{was} to {is} without need");
+            }
+        }
+        assert_eq!(GroupTable::among(&all, &[true; 4]), Some(before));
+        assert_eq!(GroupTable::among(&all, &[false; 4]), None);
     }
 
     #[test]

@@ -55,6 +55,12 @@ impl From<api::Error> for Failure {
     }
 }
 
+impl From<pipeline::HealthError> for Failure {
+    fn from(error: pipeline::HealthError) -> Failure {
+        Failure::CouldNot(error.to_string())
+    }
+}
+
 impl From<api::FileError> for Failure {
     fn from(error: api::FileError) -> Failure {
         match error.is_unreadable {

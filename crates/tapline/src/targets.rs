@@ -14,7 +14,7 @@ use io::nic::NicSink;
 use io::tun::TapSink;
 use io::tunnel::{SendOptions, TunnelSink};
 use io::{InterfaceId, Interfaces, Sink};
-use pipeline::{FarEnd, Target, TargetGroup};
+use pipeline::{FarEnd, GroupHealth, HealthChecks, Target, TargetGroup};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
@@ -32,6 +32,7 @@ pub struct Targets {
     epoch: u32,
     far_ends: Vec<FarEnd>,
     devices: BTreeMap<String, TapSink>,
+    checks: HealthChecks,
 }
 
 /// The targets of one tap, of which all but the files are open.
@@ -43,6 +44,8 @@ pub struct Opening<'a> {
     of_broker: Option<(QueueConfig, Balance)>,
     /// For one worker after the other the targets in their order, but for the files.
     sinks: std::vec::IntoIter<Box<dyn Sink>>,
+    /// The health of each group's members, which all workers share.
+    health: Vec<Option<GroupHealth>>,
 }
 
 impl Targets {
@@ -53,6 +56,7 @@ impl Targets {
             epoch: RandomState::new().hash_one(std::process::id()) as u32,
             far_ends: Vec::new(),
             devices: BTreeMap::new(),
+            checks: HealthChecks::default(),
         }
     }
 
@@ -65,11 +69,6 @@ impl Targets {
         tap: u16,
         workers: usize,
     ) -> Result<Opening<'a>, Failure> {
-        let is_checked = |member: &&Endpoint| member.membership().health.is_some();
-        if let Some(checked) = members(to).find(is_checked) {
-            let mend = "`health` is not supported yet; leave it out";
-            return Err(Failure::Usage(format!("endpoint `{checked}`: {mend}")));
-        }
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         for worker in 0..workers {
             for (target, member) in members(to).enumerate() {
@@ -101,7 +100,10 @@ impl Targets {
             }
         }
         let interfaces = self.interfaces.clone();
-        Ok(Opening { to, interfaces, workers, of_broker: None, sinks: sinks.into_iter() })
+        let health = to.iter().map(|group| self.checks.watch(group, group.balance()));
+        let health = health.collect::<Result<_, _>>()?;
+        let sinks = sinks.into_iter();
+        Ok(Opening { to, interfaces, workers, of_broker: None, sinks, health })
     }
 
     /// Where the tunnels lead that have been opened so far.
@@ -162,16 +164,18 @@ impl Opening<'_> {
         is_live: bool,
     ) -> Result<Vec<TargetGroup>, Failure> {
         let to = self.to;
-        to.iter().map(|group| self.group(group, worker, first, is_live)).collect()
+        (0..to.len()).map(|number| self.group(number, worker, first, is_live)).collect()
     }
 
     fn group(
         &mut self,
-        Group(members): &Group,
+        number: usize,
         worker: usize,
         first: Option<InterfaceId>,
         is_live: bool,
     ) -> Result<TargetGroup, Failure> {
+        let group = &self.to[number];
+        let Group(members) = group;
         let mut targets = Vec::new();
         for member in members {
             let sink: Box<dyn Sink> = match member {
@@ -190,7 +194,9 @@ impl Opening<'_> {
             });
         }
         let weights: Vec<u16> = members.iter().map(Endpoint::weight).collect();
-        Ok(TargetGroup::new(targets, &weights))
+        let health = self.health[number].as_ref().map(GroupHealth::for_another_worker);
+        let balance = self.of_broker.map_or_else(|| group.balance(), |(_, balance)| balance);
+        Ok(TargetGroup::balanced(targets, &weights, balance, health))
     }
 }
 

@@ -21,7 +21,6 @@
 //! beyond the frame. Work is linear in the bytes of the headers.
 
 mod headers;
-mod innermost;
 #[cfg(test)]
 mod tests;
 

@@ -244,7 +244,8 @@ pub fn tunnel_hash(id: u32) -> u32 {
 /// The hash of the packet inside all tunnels of a frame that `tunnels` knows.
 #[inline]
 pub fn inner_hash(tunnels: &Rules, link: LinkType, frame: &[u8]) -> u32 {
-    let (link, packet) = tunnels.innermost(link, frame);
+    let (link, at) = tunnels.innermost(link, frame);
+    let packet = &frame[at];
     flow_hash(&Walk::new(link, packet), packet)
 }
 

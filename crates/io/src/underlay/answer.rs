@@ -57,7 +57,7 @@ impl Hop {
 
 /// What an interface is now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Interface {
+pub(crate) struct Interface {
     pub is_ethernet: bool,
     pub is_up: bool,
     pub mtu: usize,
