@@ -51,6 +51,7 @@ impl TargetGroup {
                 health.keys().eq(targets.iter().map(Target::endpoint)),
                 "the members that are checked are the targets"
             );
+            health.set_fail_open(balance.fail_open);
         }
         let members: Vec<Member> = targets
             .iter()

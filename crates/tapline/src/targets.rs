@@ -100,7 +100,7 @@ impl Targets {
             }
         }
         let interfaces = self.interfaces.clone();
-        let health = to.iter().map(|group| self.checks.watch(group, group.balance()));
+        let health = to.iter().map(|group| self.checks.watch(group));
         let health = health.collect::<Result<_, _>>()?;
         let sinks = sinks.into_iter();
         Ok(Opening { to, interfaces, workers, of_broker: None, sinks, health })

@@ -15,18 +15,17 @@ pub(crate) struct Table {
     pub is_closed: bool,
 }
 
-/// Who is in a group, and what becomes of its packets where nobody is healthy.
+/// Who is in a group.
 pub(super) struct Members {
     members: Vec<Member>,
     pub is_checked: Vec<bool>,
-    fail_open: bool,
 }
 
 impl Members {
-    pub fn new(endpoints: &[Endpoint], fail_open: bool) -> Members {
+    pub fn new(endpoints: &[Endpoint]) -> Members {
         let member = |of: &Endpoint| Member { key: of.canonical(), weight: of.weight() };
         let members: Vec<Member> = endpoints.iter().map(member).collect();
-        Members { is_checked: vec![false; members.len()], members, fail_open }
+        Members { is_checked: vec![false; members.len()], members }
     }
 }
 
@@ -36,6 +35,8 @@ pub(super) struct Watched {
     /// The table of all members.
     full: Arc<GroupTable>,
     is_up: Box<[AtomicBool]>,
+    /// Whether all are used where nobody is healthy.
+    fail_open: AtomicBool,
     /// Also keeps two changes apart.
     mailboxes: Mutex<Vec<Weak<Mailbox>>>,
 }
@@ -57,11 +58,10 @@ impl Watched {
     pub fn set(&self, position: usize, is_up: bool) -> String {
         let mut mailboxes = self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.is_up[position].swap(is_up, Ordering::Relaxed) != is_up {
-            let table = self.table();
-            mailboxes.retain(|mailbox| mailbox.upgrade().is_some_and(|to| to.put(&table)));
+            self.put_table(&mut mailboxes);
         }
         let others = self.states().enumerate().filter(|&(at, is_up)| is_up && at != position);
-        match (is_up, others.count(), self.of.fail_open) {
+        match (is_up, others.count(), self.fail_open.load(Ordering::Relaxed)) {
             (true, 0, false) => "it gets all flows, as nobody else is healthy".into(),
             (true, 0, true) => "it gets all flows: the others, not healthy either, no more".into(),
             (true, ..) => "its flows come back".into(),
@@ -72,6 +72,11 @@ impl Watched {
         }
     }
 
+    fn put_table(&self, mailboxes: &mut Vec<Weak<Mailbox>>) {
+        let table = self.table();
+        mailboxes.retain(|mailbox| mailbox.upgrade().map(|to| to.put(&table)).is_some());
+    }
+
     fn states(&self) -> impl Iterator<Item = bool> {
         self.is_up.iter().map(|state| state.load(Ordering::Relaxed))
     }
@@ -79,7 +84,7 @@ impl Watched {
     /// The table that follows from the states.
     fn table(&self) -> Table {
         let up: Vec<bool> = self.states().collect();
-        let is_closed = !up.contains(&true) && !self.of.fail_open;
+        let is_closed = !up.contains(&true) && !self.fail_open.load(Ordering::Relaxed);
         let slots = match up.contains(&false) {
             true => GroupTable::among(&self.of.members, &up).map(Arc::new),
             false => None,
@@ -89,10 +94,9 @@ impl Watched {
 }
 
 impl Mailbox {
-    fn put(&self, table: &Table) -> bool {
+    fn put(&self, table: &Table) {
         *self.table.lock().unwrap_or_else(PoisonError::into_inner) = table.clone();
         self.is_fresh.store(true, Ordering::Release);
-        true
     }
 }
 
@@ -108,6 +112,7 @@ impl GroupHealth {
         let group = Arc::new(Watched {
             full: Arc::new(GroupTable::new(&of.members)),
             is_up: of.members.iter().map(|_| AtomicBool::new(true)).collect(),
+            fail_open: AtomicBool::new(true),
             mailboxes: Mutex::default(),
             of,
         });
@@ -142,6 +147,14 @@ impl GroupHealth {
     /// How many of the members are healthy, those without a check among them.
     pub fn healthy(&self) -> usize {
         self.group.states().filter(|is_up| *is_up).count()
+    }
+
+    /// Says whether all members are used where none is healthy. For all workers.
+    pub(crate) fn set_fail_open(&self, fail_open: bool) {
+        let mut mailboxes = self.group.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.group.fail_open.swap(fail_open, Ordering::Relaxed) != fail_open {
+            self.group.put_table(&mut mailboxes);
+        }
     }
 
     /// The keys of the members, in their order.

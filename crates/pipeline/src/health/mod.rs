@@ -22,7 +22,7 @@ mod tests;
 pub use group::GroupHealth;
 pub(crate) use group::Table;
 
-use api::{Balance, Endpoint, Group};
+use api::{Endpoint, Group};
 use check::Checking;
 use group::Members;
 use io::probe::{Place, Probe};
@@ -67,24 +67,19 @@ impl HealthChecks {
     ///
     /// # Errors
     /// [`HealthError`].
-    pub fn watch(
-        &mut self,
-        group: &Group,
-        balance: Balance,
-    ) -> Result<Option<GroupHealth>, HealthError> {
-        self.watch_by(group, balance, |check, place| io::probe::open(&check.check, place))
+    pub fn watch(&mut self, group: &Group) -> Result<Option<GroupHealth>, HealthError> {
+        self.watch_by(group, |check, place| io::probe::open(&check.check, place))
     }
 
     fn watch_by(
         &mut self,
         Group(endpoints): &Group,
-        balance: Balance,
         mut open: impl FnMut(&api::Health, &Place) -> std::io::Result<Box<dyn Probe>>,
     ) -> Result<Option<GroupHealth>, HealthError> {
         if endpoints.iter().all(|endpoint| endpoint.membership().health.is_none()) {
             return Ok(None);
         }
-        let mut members = Members::new(endpoints, balance.fail_open);
+        let mut members = Members::new(endpoints);
         let mut checks = Vec::new();
         for (position, endpoint) in endpoints.iter().enumerate() {
             let Some(health) = &endpoint.membership().health else { continue };

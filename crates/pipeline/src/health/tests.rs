@@ -3,7 +3,7 @@
 use super::*;
 use crate::steer::TargetGroup;
 use crate::target::Target;
-use api::{DropReason, TargetStats};
+use api::{Balance, DropReason, TargetStats};
 use io::memory::MemorySink;
 use io::{Data, Direction, InterfaceId, Meta, Packet};
 use std::cell::Cell;
@@ -91,7 +91,7 @@ impl Scene {
         let balance = Balance { fail_open, ..Balance::default() };
         let mut scripts = Vec::new();
         let mut checks = HealthChecks::default();
-        let health = checks.watch_by(&group, balance, scripted(&mut scripts)).unwrap().unwrap();
+        let health = checks.watch_by(&group, scripted(&mut scripts)).unwrap().unwrap();
         let sinks: Vec<MemorySink> = (0..3).map(|_| MemorySink::default()).collect();
         let targets = targets(&group, &sinks);
         let group =
@@ -199,7 +199,7 @@ fn with_nobody_healthy_all_are_used_or_none() {
 fn a_group_of_one_is_closed_too() {
     let group: Group = "vxlan://127.0.0.1?vni=1&health=tcp:80&fail_open=off".parse().unwrap();
     let (mut checks, mut scripts) = (HealthChecks::default(), Vec::new());
-    let health = checks.watch_by(&group, group.balance(), scripted(&mut scripts)).unwrap();
+    let health = checks.watch_by(&group, scripted(&mut scripts)).unwrap();
     let sink = MemorySink::default();
     let targets = targets(&group, std::slice::from_ref(&sink));
     let mut of_one = TargetGroup::balanced(targets, &[1], group.balance(), health);
@@ -218,7 +218,7 @@ fn equal_checks_are_one_and_end_with_the_last_group() {
     let (mut checks, mut scripts) = (HealthChecks::default(), Vec::new());
     let mut watch = |text: &str| {
         let group: Group = text.parse().unwrap();
-        let health = checks.watch_by(&group, Balance::default(), scripted(&mut scripts)).unwrap();
+        let health = checks.watch_by(&group, scripted(&mut scripts)).unwrap();
         (health, checks.running.len(), scripts.len())
     };
     let (none, ..) = watch("vxlan://127.0.0.1?vni=1");
@@ -244,12 +244,12 @@ fn a_group_that_comes_later_knows_who_is_dead() {
     let group: Group =
         "vxlan://127.0.0.1?vni=1&health=tcp:80,vxlan://127.0.0.2?vni=1".parse().unwrap();
     let (mut checks, mut scripts) = (HealthChecks::default(), Vec::new());
-    let _first = checks.watch_by(&group, Balance::default(), scripted(&mut scripts)).unwrap();
+    let _first = checks.watch_by(&group, scripted(&mut scripts)).unwrap();
     scripts[0].give(&[false, false]);
     let open = |_: &api::Health, _: &Place| -> std::io::Result<Box<dyn Probe>> {
         panic!("the check is there")
     };
-    let second = checks.watch_by(&group, Balance::default(), open).unwrap().unwrap();
+    let second = checks.watch_by(&group, open).unwrap().unwrap();
     assert_eq!([0, 1].map(|at| second.is_healthy(at)), [Some(false), None]);
     let sinks = [MemorySink::default(), MemorySink::default()];
     let mut of_second =
@@ -267,6 +267,6 @@ fn no_more_checks_run_than_threads_are_allowed() {
         .collect();
     let group: Group = members.join(",").parse().unwrap();
     let open = |_: &api::Health, _: &Place| Ok(Script::new().0);
-    let error = checks.watch_by(&group, Balance::default(), open).err().unwrap().to_string();
+    let error = checks.watch_by(&group, open).err().unwrap().to_string();
     assert!(error.contains("256 health checks run already"), "{error}");
 }
