@@ -63,11 +63,16 @@ const EXIT_STATUS: [(&str, &str); 4] = [
     ("3", "Packets were lost, and --fail-on-drop was given."),
 ];
 
-const SIGNALS: [(&str, &str); 2] = [
+const SIGNALS: [(&str, &str); 3] = [
     (
-        "SIGINT, SIGTERM, SIGHUP",
+        "SIGINT, SIGTERM",
         "End: nothing more is let in, what has come in is brought out, the ledger is printed. A second \
          one, a second or more later, ends at once and without a ledger.",
+    ),
+    (
+        "SIGHUP",
+        "Has a file of taps or of a broker, or of L2TP tunnels, read again: what has not changed goes on \
+         undisturbed, and a file with a mistake changes nothing. Where there is no such file it is the end.",
     ),
     ("SIGUSR1", "Writes the ledger so far to the file of --stats-json."),
 ];

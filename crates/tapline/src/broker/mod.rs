@@ -3,6 +3,7 @@
 //! Start and reload are one path: what is wanted is compared by name with what runs ([`plan`]), what is
 //! new is opened ([`open`]), and between two batches the engine takes it over.
 
+mod ask;
 mod open;
 mod plan;
 
@@ -328,6 +329,9 @@ impl Activity for Broker<'_> {
 }
 
 pub fn run(options: Options, verbosity: &Verbosity) -> Result<(), Failure> {
+    if let Some(command) = &options.command {
+        return ask::run(command);
+    }
     check_stats_path(&options.report)?;
     let read = |path: &Path| Ok(BrokerFile::open(path)?.config);
     let config = match &options.config {

@@ -1,16 +1,19 @@
 //! `tapline broker`.
 
-use super::options::{Report, SendingOptions};
+use super::options::{Format, Report, SendingOptions};
 use crate::failure::Failure;
 use api::{
     BrokerConfig, EveryTarget, Group, Overflow, QueueConfig, QueueSize, SourceConfig, parse_source,
 };
-use clap::Args;
+use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(group(clap::ArgGroup::new("broker").required(true).args(["config", "input"])))]
 pub struct Broker {
+    #[command(subcommand)]
+    pub command: Option<BrokerCommand>,
     /// TOML file of sources, stages, maps and targets; SIGHUP has it read again
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["input", "output", "queue", "overflow", "snapshot_length", "oversize", "dscp", "rules", "expression"])]
     pub config: Option<PathBuf>,
@@ -42,6 +45,26 @@ pub struct Broker {
     /// pcap-filter expression: which packets to carry
     #[arg(value_name = "EXPR", trailing_var_arg = true)]
     pub expression: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BrokerCommand {
+    /// Have a running broker read its file again, and say what has changed. A file with a mistake
+    /// changes nothing
+    Reload(RunningBroker),
+    /// Show what a running broker's file wants, what there is, and what a reload would change
+    Show(RunningBroker),
+}
+
+/// A broker that runs on this host.
+#[derive(Debug, Args)]
+pub struct RunningBroker {
+    /// Its process id or its name (--name); needed only where more than one broker runs
+    #[arg(value_name = "PID|NAME")]
+    pub of: Option<String>,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
 }
 
 impl Broker {

@@ -13,7 +13,7 @@ mod tests;
 mod top;
 mod values;
 
-pub use broker::Broker;
+pub use broker::{Broker, BrokerCommand, RunningBroker};
 pub use capture::Capture;
 pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, Listening};
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};

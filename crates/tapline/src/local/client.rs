@@ -1,6 +1,7 @@
 //! The side of who asks.
 
 use super::{Request, parse_socket_name, run_dirs};
+use crate::failure::Failure;
 use api::Status;
 use serde_json::Value;
 use std::fs;
@@ -83,4 +84,77 @@ pub fn instances() -> Vec<Instance> {
         .collect();
     found.sort_by(|a, b| (&a.command, a.pid).cmp(&(&b.command, b.pid)));
     found
+}
+
+/// The one of some running commands that is meant: by its process or its name, or the only one.
+///
+/// # Errors
+/// If there is none, or more than one; says which there are.
+pub fn pick(
+    mut found: Vec<Instance>,
+    command: &str,
+    wanted: Option<&str>,
+) -> Result<Instance, Failure> {
+    found.retain(|instance| instance.command == command);
+    // Names are asked for only where they matter.
+    let is_clear = found.len() == 1 && wanted.is_none();
+    let name = |instance: &Instance| instance.status().ok().and_then(|status| status.name);
+    let named = found.into_iter().map(|instance| {
+        let name = if is_clear { None } else { name(&instance) };
+        (instance, name)
+    });
+    let mut named: Vec<(Instance, Option<String>)> = named.collect();
+    let all: Vec<String> = named.iter().map(|(instance, name)| describe(instance, name)).collect();
+    if let Some(wanted) = wanted {
+        named.retain(|(instance, name)| {
+            instance.pid.to_string() == wanted || name.as_deref() == Some(wanted)
+        });
+    }
+    match (named.len(), wanted) {
+        (1, _) => Ok(named.remove(0).0),
+        (0, None) => Err(Failure::CouldNot(format!("no tapline {command} runs on this host"))),
+        (0, Some(wanted)) if all.is_empty() => {
+            Err(Failure::CouldNot(format!("{wanted}: no tapline {command} runs on this host")))
+        }
+        (0, Some(wanted)) => Err(Failure::CouldNot(format!(
+            "{wanted} is no tapline {command} that runs; there is {}",
+            all.join(", ")
+        ))),
+        (_, _) => Err(Failure::Usage(format!(
+            "more than one tapline {command} runs: say which by its process id or --name: {}",
+            all.join(", ")
+        ))),
+    }
+}
+
+fn describe(instance: &Instance, name: &Option<String>) -> String {
+    match name {
+        Some(name) => format!("{} ({name})", instance.pid),
+        None => instance.pid.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn picked(pids: &[u32], wanted: Option<&str>) -> Result<u32, String> {
+        let mut found: Vec<_> = pids.iter().map(|&pid| Instance::named("broker", pid)).collect();
+        found.push(Instance::named("mirror", 9));
+        let picked = pick(found, "broker", wanted).map(|instance| instance.pid);
+        picked.map_err(|failure| failure.message().unwrap_or_default().to_owned())
+    }
+
+    #[test]
+    fn the_only_one_needs_no_name_and_of_several_it_is_said_which_there_are() {
+        assert_eq!(picked(&[7], None), Ok(7));
+        assert_eq!(picked(&[7, 8], Some("8")), Ok(8));
+        let several = picked(&[7, 8], None).unwrap_err();
+        assert!(several.ends_with("say which by its process id or --name: 7, 8"), "{several}");
+        assert_eq!(picked(&[], None).unwrap_err(), "no tapline broker runs on this host");
+        let other = picked(&[7], Some("9")).unwrap_err();
+        assert_eq!(other, "9 is no tapline broker that runs; there is 7");
+        let nobody = picked(&[], Some("east")).unwrap_err();
+        assert_eq!(nobody, "east: no tapline broker runs on this host");
+    }
 }

@@ -16,7 +16,7 @@
 mod client;
 mod server;
 
-pub use client::{Instance, instances};
+pub use client::{Instance, instances, pick};
 pub use server::{Inbox, Job, Local, Outcome};
 
 use serde::{Deserialize, Serialize};
