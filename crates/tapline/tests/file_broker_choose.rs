@@ -42,7 +42,9 @@ fn broker(captures: &[(&str, &[Vec<u8>])], config: &str) -> (Stats, Vec<Vec<u8>>
     let (file, stats) = (scratch.path("broker.toml"), scratch.path("stats.json"));
     fs::write(&file, config).unwrap();
     let words = ["broker".as_ref(), "-c".as_ref(), file.as_os_str()];
-    let output = tapline(words.into_iter().chain(["--stats-json".as_ref(), stats.as_os_str()]));
+    // What stages are asked to drop is no loss.
+    let report = ["--fail-on-drop".as_ref(), "--stats-json".as_ref(), stats.as_os_str()];
+    let output = tapline(words.into_iter().chain(report));
     assert_done(&output);
     let ledger = rig::stats(&stats);
     assert_eq!(ledger.unaccounted, 0, "{}", stderr(&output));

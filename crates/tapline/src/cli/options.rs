@@ -67,7 +67,7 @@ pub struct Report {
     /// Write the ledger as JSON at the end, and on SIGUSR1
     #[arg(long, value_name = "FILE")]
     pub stats_json: Option<PathBuf>,
-    /// Exit with 3 if any packet was dropped
+    /// Exit with 3 if any packet was lost that was wanted
     #[arg(long)]
     pub fail_on_drop: bool,
     /// What this process is called by `tapline top` and those who ask for it, beside its process id

@@ -316,11 +316,18 @@ impl Pulse {
     }
 }
 
-/// Packets that were wanted and lost. Another tunnel's packets and the tap's own never were; and
-/// where the end came as asked for (-c, -W, a reader that had enough) instead of by a signal, what
-/// came behind it was not either.
+/// Packets that were wanted and lost. Another tunnel's packets and the tap's own never were, nor those
+/// that a stage was asked to take out; and where the end came as asked for (-c, -W, a reader that
+/// had enough) instead of by a signal, what came behind it was not either.
 fn lost(stats: &Stats, by_signal: bool) -> u64 {
-    let mut unwanted = vec![DropReason::OwnTunnel, DropReason::ForeignId];
+    let mut unwanted = vec![
+        DropReason::OwnTunnel,
+        DropReason::ForeignId,
+        DropReason::Duplicate,
+        DropReason::Sampled,
+        DropReason::RateLimited,
+        DropReason::FlowLimit,
+    ];
     if !by_signal {
         unwanted.push(DropReason::Stopped);
     }
