@@ -282,6 +282,42 @@ fn no_byte_of_an_address_stays_wherever_it_stands() {
     }
 }
 
+/// The first fragment of an IPv4 packet, or of an IPv6 packet, in an Ethernet frame: `len` bytes of
+/// what it holds.
+fn first_fragment_of(frame: &[u8], len: usize) -> Vec<u8> {
+    if frame[12] == 8 {
+        let mut packet = frame[14..34 + len].to_vec();
+        packet[2..4].copy_from_slice(&(20 + len as u16).to_be_bytes());
+        packet[6] = 0x20;
+        header_checksum(&mut packet);
+        return eth4(&packet);
+    }
+    let mut packet = frame[14..54].to_vec();
+    let header = [packet[6], 0, 0, 1, 0, 0, 0, 9];
+    packet[6] = 44;
+    packet[4..6].copy_from_slice(&(8 + len as u16).to_be_bytes());
+    eth6(&[&packet[..], &header, &frame[54..54 + len]].concat())
+}
+
+#[test]
+fn what_the_first_fragment_of_a_tunnel_packet_shows_is_changed_as_in_the_whole() {
+    let mut stage = stage();
+    let long = ip4(A4, B4, TCP, &check4(A4, B4, TCP, frame::tcp(1000, 80, 0x18, &[7; 60])));
+    for encap in tunnelled::encaps() {
+        for (mut outer, _) in tunnelled::frames(&encap, &eth4(&long)) {
+            if outer[12] == 8 {
+                header_checksum(&mut outer[14..34]);
+            }
+            // All but the last bytes of the inner payload.
+            let headers = if outer[12] == 8 { 34 } else { 54 };
+            let len = (outer.len() - headers - 8) / 8 * 8;
+            let wanted = first_fragment_of(&stage.frame(&outer), len);
+            let before = first_fragment_of(&outer, len);
+            assert_eq!(stage.frame(&before), wanted, "{encap:?}");
+        }
+    }
+}
+
 #[test]
 fn public_examples_arp_and_what_is_told_beside_a_packet() {
     let mut stage = stage();

@@ -148,19 +148,12 @@ impl Rewriter {
     // The addresses in an IPv6 routing header of a type that has whole ones: 0 and 2 (RFC 5095 and 6275) and
     // 4. Gives also the change of the last one on the way.
     fn route(&mut self, network: &Network, frame: &mut [u8]) -> (Change, Change) {
-        let (begin, len) = (network.at as usize, network.header_len as usize);
-        let end = frame.len().min(begin + len);
-        let (mut at, mut next) = (begin + 40, frame[begin + 6]);
+        let begin = network.at as usize;
+        let (mut at, mut number) = (begin + 40, frame[begin + 6]);
         let (mut all, mut last) = (Change::NONE, Change::NONE);
-        while let Some(&[following, units, kind, _, last_entry, ..]) =
-            frame.get(at..end).and_then(<[u8]>::first_chunk::<8>)
-        {
-            let len = match next {
-                protocol::FRAGMENT => 8,
-                protocol::AH => (usize::from(units) + 2) * 4,
-                _ => (usize::from(units) + 1) * 8,
-            };
-            if next == protocol::ROUTING && matches!(kind, 0 | 2 | ROUTING_SEGMENTS) {
+        while let Some(extension) = Extension::at(network, frame, number, at) {
+            let Extension { units, kind, last_entry, .. } = extension;
+            if number == protocol::ROUTING && matches!(kind, 0 | 2 | ROUTING_SEGMENTS) {
                 let in_reverse = kind == ROUTING_SEGMENTS;
                 let room = usize::from(units) / 2;
                 let count = if in_reverse { room.min(usize::from(last_entry) + 1) } else { room };
@@ -172,7 +165,7 @@ impl Rewriter {
                     }
                 }
             }
-            (at, next) = (at + len, following);
+            (at, number) = (extension.end, extension.next);
         }
         (all, last)
     }
@@ -208,10 +201,19 @@ impl Rewriter {
     fn tunnel(&mut self, walk: &Walk, network: &Network, frame: &mut [u8], depth: u8) -> Change {
         let (begin, end) = (network.at as usize, walk.end as usize);
         let header_at = walk.payload_at as usize;
+        let more = network.fragment.and_then(|_| more_fragments(network, frame));
         if walk.transport.is_some() && walk.ports(frame).is_some_and(|(_, to)| to == PORT_MPLS) {
             return self.labelled(frame, header_at..end, depth);
         }
-        let Ok(Some(found)) = self.rules.in_frame(LinkType::RAW, &frame[begin..end]) else {
+        // The tunnel's header stands in the first fragment, but only a whole packet is looked at.
+        if let Some((at, bit)) = more {
+            frame[at] &= !bit;
+        }
+        let found = self.rules.in_frame(LinkType::RAW, &frame[begin..end]);
+        if let Some((at, bit)) = more {
+            frame[at] |= bit;
+        }
+        let Ok(Some(found)) = found else {
             return Change::NONE;
         };
         let Content::Packet(inner) = found.content else {
@@ -276,6 +278,46 @@ impl Rewriter {
         self.found = true;
         Change::between(&old[..bytes.len()], bytes, at)
     }
+}
+
+// An IPv6 extension header that the walk has passed.
+struct Extension {
+    next: u8,
+    units: u8,
+    kind: u8,
+    last_entry: u8,
+    end: usize,
+}
+
+impl Extension {
+    fn at(network: &Network, frame: &[u8], number: u8, at: usize) -> Option<Extension> {
+        let headers_end = frame.len().min((network.at + network.header_len) as usize);
+        let &[next, units, kind, _, last_entry, ..] =
+            frame.get(at..headers_end)?.first_chunk::<8>()?;
+        let len = match number {
+            protocol::FRAGMENT => 8,
+            protocol::AH => (usize::from(units) + 2) * 4,
+            _ => (usize::from(units) + 1) * 8,
+        };
+        Some(Extension { next, units, kind, last_entry, end: at + len })
+    }
+}
+
+// Where the bit stands that says that more fragments follow, and the bit: in IPv4's flags, or in IPv6's
+// fragment header.
+fn more_fragments(network: &Network, frame: &[u8]) -> Option<(usize, u8)> {
+    let begin = network.at as usize;
+    if network.version == IpVersion::V4 {
+        return Some((begin + 6, 0x20));
+    }
+    let (mut at, mut number) = (begin + 40, frame[begin + 6]);
+    while let Some(extension) = Extension::at(network, frame, number, at) {
+        if number == protocol::FRAGMENT {
+            return Some((at + 3, 0x01));
+        }
+        (at, number) = (extension.end, extension.next);
+    }
+    None
 }
 
 // Mends a transport checksum after changes of the pseudo-header and of what follows the header.
