@@ -4,7 +4,7 @@
 //! `matched = sent + queued + drops`; per source `received = written + queued + drops`. What does not
 //! balance is "unaccounted": the sum of the absolute differences, 0 unless a counter lies.
 
-use crate::{DecapStats, DropReason, Drops};
+use crate::{DecapStats, DropReason, Drops, TunnelStats};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -39,6 +39,9 @@ pub struct Stats {
     /// that they belong to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stages: Vec<StageStats>,
+    /// One entry per tunnel of an L2TP tap. What they count is in the lines above, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tunnels: Vec<TunnelStats>,
     /// What a bounded archive gave up of what it held; `None` where nothing bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
@@ -98,6 +101,7 @@ impl Stats {
             sources,
             targets,
             stages: Vec::new(),
+            tunnels: Vec::new(),
             removed: None,
             wire_true: None,
             decap: None,

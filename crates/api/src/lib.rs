@@ -18,6 +18,7 @@ mod mirror_file;
 mod policy;
 mod rules;
 mod status;
+mod tunnels;
 mod units;
 
 pub use broker::{
@@ -31,6 +32,7 @@ pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};
 pub use endpoint::{
     Endpoint, ErspanType, Group, Membership, Scheme, TAP_MTU_MAX, TAP_MTU_MIN, TunnelEndpoint,
+    parse_keep_alive,
 };
 pub use error::Error;
 pub use file::FileError;
@@ -49,4 +51,5 @@ pub use mirror_file::{
 pub use policy::{DSCP_MAX, DirectionChoice, Oversize, RingSize, Sending, Workers};
 pub use rules::{RULE_FILE_BYTES_MAX, RuleFile};
 pub use status::{InterfaceStats, Status};
+pub use tunnels::{TunnelEnd, TunnelStats, TunnelStatus};
 pub use units::{parse_buffer_size, parse_duration, parse_size, parse_size_tcpdump};

@@ -173,6 +173,15 @@ pub(crate) fn connect(socket: BorrowedFd<'_>, remote: SocketAddr) -> io::Result<
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Gives a socket a local address.
+pub(crate) fn bind(socket: BorrowedFd<'_>, local: SocketAddr) -> io::Result<()> {
+    let (address, len) = to_raw(local);
+    // SAFETY: the pointer and the length describe `address`.
+    let result =
+        unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Dissolves the connection of a datagram socket, so that the next one begins anew. A raw socket would
 /// hear of no error any more (`__udp_disconnect` in `net/ipv4/udp.c` unhashes it).
 pub(crate) fn disconnect(socket: BorrowedFd<'_>) -> io::Result<()> {

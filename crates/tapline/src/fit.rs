@@ -32,7 +32,7 @@ impl Way {
     /// Looks up the way of a tunnel's packets of a DSCP; `encap` is the endpoint's.
     pub fn of(tunnel: &TunnelEndpoint, encap: &Encap, dscp: u8) -> Result<Way, api::Error> {
         let remote = tunnel.resolve()?;
-        let underlay = Underlay::open(remote, dscp, Now::read());
+        let underlay = Underlay::open(remote, tunnel.source, dscp, Now::read());
         let path = match underlay {
             Ok(underlay) => underlay.path().copied(),
             Err(error) => {

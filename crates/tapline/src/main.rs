@@ -15,6 +15,7 @@ mod failure;
 mod filter;
 mod fit;
 mod health;
+mod l2tp;
 mod listeners;
 mod local;
 mod man;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         Command::Capture(options) => capture::run(options, &cli.verbosity),
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
+        Command::L2tp(command) => l2tp::run(command, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
         Command::Diag(command) => diag::run(command, &cli.verbosity),
         Command::Top(options) => top::run(&options),

@@ -173,7 +173,7 @@ fn tell(adopted: &Adopted) {
 /// The ledger of a receiver: a line for each source that is recorded or numbers its packets; one for
 /// each listener that lost something before it knew the source, whose packets have no other line, or
 /// that nobody sent anything; and one for each target beside the recorder, which is the first.
-fn ledger(reports: &[CrewReport], records: bool) -> Stats {
+pub fn ledger(reports: &[CrewReport], records: bool) -> Stats {
     let (mut sources, mut targets) = (Vec::new(), Vec::new());
     let (mut seen, mut matched) = (0, 0);
     for report in reports.iter().flatten() {

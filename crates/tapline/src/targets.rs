@@ -144,7 +144,16 @@ impl Targets {
             self.far_ends.push(far_end);
         }
         let encap = tunnel.encap().ok_or_else(missing)?;
-        Ok(TunnelSink::open(&SendOptions { remote, carrier, encap, sending, lane })?)
+        let (source, keep_alive) = (tunnel.source, tunnel.keep_alive);
+        Ok(TunnelSink::open(&SendOptions {
+            remote,
+            source,
+            carrier,
+            encap,
+            sending,
+            lane,
+            keep_alive,
+        })?)
     }
 }
 

@@ -9,7 +9,7 @@ mod member;
 mod tunnel;
 
 pub use member::Membership;
-pub use tunnel::{ErspanType, Scheme, TunnelEndpoint};
+pub use tunnel::{ErspanType, Scheme, TunnelEndpoint, parse_keep_alive};
 
 use crate::{Balance, Error, Health};
 use member::{Place, Reader};
@@ -77,6 +77,9 @@ impl Endpoint {
         match endpoint {
             Endpoint::Tunnel(tunnel) if tunnel.membership.health.is_some() => {
                 Err(fail(text, "a listener has no health to be checked: leave `health` out"))
+            }
+            Endpoint::Tunnel(tunnel) if tunnel.source.is_some() || tunnel.keep_alive.is_some() => {
+                Err(fail(text, "a listener sends nothing: leave `source` and `keepalive` out"))
             }
             Endpoint::Tunnel(_) => Ok(endpoint),
             _ => Err(fail(

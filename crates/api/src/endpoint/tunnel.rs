@@ -6,15 +6,17 @@
 //! | `geneve` | `vni` | `metadata=on\|off` |
 //! | `gre`, `gretap`, and with `+udp` | `key` | `csum=on\|off`, `seq=on\|off` |
 //! | `erspan` | `session` | `type=1\|2\|3`, `index`, `hwid`, `time=utc\|coarse` |
-//! | `l2tp`, `l2tp+udp` | `id` | `cookie=HEX`, `sublayer=default\|none`, `seq=on\|off` |
+//! | `l2tp`, `l2tp+udp` | `id` | `cookie=HEX`, `sublayer=default\|none`, `seq=on\|off`, `keepalive=20s` |
 //!
-//! All take the keys of a group's member. Ids are numbers or dotted quads.
+//! All take `source=ADDRESS`, from which to send, and the keys of a group's member. Ids are numbers or
+//! dotted quads.
 
 use super::member::{self, Membership, Place, Reader};
 use super::{fail, pairs};
-use crate::Error;
+use crate::{Error, parse_duration};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::time::Duration;
 use wire::Vni;
 use wire::tunnel::{Carrier, Cookie, Encap, Erspan, Gre, Kind, L2tp, L2tpFormat, Tunnel};
 
@@ -22,6 +24,10 @@ use wire::tunnel::{Carrier, Cookie, Encap, Erspan, Gre, Kind, L2tp, L2tpFormat, 
 const ERSPAN_SESSION_MAX: u32 = 0x3ff;
 const ERSPAN_INDEX_MAX: u32 = 0xf_ffff;
 const ERSPAN_HARDWARE_MAX: u32 = 0x3f;
+
+/// Bounds of the time between signs of life.
+const KEEP_ALIVE_MIN: Duration = Duration::from_millis(100);
+const KEEP_ALIVE_MAX: Duration = Duration::from_secs(3600);
 
 /// The far end of a tunnel, or where one listens for tunnels.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +50,10 @@ pub struct TunnelEndpoint {
     pub erspan: ErspanType,
     /// What stands between session and frame (L2TPv3).
     pub l2tp: L2tpFormat,
+    /// The address of this host that packets are sent from; `None`: the route's.
+    pub source: Option<IpAddr>,
+    /// The time between signs of life that are sent (L2TPv3): 100 ms to 1 h; `None`: none are sent.
+    pub keep_alive: Option<Duration>,
     /// Its part in a group.
     pub membership: Membership,
 }
@@ -113,11 +123,11 @@ impl Scheme {
     /// Its keys, but for those of a group's member.
     const fn keys(self) -> &'static str {
         match self.kind {
-            Kind::Vxlan => "vni",
-            Kind::Geneve => "vni, metadata",
-            Kind::Gre | Kind::Gretap => "key, csum, seq",
-            Kind::Erspan => "type, session, index, hwid, time",
-            Kind::L2tp => "id, cookie, sublayer, seq",
+            Kind::Vxlan => "vni, source",
+            Kind::Geneve => "vni, metadata, source",
+            Kind::Gre | Kind::Gretap => "key, csum, seq, source",
+            Kind::Erspan => "type, session, index, hwid, time, source",
+            Kind::L2tp => "id, cookie, sublayer, seq, keepalive, source",
         }
     }
 
@@ -164,6 +174,8 @@ impl TunnelEndpoint {
             sequence: false,
             erspan: ErspanType::II { index: 0 },
             l2tp: L2tpFormat::default(),
+            source: None,
+            keep_alive: None,
             membership: Membership::default(),
         };
         let mut pairs = pairs(text, query)?;
@@ -246,6 +258,14 @@ impl TunnelEndpoint {
                     "none" => false,
                     _ => return Err(bad("default or none")),
                 };
+            }
+            ("source", _) => {
+                let bare = value.strip_prefix('[').and_then(|value| value.strip_suffix(']'));
+                let source = bare.unwrap_or(value).parse();
+                self.source = Some(source.map_err(|_| bad("an address of this host"))?);
+            }
+            ("keepalive", Kind::L2tp) => {
+                self.keep_alive = Some(parse_keep_alive(value).map_err(bad)?);
             }
             _ => {
                 let (name, own, of_members) =
@@ -351,6 +371,16 @@ fn id(text: &str) -> Option<u32> {
     text.parse().ok().or_else(quad)
 }
 
+/// Parses the time between signs of life: `20s`, from 100 ms to 1 h.
+///
+/// # Errors
+/// On anything else, with what was expected.
+pub fn parse_keep_alive(text: &str) -> Result<Duration, &'static str> {
+    let times = KEEP_ALIVE_MIN..=KEEP_ALIVE_MAX;
+    let time = parse_duration(text).ok().filter(|time| times.contains(time));
+    time.ok_or("a time from 100ms to 1h")
+}
+
 fn cookie(text: &str) -> Option<Cookie> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
@@ -449,6 +479,19 @@ mod tests {
     }
 
     #[test]
+    fn who_sends_and_how_often_does_not_identify_a_tunnel() {
+        let tunnel = target("l2tp://[fd00::2]?id=1&source=[fd00::1]&keepalive=250ms");
+        assert_eq!(tunnel.source, "fd00::1".parse().ok());
+        assert_eq!(tunnel.keep_alive, Some(Duration::from_millis(250)));
+        assert_eq!(tunnel.canonical(), "l2tp://[fd00::2]?id=1");
+        assert_eq!(target("gre://h?source=10.0.0.1").source, "10.0.0.1".parse().ok());
+        for key in ["source=10.0.0.1", "keepalive=1s"] {
+            let error = Endpoint::listener(&format!("l2tp://0.0.0.0?{key}")).unwrap_err();
+            assert!(error.to_string().contains("a listener sends nothing"), "{error}");
+        }
+    }
+
+    #[test]
     fn a_listener_takes_its_own() {
         let Endpoint::Tunnel(all) = Endpoint::listener("gretap://0.0.0.0").unwrap() else {
             panic!("a tunnel");
@@ -474,9 +517,12 @@ mod tests {
             ("vxlan://[fd00::2?vni=1", "`]`"),
             ("vxlan://[10.0.0.2]?vni=1", "not an IPv6"),
             ("vxlan://?vni=1", "host is missing"),
-            ("vxlan://h?vni=1&colour=red", "it has vni, weight"),
+            ("vxlan://h?vni=1&colour=red", "it has vni, source, weight"),
             ("vxlan://h?vni=1&vni=2", "given twice"),
             ("vxlan://h?vni=1&weight=0", "1 to 1000"),
+            ("vxlan://h?vni=1&source=here", "an address of this host"),
+            ("l2tp://h?id=1&keepalive=1ms", "a time from 100ms to 1h"),
+            ("vxlan://h?vni=1&keepalive=1s", "no key of vxlan"),
             ("gre://h:47?key=1", "has no port"),
             ("gre://h?csum=yes", "on or off"),
             ("erspan://h", "add `?session=N`"),

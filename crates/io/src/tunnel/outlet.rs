@@ -5,6 +5,7 @@
 //! frames could: only then does the kernel confirm a neighbour's address that has become stale.
 
 use super::batched::{BatchedSender, Refused};
+use super::send::SendOptions;
 use super::sys::{LateError, SendSocket, would_wait};
 use crate::clock::Now;
 use crate::error::Error;
@@ -26,6 +27,7 @@ const IPV6_LEN: usize = 40;
 /// Sends what follows the IP header, to one far end.
 pub(super) struct Outlet {
     remote: SocketAddr,
+    source: Option<IpAddr>,
     carrier: Carrier,
     sending: Sending,
     raw: SendSocket,
@@ -45,11 +47,18 @@ impl Outlet {
     /// Opens the sockets. The policy of oversize is settled: not [`Oversize::Auto`].
     ///
     /// # Errors
-    /// [`Error::System`] without the right to send raw packets (CAP_NET_RAW), or without a route.
-    pub fn open(remote: SocketAddr, carrier: Carrier, sending: Sending) -> Result<Outlet, Error> {
+    /// [`Error::System`] without the right to send raw packets (CAP_NET_RAW), without a route, or if the
+    /// address to send from is not of this host.
+    pub fn open(options: &SendOptions) -> Result<Outlet, Error> {
+        let SendOptions { remote, source, carrier, sending, .. } = *options;
         let Sending { oversize, dscp } = sending;
         let what = || format!("tunnel to {remote}");
-        let raw = open_raw(remote, carrier, sending).map_err(|e| match e.raw_os_error() {
+        let raw = open_raw(remote, source, carrier, sending).map_err(|e| match e.raw_os_error() {
+            Some(libc::EADDRNOTAVAIL | libc::EAFNOSUPPORT) if source.is_some() => Error::System {
+                what: what(),
+                source: e,
+                mend: "; `source` must be an address of this host, of the far end's version of IP",
+            },
             Some(libc::ENETUNREACH | libc::EINVAL) => Error::System {
                 what: what(),
                 source: e,
@@ -67,10 +76,11 @@ impl Outlet {
             }
             Carrier::Ip { .. } => None,
         };
-        let underlay = Underlay::open(remote, dscp, Now::read())?;
+        let underlay = Underlay::open(remote, source, dscp, Now::read())?;
         let raw_source = underlay.path().map(|path| path.source);
         let mut outlet = Outlet {
             remote,
+            source,
             carrier,
             sending,
             raw,
@@ -90,6 +100,11 @@ impl Outlet {
     pub fn bytes_max(&self) -> Option<usize> {
         let ip_len = if self.remote.is_ipv4() { IPV4_LEN } else { IPV6_LEN };
         self.underlay.path().map(|path| path.mtu.saturating_sub(ip_len))
+    }
+
+    /// The address that packets come from, as long as there is a way.
+    pub fn source(&self) -> Option<IpAddr> {
+        self.underlay.path().map(|path| path.source)
     }
 
     /// Whether the interface on the way has no carrier: the kernel then loses packets silently.
@@ -181,7 +196,7 @@ impl Outlet {
         self.confirms = path.is_stale;
         if self.raw_source != Some(path.source) {
             // A raw socket keeps the address that it once chose, so another one takes its place.
-            match open_raw(self.remote, self.carrier, self.sending) {
+            match open_raw(self.remote, self.source, self.carrier, self.sending) {
                 Ok(raw) if raw.is_at_home_with(&self.raw) => {
                     self.raw = raw;
                     self.raw_source = Some(path.source);
@@ -193,8 +208,13 @@ impl Outlet {
     }
 }
 
-fn open_raw(remote: SocketAddr, carrier: Carrier, sending: Sending) -> io::Result<SendSocket> {
-    let raw = SendSocket::open(remote, carrier, sending)?;
+fn open_raw(
+    remote: SocketAddr,
+    source: Option<IpAddr>,
+    carrier: Carrier,
+    sending: Sending,
+) -> io::Result<SendSocket> {
+    let raw = SendSocket::open(remote, source, carrier, sending)?;
     raw.set_buffer(SEND_BUFFER_BYTES)?;
     Ok(raw)
 }

@@ -14,12 +14,13 @@ use crate::packet::Packet;
 use crate::trouble::Trouble;
 use api::{DropReason, Oversize, SNAPSHOT_LENGTH_MIN, Sending};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wire::encap::{self, Fit, Told};
+use wire::l2tp::{Ends, KEEP_ALIVE_LEN_MAX, KeepAlive};
 use wire::metadata::Lane;
 use wire::tunnel::{Carrier, Encap};
-use wire::{flow, udp};
+use wire::{Direction, LinkType, flow, udp};
 
 /// Headers in front of a packet: UDP and that of the tunnel.
 const HEADER_BYTES_MAX: usize = udp::HEADER_LEN + encap::HEADER_LEN_MAX;
@@ -39,6 +40,8 @@ const LAST_WORDS_APART: Duration = Duration::from_millis(1);
 pub struct SendOptions {
     /// The far end; the port is the carrier's.
     pub remote: SocketAddr,
+    /// The address of this host to send from; `None`: the route's.
+    pub source: Option<IpAddr>,
     /// What stands between IP and the tunnel header.
     pub carrier: Carrier,
     /// The tunnel header.
@@ -47,6 +50,9 @@ pub struct SendOptions {
     pub sending: Sending,
     /// Who numbers the packets.
     pub lane: Lane,
+    /// The time between signs of life ([`wire::l2tp::KeepAlive`]), the first of which is sent at once;
+    /// only L2TPv3 has them.
+    pub keep_alive: Option<Duration>,
 }
 
 /// The sending end of a tunnel.
@@ -61,6 +67,9 @@ pub struct TunnelSink {
     sequence: u32,
     /// The number that was told last, and when.
     told: (u32, u64),
+    /// Signs of life that were sent, and when the next one is due.
+    keep_alives: u64,
+    keep_alive_due_ns: u64,
     counters: SinkCounters,
     trouble: Trouble,
 }
@@ -82,14 +91,16 @@ impl TunnelSink {
         let mut options = *options;
         let settled = options.sending.oversize.settled(options.encap.carries_length());
         options.sending.oversize = settled;
-        let SendOptions { remote, carrier, sending, .. } = options;
+        let remote = options.remote;
         Ok(TunnelSink {
-            outlet: Outlet::open(remote, carrier, sending)?,
+            outlet: Outlet::open(&options)?,
             options,
             name: format!("tunnel to {remote}"),
             headers: Box::new([[0; HEADER_BYTES_MAX]; MESSAGES]),
             sequence: 0,
             told: (0, Now::read().utc_ns),
+            keep_alives: 0,
+            keep_alive_due_ns: 0,
             counters: SinkCounters::default(),
             trouble: Trouble::default(),
         })
@@ -165,6 +176,45 @@ impl TunnelSink {
         if self.outlet.send(&[(&header[..len], &[])]).is_ok_and(|sent| sent > 0) {
             self.told = (self.sequence, utc_ns);
         }
+    }
+
+    /// Sends a sign of life when it is time for one. It is no packet of the tunnel's traffic, so that
+    /// no counter counts it.
+    fn keep_alive(&mut self, now: Now) {
+        let SendOptions { remote, carrier, encap, lane, keep_alive: Some(period), .. } =
+            self.options
+        else {
+            return;
+        };
+        let Encap::L2tp(tunnel) = encap else { return };
+        if now.monotonic_ns < self.keep_alive_due_ns {
+            return;
+        }
+        // Without a way there is nobody to hear it; it is sent once there is one.
+        let ends = self.outlet.source().and_then(|source| Ends::new(source, remote.ip()));
+        let Some(ends) = ends.filter(|_| !self.outlet.is_down()) else { return };
+        let sign = KeepAlive { ends, session: tunnel.session, number: self.keep_alives };
+        let (mut header, mut frame) = ([0; HEADER_BYTES_MAX], [0; KEEP_ALIVE_LEN_MAX]);
+        let frame = &mut frame[..sign.frame_len()];
+        sign.emit(frame);
+        let Some(fit) = encap.fit(LinkType::ETHERNET, frame) else { return };
+        let told = Told {
+            origlen: frame.len() as u32,
+            ts_ns: now.utc_ns,
+            direction: Direction::Out,
+            lane,
+        };
+        let at = carrier_len(carrier);
+        let len = at + encap.header_len(carrier);
+        encap.emit(&mut header[at..len], carrier, &fit, frame, &told, self.sequence);
+        emit_carrier(&mut header, &self.options, 0, len + frame.len());
+        if self.outlet.send(&[(&header[..len], frame)]).is_ok_and(|sent| sent > 0) {
+            self.sequence = self.sequence.wrapping_add(1);
+            self.keep_alives += 1;
+        }
+        // One that was refused is followed by the next one: at this pace nothing is flooded.
+        let period_ns = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        self.keep_alive_due_ns = now.monotonic_ns.saturating_add(period_ns);
     }
 
     /// Takes back what turned out later not to have been sent: no neighbour answered, or a router
@@ -308,6 +358,7 @@ impl Sink for TunnelSink {
     fn tick(&mut self, now: Now) {
         self.outlet.tick(now);
         self.read_late_errors();
+        self.keep_alive(now);
         let (told, told_ns) = self.told;
         let is_due = now.utc_ns.saturating_sub(told_ns) >= PROGRESS_NS;
         if told != self.sequence && is_due {
@@ -345,6 +396,8 @@ mod tests {
         {
             let options = SendOptions {
                 remote: ([10, 0, 0, 2], port).into(),
+                source: None,
+                keep_alive: None,
                 carrier: Carrier::Udp { port },
                 encap,
                 sending: Sending::default(),

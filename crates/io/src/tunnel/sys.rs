@@ -6,7 +6,7 @@
 #![allow(unsafe_code)]
 
 use crate::pool::Data;
-use crate::sys::{connect, from_raw, get_words, netns_cookie, set_option, to_raw};
+use crate::sys::{connect, from_raw, get_words, netns_cookie, set_option};
 use api::{Oversize, Sending};
 use std::io;
 use std::mem::{MaybeUninit, zeroed};
@@ -50,13 +50,7 @@ impl ListenSocket {
             // Senders of tunnels may leave the UDP checksum out over IPv6 too (RFC 6935).
             set_option(fd, libc::SOL_UDP, libc::UDP_NO_CHECK6_RX, &1i32)?;
         }
-        let (address, len) = to_raw(local);
-        // SAFETY: the pointer and the length describe `address`.
-        let result =
-            unsafe { libc::bind(fd.as_raw_fd(), std::ptr::from_ref(&address).cast(), len) };
-        if result != 0 {
-            return Err(io::Error::last_os_error());
-        }
+        crate::sys::bind(fd, local)?;
         Ok(ListenSocket { socket, is_raw })
     }
 
@@ -217,9 +211,11 @@ pub(super) struct LateError {
 }
 
 impl SendSocket {
-    /// Opens the socket for one far end, so that it hears of no other's errors.
+    /// Opens the socket for one far end, so that it hears of no other's errors; from an address of this
+    /// host if one is given.
     pub(super) fn open(
         remote: SocketAddr,
+        source: Option<IpAddr>,
         carrier: Carrier,
         sending: Sending,
     ) -> io::Result<SendSocket> {
@@ -255,6 +251,9 @@ impl SendSocket {
                     set_option(fd, libc::IPPROTO_IPV6, libc::IPV6_CHECKSUM, &6i32)?;
                 }
             }
+        }
+        if let Some(source) = source {
+            crate::sys::bind(fd, (source, 0).into())?;
         }
         // The port of a raw socket's peer means a protocol to the kernel: it must be 0.
         let peer = match remote {

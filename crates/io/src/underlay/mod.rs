@@ -71,6 +71,8 @@ pub struct FrameAddresses {
 #[derive(Debug)]
 pub struct Underlay {
     remote: SocketAddr,
+    /// The address that was asked for to send from.
+    source: Option<IpAddr>,
     dscp: u8,
     /// A datagram socket that never sends.
     probe: OwnedFd,
@@ -83,12 +85,17 @@ pub struct Underlay {
 }
 
 impl Underlay {
-    /// Looks up the way to a far end for packets of a DSCP (0 to 63). The scope of a link-local
-    /// address counts, the port does not.
+    /// Looks up the way to a far end for packets of a DSCP (0 to 63), sent from an address of this host if
+    /// one is given. The scope of a link-local address counts, the port does not.
     ///
     /// # Errors
-    /// [`Error::System`] if the kernel gives no sockets. That there is no route is no error: one may come.
-    pub fn open(remote: SocketAddr, dscp: u8, now: Now) -> Result<Underlay, Error> {
+    /// [`Error::System`] if the kernel gives no sockets, or the address is not of this host. That there is no route is no error: one may come.
+    pub fn open(
+        remote: SocketAddr,
+        source: Option<IpAddr>,
+        dscp: u8,
+        now: Now,
+    ) -> Result<Underlay, Error> {
         let failed = |e| Error::system(format!("ask for the way to {}", remote.ip()), e);
         let tables = Netlink::open(libc::NETLINK_ROUTE).map_err(failed)?;
         for group in GROUPS {
@@ -100,8 +107,9 @@ impl Underlay {
         }
         let mut underlay = Underlay {
             remote,
+            source,
             dscp,
-            probe: sys::open(remote, dscp).map_err(failed)?,
+            probe: sys::open(remote, source, dscp).map_err(failed)?,
             tables,
             policies: Netlink::open(libc::NETLINK_XFRM).ok(),
             path: None,
@@ -174,8 +182,12 @@ impl Underlay {
         // rtmsg: family, length of the destination, length of the source, type of service, …
         let mut body = [0; 12];
         (body[0], body[1], body[3]) = (sys::family(ip), bits, self.dscp << 2);
+        body[2] = self.source.map_or(0, |_| bits);
         let mut question = Question::new(libc::RTM_GETROUTE, &body);
         question = question.with(libc::RTA_DST, &octets(ip));
+        if let Some(source) = self.source {
+            question = question.with(libc::RTA_SRC, &octets(source));
+        }
         if let SocketAddr::V6(v6) = self.remote
             && v6.scope_id() != 0
         {

@@ -4,7 +4,7 @@
 
 #![allow(unsafe_code)]
 
-use crate::sys::{disconnect, from_raw, get_words, set_option};
+use crate::sys::{bind, disconnect, from_raw, get_words, set_option};
 use std::io;
 use std::mem::zeroed;
 use std::net::{IpAddr, SocketAddr};
@@ -16,8 +16,9 @@ pub(super) fn family(ip: IpAddr) -> u8 {
     family as u8 // 2 and 10
 }
 
-/// Opens the socket; its DSCP counts where routes are chosen by it.
-pub(super) fn open(remote: SocketAddr, dscp: u8) -> io::Result<OwnedFd> {
+/// Opens the socket, from an address of this host if one is given; its DSCP counts where routes are
+/// chosen by it.
+pub(super) fn open(remote: SocketAddr, source: Option<IpAddr>, dscp: u8) -> io::Result<OwnedFd> {
     let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
     // SAFETY: plain call; the result is checked.
     let fd = unsafe { libc::socket(family(remote.ip()).into(), kind, 0) };
@@ -31,6 +32,9 @@ pub(super) fn open(remote: SocketAddr, dscp: u8) -> io::Result<OwnedFd> {
         SocketAddr::V6(_) => (libc::IPPROTO_IPV6, libc::IPV6_TCLASS),
     };
     set_option(socket.as_fd(), level, name, &(i32::from(dscp) << 2))?;
+    if let Some(source) = source {
+        bind(socket.as_fd(), (source, 0).into())?;
+    }
     Ok(socket)
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 fn open(host: &Host, remote: impl Into<IpAddr>) -> Underlay {
     let remote = SocketAddr::from((remote.into(), 4789));
-    host.netns.run(|| Underlay::open(remote, 0, Now::read()).unwrap()).unwrap()
+    host.netns.run(|| Underlay::open(remote, None, 0, Now::read()).unwrap()).unwrap()
 }
 
 /// Looks until the way is as wanted.

@@ -16,6 +16,9 @@ pub enum DiagCommand {
     /// List the servers that TCP connections are opened to, by address and port, with the number of
     /// connections: from SYN and SYN-ACK, for a time or so many of them
     Traffic(DiagTraffic),
+    /// List the tunnels of the L2TP taps that run here: packets, errors, and whether each is OK, has
+    /// failed (FAIL: errors were counted) or is SILENT
+    Tunnels(DiagTunnels),
     /// Listen for tunnels that arrive here and list them: type, ends, id, whether there is a NAT in
     /// between; in JSON packets, bytes and rates too
     Monitor(DiagMonitor),
@@ -31,6 +34,14 @@ pub struct DiagOffload {
     #[arg(long, value_name = "ENDPOINT", value_parser = tunnel_target)]
     pub to: Vec<Endpoint>,
     /// How the answer is printed; json: one object a line for each interface, then for each tunnel
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct DiagTunnels {
+    /// How the answer is printed; json: one object a line for each tunnel, with bytes, signs of life,
+    /// outer source and NAT
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

@@ -5,6 +5,7 @@ mod broker;
 mod capture;
 mod diag;
 mod filter;
+mod l2tp;
 mod mirror;
 mod options;
 mod receive;
@@ -15,8 +16,9 @@ mod values;
 
 pub use broker::{Broker, BrokerCommand, RunningBroker};
 pub use capture::Capture;
-pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, Listening};
+pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, DiagTunnels, Listening};
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
+pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
 pub use mirror::{Datapath, Mirror};
 pub use options::{FilterIn, FilterPlace, Format, Report, Rotation, SendingOptions};
 pub use receive::{Receive, ReceiveDatapath};
@@ -56,6 +58,9 @@ pub enum Command {
     Receive(Receive),
     /// Carry packets of many sources to many targets: replicate, aggregate, tag, filter, balance
     Broker(Box<Broker>),
+    /// Mirror chosen ports through L2TPv3 tunnels over IP, and receive many such tunnels into one device
+    #[command(subcommand)]
+    L2tp(L2tpCommand),
     /// Check a capture filter, show the program that it becomes, and try it on a capture file
     #[command(subcommand)]
     Filter(FilterCommand),

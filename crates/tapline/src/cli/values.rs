@@ -108,6 +108,19 @@ pub fn archive_bound(text: &str) -> Result<u64, api::Error> {
     }
 }
 
+/// The name of a TAP device.
+pub fn tap_name(text: &str) -> Result<String, String> {
+    match Endpoint::target(&format!("tap:{text}")) {
+        Ok(Endpoint::Tap { name, .. }) if name == text => Ok(name),
+        Ok(_) => Err("write the name of a device, and nothing else".into()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+pub fn keep_alive(text: &str) -> Result<Duration, String> {
+    api::parse_keep_alive(text).map_err(|wanted| format!("write {wanted}"))
+}
+
 pub fn ring_size(text: &str) -> Result<RingSize, api::Error> {
     match text {
         "auto" => Ok(RingSize::Auto),

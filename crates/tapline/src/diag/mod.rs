@@ -5,6 +5,7 @@ mod monitor;
 mod offload;
 mod tally;
 mod traffic;
+mod tunnels;
 
 use crate::cli::{DiagCommand, Verbosity};
 use crate::failure::Failure;
@@ -13,6 +14,7 @@ pub fn run(command: DiagCommand, verbosity: &Verbosity) -> Result<(), Failure> {
     match command {
         DiagCommand::Offload(options) => offload::run(&options),
         DiagCommand::Traffic(options) => traffic::run(&options, verbosity),
+        DiagCommand::Tunnels(options) => tunnels::run(&options),
         DiagCommand::Monitor(options) => monitor::run(&options, verbosity),
     }
 }

@@ -73,7 +73,7 @@ impl Sender {
     fn open(host: &Host, remote: SocketAddr, dscp: u8) -> Sender {
         let open = || Sender {
             batched: BatchedSender::open(remote, dscp, true, 4 << 20).unwrap(),
-            underlay: Underlay::open(remote, dscp, Now::read()).unwrap(),
+            underlay: Underlay::open(remote, None, dscp, Now::read()).unwrap(),
         };
         host.netns.run(open).unwrap()
     }
