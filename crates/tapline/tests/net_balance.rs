@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! client ──────── tapped ──┬── sink 0     tapline receive --health
-//!   1,000 flows,  mirror   ├── sink 1     killed, and started again
-//!   both ways              └── sink 2
+//!   1,000 flows,  mirror,  ├── sink 1     killed, and started again
+//!   both ways     broker   └── sink 2
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
@@ -242,4 +242,100 @@ fn of_three_sinks_one_dies_and_only_its_flows_move() {
         let words = ["mirror", "-i", "client", "--workers", "2", "--to", group, NUMBERED];
         Tapline::start_as(net.host("tapped").netns.command(BINARY), ledger, &words)
     });
+}
+
+#[test]
+fn a_broker_s_target_follows_its_sinks_alike() {
+    if !root_or_skip() {
+        return;
+    }
+    kill_one("balance-broker", |net, scratch, group| {
+        let config = scratch.path("broker.toml");
+        let file = format!(
+            "[[source]]\ninterface = \"client\"\n\
+             [[target]]\nname = \"sinks\"\nto = \"{group}\"\n\
+             [[map]]\nname = \"all\"\nfrom = [\"client\"]\nto = [\"sinks\"]\n\
+             expression = \"{NUMBERED}\"\n"
+        );
+        std::fs::write(&config, file).unwrap();
+        let ledger = scratch.path("broker.json");
+        let words = ["broker", "-c", text(&config)];
+        Tapline::start_as(net.host("tapped").netns.command(BINARY), ledger, &words)
+    });
+}
+
+/// A host behind a NIC of the tapped one, and a capture of what comes there.
+struct Tool {
+    netns: Netns,
+    file: PathBuf,
+    capture: Tapline,
+}
+
+impl Tool {
+    fn new(net: &Topology, scratch: &Scratch, place: usize) -> Tool {
+        let (netns, tapped) = (Netns::new().unwrap(), net.host("tapped"));
+        tapped.netns.join(&format!("tool{place}"), &netns, "tapped").unwrap();
+        netns.ip(&format!("addr add 10.73.{place}.2/24 dev tapped")).unwrap();
+        let file = scratch.path(&format!("tool{place}.pcapng"));
+        let ledger = scratch.path(&format!("tool{place}.json"));
+        let words = ["capture", "-i", "tapped", "-U", "-w", text(&file), NUMBERED];
+        let capture = Tapline::start_as(netns.command(BINARY), ledger, &words);
+        Tool { netns, file, capture }
+    }
+}
+
+#[test]
+fn nics_are_judged_by_their_link_and_by_a_neighbour() {
+    if !root_or_skip() {
+        return;
+    }
+    let net = Topology::line(["client", "tapped"]).build();
+    let scratch = Scratch::new("balance-nics");
+    let tools = [0, 1].map(|place| Tool::new(&net, &scratch, place));
+    let group = "nic:tool0?health=link&interval=50ms,\
+                 nic:tool1?health=neighbour:10.73.1.2&interval=50ms&timeout=1s";
+    let words = ["mirror", "-i", "client", "--to", group, NUMBERED];
+    let mirror = net.host("tapped").netns.command(BINARY);
+    let tap = Tapline::start_as(mirror, scratch.path("mirror.json"), &words);
+    let traffic = Traffic::new(&net);
+    let mut rounds = Vec::new();
+    let mut round = |shares: &mut dyn FnMut()| {
+        shares();
+        rounds.push(traffic.round());
+        tap.wait_for_matched(2 * FLOWS * rounds.len() as u64);
+    };
+
+    round(&mut || {});
+    round(&mut || {
+        tools[0].netns.ip("link set tapped down").unwrap();
+        let said = tap.wait_for("its flows move to 1 other");
+        assert!(said.contains("nic:tool0: no answer to link (its link is down)"), "{said}");
+    });
+    round(&mut || {
+        tools[0].netns.ip("link set tapped up").unwrap();
+        tap.wait_for("nic:tool0: link answers again");
+    });
+    round(&mut || {
+        tools[1].netns.ip("addr del 10.73.1.2/24 dev tapped").unwrap();
+        let said = tap.wait_for("its flows move to 1 other");
+        assert!(said.contains("nic:tool1: no answer to neighbour:10.73.1.2"), "{said}");
+        assert!(said.contains("(nobody answered)"), "{said}");
+    });
+    round(&mut || {
+        tools[1].netns.ip("addr add 10.73.1.2/24 dev tapped").unwrap();
+        tap.wait_for("nic:tool1: neighbour:10.73.1.2 answers again");
+    });
+
+    let ledger = tap.stop();
+    assert_eq!(ledger.targets.iter().map(|line| line.sent).sum::<u64>(), ledger.matched);
+    let numbers = tools.map(|Tool { file, capture, netns: _netns }| {
+        capture.stop();
+        numbers_in(&file).into_iter().collect::<BTreeSet<u64>>()
+    });
+    let [first, without_0, with_0, without_1, with_1] =
+        [0, 1, 2, 3, 4].map(|round| owners(&numbers, round));
+    let share = first.values().filter(|&&of| of == 0).count() as u64;
+    assert!((300..700).contains(&share), "tool 0 has {share} of {FLOWS} flows");
+    assert!(without_0.values().all(|&of| of == 1) && without_1.values().all(|&of| of == 0));
+    assert!(with_0 == first && with_1 == first, "the flows come back");
 }
