@@ -2,7 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
-use api::{FilterConfig, RuleFile, TapSource, read_mirror_file};
+use api::{
+    BrokerFile, FilterConfig, Group, Origin, Pace, RuleFile, SourceConfig, StageConfig, StageKind,
+    TapSource, read_mirror_file,
+};
 use filter::{Action, Direction, Rules};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -37,12 +40,61 @@ fn every_rule_file_becomes_a_program() {
     }
 }
 
+/// The configuration files whose names begin so. Every one is of some command.
+fn configurations(command: &str) -> Vec<PathBuf> {
+    let name = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().to_owned();
+    let files = files(&examples()).into_iter().filter(|path| path.extension().unwrap() == "toml");
+    let (wanted, others): (Vec<PathBuf>, Vec<PathBuf>) =
+        files.partition(|path| name(path).starts_with(command));
+    for other in others {
+        let known = ["mirror-", "broker-"];
+        assert!(known.iter().any(|known| name(&other).starts_with(known)), "{other:?}");
+    }
+    wanted
+}
+
+#[test]
+fn every_broker_file_has_ways() {
+    let readme = fs::read_to_string(examples().join("README.md")).unwrap();
+    let files = configurations("broker-");
+    assert!(files.len() >= 7, "{files:?}");
+    let mut brokers = std::collections::BTreeMap::new();
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("({name})")), "{name} is not in examples/README.md");
+        let file = BrokerFile::open(&path).unwrap_or_else(|e| panic!("{e}"));
+        assert!(BrokerFile::is_meant(&fs::read(&path).unwrap()));
+        brokers.insert(name.to_owned(), file.config);
+    }
+    let counts = |name: &str| {
+        let broker = &brokers[&format!("broker-{name}.toml")];
+        (broker.sources.len(), broker.maps.len(), broker.targets.len())
+    };
+    assert_eq!(counts("replicate"), (1, 1, 2));
+    assert_eq!(counts("aggregate"), (3, 1, 1));
+    let tags = brokers["broker-aggregate.toml"].sources.iter().map(|source| source.stages.last());
+    let is_tag = |stage: Option<&StageConfig>| {
+        stage.is_some_and(|stage| matches!(stage.kind, StageKind::VlanPush { .. }))
+    };
+    assert!(tags.into_iter().all(is_tag));
+    let filters = &brokers["broker-filter.toml"].targets;
+    assert!(filters.iter().all(|target| target.filter != FilterConfig::All));
+    assert_eq!(filters[2].filter, FilterConfig::Rules(rules("not-management.toml")));
+    let Group(sensors) = &brokers["broker-balance.toml"].targets[0].to;
+    assert!(sensors.len() == 4 && sensors.iter().all(|s| s.membership().health.is_some()));
+    let pace = |source: &SourceConfig| match source.origin {
+        Origin::File { pace, .. } => pace,
+        _ => panic!("{source:?}"),
+    };
+    let paces: Vec<Pace> = brokers["broker-replay.toml"].sources.iter().map(pace).collect();
+    assert_eq!(paces, [Pace::Times(1.0), Pace::Times(10.0), Pace::Max]);
+}
+
 #[test]
 fn every_mirror_file_has_taps() {
     let readme = fs::read_to_string(examples().join("README.md")).unwrap();
-    let files = files(&examples()).into_iter().filter(|path| path.extension().unwrap() == "toml");
     let mut taps = 0;
-    for path in files {
+    for path in configurations("mirror-") {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(readme.contains(&format!("({name})")), "{name} is not in examples/README.md");
         for tap in read_mirror_file(&path).unwrap_or_else(|e| panic!("{e}")) {

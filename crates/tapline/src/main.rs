@@ -5,6 +5,7 @@
 
 mod broker;
 mod capture;
+mod check;
 mod cli;
 mod completions;
 mod demo;
@@ -18,6 +19,7 @@ mod health;
 mod l2tp;
 mod listeners;
 mod local;
+mod loops;
 mod man;
 mod mirror;
 mod opened;
@@ -45,6 +47,7 @@ fn main() -> ExitCode {
         Command::Filter(command) => filter::run(command),
         Command::Diag(command) => diag::run(command, &cli.verbosity),
         Command::Top(options) => top::run(&options),
+        Command::Check(options) => check::run(&options),
         Command::Demo => demo::run(),
         Command::Man(options) => man::run(&options),
         Command::Completions(options) => completions::run(&options),

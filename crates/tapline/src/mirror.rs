@@ -4,13 +4,13 @@ use crate::capture::ledger;
 use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::fit::{ETHERNET_LEN, Way};
+use crate::loops;
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session::{self, Session, Taps};
 use crate::targets::{Places, Targets, carries, devices, files, has_tunnels, members};
 use crate::workers::{count, file_of, say_files};
 use api::{Endpoint, TapConfig, TapSource};
 use io::Interfaces;
-use io::nic::are_one;
 use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use pipeline::{OwnTunnels, Tap};
@@ -79,7 +79,7 @@ fn open(
     filter_place: FilterPlace,
 ) -> Result<(Vec<Vec<Tap>>, Vec<String>), Failure> {
     must_stand_apart(configs)?;
-    must_not_loop(configs)?;
+    loops::of_taps(configs)?;
     let mut said_of_files = Vec::new();
     for config in configs.iter().filter(|config| workers_of(config) > 1) {
         for path in files(&config.to) {
@@ -194,27 +194,6 @@ fn must_fit(config: &TapConfig, link_types: &[LinkType]) -> Result<(), Failure> 
             config.name
         ))),
     }
-}
-
-/// Refuses targets whose packets a tap of this process would take again, and send again, without
-/// end. Tunnels are known by their packets, which are left out.
-fn must_not_loop(configs: &[TapConfig]) -> Result<(), Failure> {
-    for member in configs.iter().flat_map(|config| members(&config.to)) {
-        let (Endpoint::Nic { interface: name, .. } | Endpoint::Tap { name, .. }) = member else {
-            continue;
-        };
-        for config in configs {
-            if let TapSource::Interface(tapped) = &config.source
-                && (tapped == ANY || are_one(tapped, name))
-            {
-                return Err(Failure::Usage(format!(
-                    "{member}: the tap of {tapped} would take what is sent there again, without \
-                     end; tap other interfaces than that"
-                )));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Refuses two targets that write one file; and two taps that read standard input, of which each

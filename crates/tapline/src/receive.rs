@@ -4,15 +4,15 @@ use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
 use crate::listeners::{Listeners, Listening};
+use crate::loops;
 use crate::session::{self, Activity, Moment, Session, Taps};
-use crate::targets::{Places, Targets, devices, files, has_tunnels, may_wait, members};
+use crate::targets::{Places, Targets, devices, files, has_tunnels, may_wait};
 use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
 use io::apart::Apart;
 use io::ring::Handover;
 use io::{Interfaces, Now, Sink};
 use pipeline::{CrewReport, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
-use std::net::{IpAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let interfaces = Interfaces::default();
     let recorder = recorder_options(&options)?;
     must_stand_apart(options.write.as_deref(), &options.to)?;
-    must_not_come_back(&options.listen, &options.to)?;
+    loops::of_receiver(&options.listen, &options.to)?;
     if let Some(archive) = &options.archive {
         // Before anything comes in: it may take a while.
         tell(&archive::adopt(archive)?);
@@ -130,33 +130,6 @@ fn recorder_options(options: &Receive) -> Result<Option<RecorderOptions>, Failur
 fn must_stand_apart(write: Option<&Path>, to: &[Group]) -> Result<(), Failure> {
     let mut places = Places::default();
     write.into_iter().chain(files(to)).try_for_each(|path| places.claim(path))
-}
-
-/// Refuses to send into a tunnel that ends at one of the own listeners: each packet would come back,
-/// without end.
-fn must_not_come_back(listen: &[Endpoint], to: &[Group]) -> Result<(), Failure> {
-    for target in members(to).filter_map(Endpoint::tunnel) {
-        let address = target.resolve()?.ip();
-        for listener in listen.iter().filter_map(Endpoint::tunnel) {
-            let local = listener.resolve()?.ip();
-            let is_taken = listener.scheme.kind == target.scheme.kind
-                && listener.carrier == target.carrier
-                && (listener.id.is_none() || listener.id == target.id);
-            if is_taken
-                && (local == address || (local.is_unspecified() && is_of_this_host(address)))
-            {
-                return Err(Failure::Usage(format!(
-                    "{target}: this receiver listens there itself (--listen {listener}), so that \
-                     each packet would come back, without end; name another host"
-                )));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn is_of_this_host(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// Says what an earlier recording had left behind.

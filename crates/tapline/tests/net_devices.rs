@@ -140,9 +140,13 @@ fn a_target_that_would_be_tapped_again_is_refused() {
         let said = refused(&["mirror", "-i", tap, "--to", to]);
         assert!(said.contains("without end; tap other interfaces"), "{said}");
     }
+    // What is sent through one end of a veth pair is seen at the other.
+    tapped.ip("link add near type veth peer name far");
+    let said = refused(&["mirror", "-i", "far", "--to", "nic:near"]);
+    assert!(said.contains("tap far → nic:near → far → tap far: it would take"), "{said}");
     // The tap of another interface of the same process counts, too.
     let said = refused(&["mirror", "-i", "client", "-i", "sink", "--to", "nic:sink"]);
-    assert!(said.contains("nic:sink: the tap of sink"), "{said}");
+    assert!(said.contains("tap client → nic:sink → tap sink: it would take"), "{said}");
 
     for (listen, to) in [
         ("vxlan://0.0.0.0", "vxlan://10.71.0.2?vni=3"),

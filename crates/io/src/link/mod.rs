@@ -7,6 +7,7 @@
 
 mod counters;
 mod sys;
+mod ways;
 
 use crate::error::Error;
 use crate::netlink::{Netlink, Question, half, word};
@@ -14,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 pub use counters::interface_counters;
+pub use ways::Ways;
 
 pub(crate) const IFINFOMSG_LEN: usize = 16;
 /// Longest interface name, without its NUL.

@@ -8,11 +8,12 @@
 mod sys;
 mod way;
 
+pub use crate::link::Ways;
+
 use crate::batch::Selection;
 use crate::clock::Now;
 use crate::device::{Sink, SinkCounters};
 use crate::error::Error;
-use crate::link::Links;
 use crate::packet::Packet;
 use crate::trouble::Trouble;
 use api::DropReason;
@@ -115,16 +116,6 @@ impl NicSink {
         self.counters.drops.add(reason);
         Outcome::Taken(1)
     }
-}
-
-/// Whether two names are those of one interface of the calling thread's network namespace: it may
-/// have alternative ones.
-pub fn are_one(name: &str, other: &str) -> bool {
-    let index = |links: &mut Links, name| links.find(name).map(|link| link.index).ok();
-    let found = Links::open()
-        .ok()
-        .and_then(|mut links| Some((index(&mut links, name)?, index(&mut links, other)?)));
-    found.map_or(name == other, |(index, other)| index == other)
 }
 
 /// Why a packet is no frame for a NIC, if it is none.

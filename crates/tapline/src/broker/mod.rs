@@ -6,11 +6,14 @@
 mod ask;
 mod open;
 mod plan;
+mod wanted;
+
+pub use wanted::WantedBroker;
 
 use crate::cli::{Broker as Options, Verbosity};
 use crate::failure::Failure;
 use crate::session::{Activity, Reloaded, Session, check_stats_path};
-use api::{BrokerConfig, BrokerFile, Endpoint, Stats};
+use api::{BrokerConfig, Endpoint, Stats};
 use open::{Echo, Opener};
 use pipeline::{Change, Graph, Part, RemovedOutlet, Report, Way, Worker};
 use plan::{Fate, Plan};
@@ -333,13 +336,10 @@ pub fn run(options: Options, verbosity: &Verbosity) -> Result<(), Failure> {
         return ask::run(command);
     }
     check_stats_path(&options.report)?;
-    let read = |path: &Path| Ok(BrokerFile::open(path)?.config);
-    let config = match &options.config {
-        Some(path) => read(path)?,
-        None => options.short()?,
-    };
+    let read = |path| Ok(WantedBroker::read(path, &options.short)?.config);
+    let config = read(options.config.as_deref())?;
     let reading =
-        options.config.as_deref().map(|path| -> Read<'_> { Box::new(move || read(path)) });
+        options.config.as_deref().map(|path| -> Read<'_> { Box::new(move || read(Some(path))) });
     let (broker, begun) = Broker::start(config, reading)?;
     Session::new("broker", &options.report, verbosity)
         .config(options.config.as_deref())

@@ -1,50 +1,24 @@
 //! `tapline broker`.
 
-use super::options::{Format, Report, SendingOptions};
-use crate::failure::Failure;
-use api::{
-    BrokerConfig, EveryTarget, Group, Overflow, QueueConfig, QueueSize, SourceConfig, parse_source,
-};
+use super::values::mirror_snapshot;
+use super::{Format, Report, SendingOptions};
+use api::{Group, Overflow, QueueSize, SourceConfig};
 use clap::{Args, Subcommand};
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-#[command(group(clap::ArgGroup::new("broker").required(true).args(["config", "input"])))]
+#[command(group(clap::ArgGroup::new("broker").required(true).args(["config", "sources"])))]
 pub struct Broker {
     #[command(subcommand)]
     pub command: Option<BrokerCommand>,
     /// TOML file of sources, stages, maps and targets; SIGHUP has it read again
-    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["input", "output", "queue", "overflow", "snapshot_length", "oversize", "dscp", "rules", "expression"])]
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["snapshot_length", "oversize", "dscp"])]
     pub config: Option<PathBuf>,
-    /// Where packets come from: nic:IF, pcap:FILE, or a tunnel to listen on, such as
-    /// vxlan://ADDRESS?vni=N; with ,vlan=N each gets that tag. May be given more than once
-    #[arg(long = "in", value_name = "SOURCE[,KEY=VALUE...]", value_parser = parse_source, requires = "output")]
-    pub input: Vec<SourceConfig>,
-    /// Where they go to: nic:IF, tap:NAME, pcap:PATH, null:, or a tunnel. Each --out gets every packet;
-    /// endpoints joined by commas share them by flow
-    #[arg(long = "out", value_name = "ENDPOINT[,ENDPOINT...]")]
-    pub output: Vec<Group>,
-    /// What may wait for each target: memory, or "N packets"
-    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
-    pub queue: QueueSize,
-    /// What is dropped when a target's queue is full
-    #[arg(long, value_name = "drop_oldest|drop_newest", default_value = "drop_oldest")]
-    pub overflow: Overflow,
-    /// Send the first N bytes of each packet; 0 sends all
-    #[arg(short, long, value_name = "N", default_value_t = 0)]
-    pub snapshot_length: u32,
     #[command(flatten)]
-    pub sending: SendingOptions,
+    pub short: BrokerShort,
     #[command(flatten)]
     pub report: Report,
-    /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets to carry, instead
-    /// of EXPR
-    #[arg(long, value_name = "FILE", conflicts_with = "expression")]
-    pub rules: Option<PathBuf>,
-    /// pcap-filter expression: which packets to carry
-    #[arg(value_name = "EXPR", trailing_var_arg = true)]
-    pub expression: Vec<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -67,16 +41,36 @@ pub struct RunningBroker {
     pub format: Format,
 }
 
-impl Broker {
-    /// The broker that the options say without a file.
-    pub fn short(&self) -> Result<BrokerConfig, Failure> {
-        let filter = crate::opened::filter_config(self.rules.as_deref(), &self.expression)?;
-        let every = EveryTarget {
-            queue: QueueConfig { size: self.queue, overflow: self.overflow },
-            sending: self.sending.into(),
-            snapshot_length: self.snapshot_length,
-        };
-        BrokerConfig::of_all(self.input.clone(), self.output.clone(), &every, filter)
-            .map_err(|mistake| Failure::Usage(mistake.to_string()))
-    }
+/// A broker without a file: every packet of all sources, to each of the targets.
+#[derive(Debug, Args)]
+pub struct BrokerShort {
+    /// Where packets come from: nic:IF, pcap:FILE, or where to listen, such as vxlan://0.0.0.0?vni=N;
+    /// behind a comma name=, vlan=N (a tag for each packet), of an interface direction=, promiscuous=
+    /// and buffer_size=, of a file speed=original|max|xN, of tunnels decap= and buffer_size=. May be
+    /// given more than once
+    #[arg(long = "in", value_name = "SOURCE[,KEY=VALUE...]", value_parser = api::parse_source, requires = "out")]
+    pub sources: Vec<SourceConfig>,
+    /// Where to, as --to of mirror. Each --out gets every packet; endpoints joined by commas share
+    /// them by flow
+    #[arg(long = "out", id = "out", value_name = "ENDPOINT[,ENDPOINT...]", requires = "sources")]
+    pub targets: Vec<Group>,
+    /// What may wait for each target's endpoint: a size (16MiB) or a count (1000packets); 16MiB unless
+    /// set
+    #[arg(long, value_name = "SIZE", requires = "sources")]
+    pub queue: Option<QueueSize>,
+    /// What is dropped where that is full; drop_oldest unless set
+    #[arg(long, value_name = "drop_oldest|drop_newest", requires = "sources")]
+    pub overflow: Option<Overflow>,
+    #[command(flatten)]
+    pub sending: SendingOptions,
+    /// Send the first N bytes of each packet; 0 sends all
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = mirror_snapshot)]
+    pub snapshot_length: u32,
+    /// File of capture filter rules, TOML or the JSON of Oracle Cloud: which packets go on, instead of
+    /// EXPR
+    #[arg(long, value_name = "FILE", requires = "sources", conflicts_with = "expression")]
+    pub rules: Option<PathBuf>,
+    /// pcap-filter expression: which packets go on
+    #[arg(value_name = "EXPR", trailing_var_arg = true, requires = "sources")]
+    pub expression: Vec<String>,
 }

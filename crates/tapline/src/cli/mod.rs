@@ -3,6 +3,7 @@
 
 mod broker;
 mod capture;
+mod check;
 mod diag;
 mod filter;
 mod l2tp;
@@ -14,8 +15,9 @@ mod tests;
 mod top;
 mod values;
 
-pub use broker::{Broker, BrokerCommand, RunningBroker};
+pub use broker::{Broker, BrokerCommand, BrokerShort, RunningBroker};
 pub use capture::Capture;
+pub use check::Check;
 pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, DiagTunnels, Listening};
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
 pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
@@ -64,6 +66,9 @@ pub enum Command {
     /// Check a capture filter, show the program that it becomes, and try it on a capture file
     #[command(subcommand)]
     Filter(FilterCommand),
+    /// Say what a configuration file would do, and what is wrong with it: a broker's, or one of taps.
+    /// Nothing is opened or changed
+    Check(Check),
     /// Say what of this host or its network bears on a tap
     #[command(subcommand)]
     Diag(DiagCommand),

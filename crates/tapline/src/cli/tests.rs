@@ -39,6 +39,9 @@ fn the_contract_s_forms_are_understood() {
         "diag traffic -r x.pcap",
         "diag monitor -i any --time 1m --decap-port vxlan=8472",
         "diag monitor -r x.pcap --format json --stats-json s.json",
+        "check -c f --format json",
+        "check --in nic:eth1,vlan=100 --in pcap:f,speed=x2 --out nic:a,nic:b --out null: --queue 1MB tcp",
+        "check --in gre://0.0.0.0 --out nic:a --overflow drop_newest --oversize cut --dscp 8 -s 96 --rules f",
         "filter check --rules f",
         "filter check --link-type raw --format json tcp port 80",
         "filter explain --ddd --link-type 1 -Q in --rules f",
@@ -89,6 +92,14 @@ fn mistakes_say_the_mend() {
     assert!(refused("diag traffic -r f --time 1s").contains("cannot be used with"));
     assert!(refused("diag traffic --packets 0").contains("1..=1000000"));
     assert!(refused("diag monitor --time 0").contains("longer than zero"));
+    assert!(refused("check").contains("--config"));
+    assert!(refused("check -c f --in nic:a --out null:").contains("cannot be used with"));
+    assert!(refused("check -c f -s 96").contains("cannot be used with"));
+    assert!(refused("check -c f tcp").contains("--in"));
+    assert!(refused("check --in nic:a").contains("--out"));
+    assert!(refused("check --in nic:a,vlan=4095 --out null:").contains("0 to 4094"));
+    assert!(refused("check --in nic:a --out null: --queue 0MB").contains("holds no packet"));
+    assert!(refused("check --in nic:a --out null: --overflow no").contains("drop_oldest or"));
     assert!(refused("filter check").contains("--rules"));
     assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
     assert!(refused("filter test --rules f").contains("--read"));

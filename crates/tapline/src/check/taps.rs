@@ -1,0 +1,78 @@
+//! What a file of taps would do.
+
+use super::{Findings, MistakeFinding, PartFinding, host, words};
+use crate::failure::Failure;
+use crate::loops;
+use crate::targets::members;
+use api::{FilterConfig, Group, TapConfig, TapSource};
+
+/// Looks at all taps.
+///
+/// # Errors
+/// A target of one is taken by another, or by itself; an expression makes no sense.
+pub fn check(taps: &[TapConfig]) -> Result<Findings, Failure> {
+    loops::of_taps(taps)?;
+    let mut findings = Findings { kind: "mirror", ..Findings::default() };
+    for tap in taps {
+        let told = |reason| Failure::Usage(format!("tap {}: {reason}", tap.name));
+        host::compiles(&tap.filter).map_err(told)?;
+        for reason in self::tap(tap, &mut findings) {
+            let message = format!("tap {}: {reason}", tap.name);
+            findings.mistakes.push(MistakeFinding { line: None, column: None, message });
+        }
+        for Group(members) in &tap.to {
+            let mut way = vec![format!("tap {}", tap.name)];
+            if tap.filter != FilterConfig::All {
+                way.push(words::filter(&tap.filter));
+            }
+            let members: Vec<String> = members.iter().map(ToString::to_string).collect();
+            way.push(match members.len() {
+                1 => members.concat(),
+                _ => format!("one of {}", members.join(", ")),
+            });
+            findings.ways.push(way);
+        }
+    }
+    Ok(findings)
+}
+
+/// Says what a tap is; returns what cannot be, and why.
+fn tap(tap: &TapConfig, findings: &mut Findings) -> Vec<String> {
+    let mut part = PartFinding::new("tap", &tap.name);
+    let mut mistakes = Vec::new();
+    let mut longest = None;
+    match &tap.source {
+        TapSource::Interface(name) => {
+            let promiscuous = if tap.promiscuous { ", promiscuous" } else { "" };
+            part.set("from", format!("{name}{promiscuous}, ring {}", words::ring(tap.buffer_size)));
+            match host::tapped(name, &mut findings.warnings) {
+                Ok((state, bytes)) => {
+                    part.set("interface", state);
+                    longest = bytes;
+                }
+                Err(reason) => mistakes.push(reason),
+            }
+        }
+        TapSource::File(path) => part.set("from", path.display().to_string()),
+    }
+    part.set("keeps", words::filter(&tap.filter));
+    if tap.snapshot_length > 0 {
+        part.set("cut", format!("the first {} bytes are kept", tap.snapshot_length));
+        longest = longest.map(|bytes| bytes.min(tap.snapshot_length as usize));
+    }
+    let longest = longest.map(|bytes| (tap.name.as_str(), bytes));
+    for member in members(&tap.to) {
+        match host::target(member, tap.sending, longest, &mut findings.warnings) {
+            Ok(state) => part.set("to", state),
+            Err(reason) => {
+                part.set("to", member.to_string());
+                mistakes.push(reason);
+            }
+        }
+    }
+    if members(&tap.to).any(|member| member.tunnel().is_some()) {
+        part.set("tunnels", words::sending(&tap.sending));
+    }
+    findings.parts.push(part);
+    mistakes
+}
