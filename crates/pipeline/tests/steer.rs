@@ -2,10 +2,13 @@
 
 mod taps;
 
+use api::{Balance, FlowKey};
 use io::memory::MemorySink;
+use io::{Outer, Packet};
 use pipeline::TargetGroup;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use taps::*;
+use wire::tunnel::{Kind, Tunnel};
 
 fn group(names: &[&str], sinks: &[MemorySink]) -> TargetGroup {
     let targets = names.iter().zip(sinks).map(|(name, sink)| target(name, sink.clone())).collect();
@@ -64,6 +67,74 @@ fn a_slice_that_cuts_the_ports_off_does_not_part_flows() {
     cut.snaplen = Some(20);
     run(cut);
     assert_eq!(whole(), uncut);
+}
+
+/// How many of three members get packets of some packets if this makes a flow.
+fn members_used(key: FlowKey, packets: impl IntoIterator<Item = Packet>) -> usize {
+    let sinks: Vec<MemorySink> = (0..3).map(|_| MemorySink::default()).collect();
+    let names = ["a", "b", "c"];
+    let targets = names.iter().zip(&sinks).map(|(name, sink)| target(name, sink.clone()));
+    let balance = Balance { key, ..Balance::default() };
+    let group = TargetGroup::balanced(targets.collect(), &[1; 3], balance, None);
+    run(tap(file(packets), vec![group]));
+    sinks.iter().filter(|sink| !numbers(sink).is_empty()).count()
+}
+
+#[test]
+fn what_makes_a_flow_is_chosen() {
+    // 48 conversations of two hosts by UDP.
+    let conversations = || packets(970);
+    for (key, used) in [
+        (FlowKey::FiveTuple, 3),
+        (FlowKey::ThreeTuple, 1),
+        (FlowKey::TwoTuple, 1),
+        // They came out of no tunnel, and hold none.
+        (FlowKey::TunnelId, 3),
+        (FlowKey::Inner, 3),
+    ] {
+        assert_eq!(members_used(key, conversations()), used, "{key:?}");
+    }
+    let out_of = |id: Option<u32>| {
+        let tunnel = Tunnel { kind: Kind::Gretap, id };
+        conversations().map(move |mut packet| {
+            packet.meta.outer = Some(Outer { tunnel, source: [10, 9, 9, 9].into() });
+            packet
+        })
+    };
+    assert_eq!(members_used(FlowKey::TunnelId, out_of(Some(71))), 1);
+    assert_eq!(members_used(FlowKey::TunnelId, out_of(None)), 3, "a tunnel without an id");
+    let of_tunnels = (0..64).flat_map(|id| out_of(Some(id)));
+    assert_eq!(members_used(FlowKey::TunnelId, of_tunnels), 3);
+    // Between two tunnel endpoints, with one source port.
+    let in_vxlan = || {
+        conversations().map(|inner| {
+            let payload = [&[8, 0, 0, 0, 0, 0, 71, 0], &inner.data[..]].concat();
+            let outer = udp4(([10, 9, 9, 1], 50_000), ([10, 9, 9, 2], 4789), &payload);
+            packet(inner.meta.ts_ns, &outer)
+        })
+    };
+    assert_eq!(members_used(FlowKey::FiveTuple, in_vxlan()), 1);
+    assert_eq!(members_used(FlowKey::Inner, in_vxlan()), 3);
+}
+
+#[test]
+fn what_is_inside_a_tunnel_stays_together_in_both_directions() {
+    let sinks: Vec<MemorySink> = (0..3).map(|_| MemorySink::default()).collect();
+    let targets = ["a", "b", "c"].iter().zip(&sinks).map(|(name, sink)| target(name, sink.clone()));
+    let balance = Balance { key: FlowKey::Inner, ..Balance::default() };
+    let group = TargetGroup::balanced(targets.collect(), &[1; 3], balance, None);
+    let tunnelled = packets(970).map(|inner| {
+        // Each direction has a tunnel endpoint and a source port of its own.
+        let (from, to) = if inner.meta.ts_ns % 97 % 2 == 0 { (1, 2) } else { (2, 1) };
+        let payload = [&[8, 0, 0, 0, 0, 0, 71, 0], &inner.data[..]].concat();
+        let port = 50_000 + u16::from(from);
+        packet(inner.meta.ts_ns, &udp4(([10, 9, 9, from], port), ([10, 9, 9, to], 4789), &payload))
+    });
+    run(tap(file(tunnelled), vec![group]));
+    let of_each: Vec<BTreeSet<u64>> =
+        sinks.iter().map(|sink| numbers(sink).into_iter().map(flow).collect()).collect();
+    assert!(of_each.iter().all(|flows| !flows.is_empty()));
+    assert_eq!(of_each.iter().map(BTreeSet::len).sum::<usize>(), 49, "no flow is at two members");
 }
 
 #[test]
