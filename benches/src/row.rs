@@ -10,6 +10,9 @@ pub enum Unit {
     /// Nanoseconds a packet: less is better.
     #[serde(rename = "ns/packet")]
     NsPerPacket,
+    /// Microseconds: less is better.
+    #[serde(rename = "µs")]
+    Microseconds,
     /// Thousands of packets a second: more is better.
     #[serde(rename = "kpackets/s")]
     KiloPackets,
@@ -25,6 +28,7 @@ impl Unit {
     fn text(self) -> &'static str {
         match self {
             Unit::NsPerPacket => "ns/packet",
+            Unit::Microseconds => "µs",
             Unit::KiloPackets => "kpackets/s",
             Unit::MegaPackets => "Mpackets/s",
             Unit::MegaBytes => "MB/s",

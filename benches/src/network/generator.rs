@@ -148,7 +148,7 @@ impl Load {
 }
 
 /// A socket for UDP, or a raw one for GRE, of which the type only borrows its calls.
-fn connected(to: SocketAddr, is_gre: bool) -> std::io::Result<UdpSocket> {
+pub(super) fn connected(to: SocketAddr, is_gre: bool) -> std::io::Result<UdpSocket> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let (kind, protocol) = match is_gre {
         true => (SocketType::RAW, NonZeroU32::new(GRE).map(Protocol::from_raw)),
@@ -183,7 +183,7 @@ fn send_burst(socket: &UdpSocket, packets: &[Vec<u8>]) -> anyhow::Result<()> {
 }
 
 /// Sends all packets of a burst, which are of one length, as one message that the kernel cuts.
-fn send_in_segments(socket: &UdpSocket, packets: &[Vec<u8>]) -> anyhow::Result<()> {
+pub(super) fn send_in_segments(socket: &UdpSocket, packets: &[Vec<u8>]) -> anyhow::Result<()> {
     let segment_bytes = packets.first().map_or(0, Vec::len);
     setsockopt(socket, UdpGsoSegment, &i32::try_from(segment_bytes)?)?;
     let message = packets.concat();
@@ -199,7 +199,7 @@ fn send_in_segments(socket: &UdpSocket, packets: &[Vec<u8>]) -> anyhow::Result<(
     anyhow::bail!("the device's queue stays full")
 }
 
-fn thread_ns() -> u64 {
+pub(super) fn thread_ns() -> u64 {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

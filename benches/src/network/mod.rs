@@ -1,5 +1,6 @@
 //! What needs root: real packets through namespaces of our own.
 
+mod broker;
 mod capture;
 mod contest;
 mod filtered;
@@ -50,7 +51,8 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 6] = [
+pub const ALL: [(&str, Run); 7] = [
+    (broker::BENCH, broker::run),
     (capture::BENCH, capture::run),
     (filtered::BENCH, filtered::run),
     (lossless::BENCH, lossless::run),

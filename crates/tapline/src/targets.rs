@@ -46,8 +46,6 @@ pub struct Opening<'a> {
     sinks: std::vec::IntoIter<Box<dyn Sink>>,
     /// The health of each group's members, which all workers share.
     health: Vec<Option<GroupHealth>>,
-    /// Where its tunnels lead.
-    pub far_ends: Vec<FarEnd>,
 }
 
 impl Targets {
@@ -72,7 +70,6 @@ impl Targets {
         workers: usize,
     ) -> Result<Opening<'a>, Failure> {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
-        let mut far_ends = Vec::new();
         for worker in 0..workers {
             for (target, member) in members(to).enumerate() {
                 match member {
@@ -89,9 +86,7 @@ impl Targets {
                         }
                         let (target, lane) = (target as u8, worker as u8);
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
-                        let (sink, far_end) = self.tunnel(tunnel, sending, lane)?;
-                        sinks.push(Box::new(sink));
-                        far_ends.push(far_end);
+                        sinks.push(Box::new(self.tunnel(tunnel, sending, lane)?));
                     }
                     Endpoint::Nic { interface, .. } => {
                         sinks.push(Box::new(NicSink::open(interface)?))
@@ -108,7 +103,7 @@ impl Targets {
         let health = to.iter().map(|group| self.checks.watch(group));
         let health = health.collect::<Result<_, _>>()?;
         let sinks = sinks.into_iter();
-        Ok(Opening { to, interfaces, workers, of_broker: None, sinks, health, far_ends })
+        Ok(Opening { to, interfaces, workers, of_broker: None, sinks, health })
     }
 
     /// Where the tunnels lead that have been opened so far.
@@ -141,7 +136,7 @@ impl Targets {
         tunnel: &TunnelEndpoint,
         sending: Sending,
         lane: Lane,
-    ) -> Result<(TunnelSink, FarEnd), Failure> {
+    ) -> Result<TunnelSink, Failure> {
         let missing = || Failure::Usage(format!("{tunnel}: the tunnel id is missing"));
         let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
         let far_end = FarEnd { address: remote.ip(), carrier };
@@ -150,8 +145,15 @@ impl Targets {
         }
         let encap = tunnel.encap().ok_or_else(missing)?;
         let (source, keep_alive) = (tunnel.source, tunnel.keep_alive);
-        let options = SendOptions { remote, source, carrier, encap, sending, lane, keep_alive };
-        Ok((TunnelSink::open(&options)?, far_end))
+        Ok(TunnelSink::open(&SendOptions {
+            remote,
+            source,
+            carrier,
+            encap,
+            sending,
+            lane,
+            keep_alive,
+        })?)
     }
 }
 
