@@ -29,7 +29,8 @@ pub struct TunnelStats {
     /// The outer source address of the last packet; `None` where none came yet, or is received.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<IpAddr>,
-    /// Whether that differs from the id read as an address: address translation is on the way.
+    /// Whether that differs from the id read as an address: address translation is on the way. `None`
+    /// where the id is no address, and over IPv6.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nat: Option<bool>,
     /// Milliseconds since the last packet of any kind, or since the tunnel was added if none came;

@@ -1,14 +1,18 @@
 //! A crew: the workers that share one tap, each with a source and targets of its own.
 
+use crate::graph::{Change, Part, Way};
+use crate::own::OwnTunnels;
 use crate::report::Report;
 use crate::tap::Tap;
-use crate::worker::Worker;
+use crate::worker::{ChangeRefused, Worker};
 use api::{TapStats, TargetStats};
 use rustix::thread::{CpuSet, sched_getaffinity};
 
 /// Workers that run as one: when one of them ends, so do the others.
 pub struct Crew {
     workers: Vec<Worker>,
+    /// Sources and groups of each worker's tap.
+    shapes: Vec<(usize, usize)>,
 }
 
 /// The ledger of a crew: a report of each of its workers.
@@ -22,7 +26,8 @@ impl Crew {
     /// If the system has no thread left; those that were started are stopped.
     pub fn start(taps: Vec<Tap>) -> std::io::Result<Crew> {
         let cores = if taps.len() > 1 { cores() } else { Vec::new() };
-        let mut crew = Crew { workers: Vec::new() };
+        let shapes = taps.iter().map(|tap| (tap.inputs.len(), tap.groups.len())).collect();
+        let mut crew = Crew { workers: Vec::new(), shapes };
         for (place, tap) in taps.into_iter().enumerate() {
             let core = cores.get(place % cores.len().max(1)).copied();
             match Worker::start_on(tap.into(), core) {
@@ -48,6 +53,25 @@ impl Crew {
             self.stop();
         }
         finished == self.workers.len()
+    }
+
+    /// Has a running tap recognise other tunnel packets as those of this process; all else goes on
+    /// undisturbed.
+    ///
+    /// # Errors
+    /// [`ChangeRefused`] if a worker is ending, or does not come to the end of its batch.
+    pub fn recognise(&self, own: &OwnTunnels) -> Result<(), ChangeRefused> {
+        for (worker, &(inlets, outlets)) in self.workers.iter().zip(&self.shapes) {
+            let way =
+                Way { map: Part::Kept(0), from: (0..inlets).collect(), to: (0..outlets).collect() };
+            worker.change(Change {
+                inlets: (0..inlets).map(Part::Kept).collect(),
+                ways: vec![way],
+                outlets: (0..outlets).map(Part::Kept).collect(),
+                own: vec![own.clone(); inlets],
+            })?;
+        }
+        Ok(())
     }
 
     /// The ledger, each worker's between two of its batches. `None` as [`Worker::snapshot`].

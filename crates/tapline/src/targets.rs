@@ -46,6 +46,8 @@ pub struct Opening<'a> {
     sinks: std::vec::IntoIter<Box<dyn Sink>>,
     /// The health of each group's members, which all workers share.
     health: Vec<Option<GroupHealth>>,
+    /// Where its tunnels lead.
+    pub far_ends: Vec<FarEnd>,
 }
 
 impl Targets {
@@ -70,6 +72,7 @@ impl Targets {
         workers: usize,
     ) -> Result<Opening<'a>, Failure> {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
+        let mut far_ends = Vec::new();
         for worker in 0..workers {
             for (target, member) in members(to).enumerate() {
                 match member {
@@ -86,7 +89,9 @@ impl Targets {
                         }
                         let (target, lane) = (target as u8, worker as u8);
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
-                        sinks.push(Box::new(self.tunnel(tunnel, sending, lane)?));
+                        let (sink, far_end) = self.tunnel(tunnel, sending, lane)?;
+                        sinks.push(Box::new(sink));
+                        far_ends.push(far_end);
                     }
                     Endpoint::Nic { interface, .. } => {
                         sinks.push(Box::new(NicSink::open(interface)?))
@@ -103,7 +108,7 @@ impl Targets {
         let health = to.iter().map(|group| self.checks.watch(group));
         let health = health.collect::<Result<_, _>>()?;
         let sinks = sinks.into_iter();
-        Ok(Opening { to, interfaces, workers, of_broker: None, sinks, health })
+        Ok(Opening { to, interfaces, workers, of_broker: None, sinks, health, far_ends })
     }
 
     /// Where the tunnels lead that have been opened so far.
@@ -136,7 +141,7 @@ impl Targets {
         tunnel: &TunnelEndpoint,
         sending: Sending,
         lane: Lane,
-    ) -> Result<TunnelSink, Failure> {
+    ) -> Result<(TunnelSink, FarEnd), Failure> {
         let missing = || Failure::Usage(format!("{tunnel}: the tunnel id is missing"));
         let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
         let far_end = FarEnd { address: remote.ip(), carrier };
@@ -145,15 +150,8 @@ impl Targets {
         }
         let encap = tunnel.encap().ok_or_else(missing)?;
         let (source, keep_alive) = (tunnel.source, tunnel.keep_alive);
-        Ok(TunnelSink::open(&SendOptions {
-            remote,
-            source,
-            carrier,
-            encap,
-            sending,
-            lane,
-            keep_alive,
-        })?)
+        let options = SendOptions { remote, source, carrier, encap, sending, lane, keep_alive };
+        Ok((TunnelSink::open(&options)?, far_end))
     }
 }
 

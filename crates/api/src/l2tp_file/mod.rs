@@ -57,6 +57,15 @@ impl L2tpId {
     pub const fn address(self) -> Ipv4Addr {
         Ipv4Addr::from_bits(self.get())
     }
+
+    /// Whether there is address translation between here and a transmitter whose packets come from an
+    /// address: it differs from the id. `None` if that says nothing: the id is no address of a host
+    /// (1.0.0.0 to 223.255.255.255, loopback left out), or the packets are IPv6's.
+    pub fn tells_nat(self, source: IpAddr) -> Option<bool> {
+        let address = self.address();
+        let may_be = matches!(address.octets()[0], 1..=126 | 128..=223) && source.is_ipv4();
+        may_be.then(|| source != address)
+    }
 }
 
 impl FromStr for L2tpId {
@@ -104,7 +113,7 @@ pub struct L2tpReceive {
     pub line: usize,
     /// This host's end.
     pub receiver: IpAddr,
-    /// The far end as it knows itself: behind address translation packets come from another one.
+    /// The far end; behind address translation the address that it has here.
     pub transmitter: IpAddr,
     /// By what it is known.
     pub id: L2tpId,

@@ -48,6 +48,9 @@ fn a_receiver_s_file_is_read_as_it_was_written_for_others() {
     let ids: Vec<u32> = tunnels.iter().map(|tunnel| tunnel.id.get()).collect();
     assert_eq!(ids, [0x0a0a_0a0b, 0x0a0a_0a0c, 0x0a0a_0a0d, u32::MAX, 5]);
     assert_eq!(tunnels[0].id.to_string(), "10.10.10.11(168430091)");
+    let tells = |source: &str| tunnels[0].id.tells_nat(source.parse().unwrap());
+    assert_eq!(["10.10.10.11", "192.168.1.11"].map(tells), [Some(false), Some(true)]);
+    assert_eq!((tells("fd00::1"), id("5").tells_nat([10, 0, 0, 1].into())), (None, None));
     assert_eq!(receiving("# nothing yet\n").unwrap(), []);
 }
 

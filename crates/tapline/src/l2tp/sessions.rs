@@ -198,19 +198,19 @@ mod tests {
 
     #[test]
     fn each_tunnel_counts_its_own_and_strangers_are_dropped() {
-        let lines = b"10.0.0.1 10.0.0.2 - 1\n10.0.0.1 10.0.0.3 - 2";
+        let lines = b"10.0.0.1 10.0.0.2 - 1.0.0.1\n10.0.0.1 10.0.0.3 - 2";
         let wanted = api::parse_l2tp_receive(Path::new("x"), lines).unwrap();
         let tunnels = Arc::new(Tunnels::new("mtun", Duration::from_secs(60)));
         tunnels.set(&wanted, 0);
         let frame = [7; 60];
-        let mut unknown = packet(1, "10.0.0.2", &frame);
+        let mut unknown = packet(0x0100_0001, "10.0.0.2", &frame);
         unknown.meta.outer = None;
         let packets = [
-            packet(1, "10.0.0.2", &frame),
-            packet(1, "10.0.0.2", &frame),
+            packet(0x0100_0001, "10.0.0.2", &frame),
+            packet(0x0100_0001, "10.0.0.2", &frame),
             packet(2, "0.0.0.2", &keep_alive(2)),
             packet(3, "10.0.0.9", &frame),
-            packet(1, "192.168.0.1", &frame),
+            packet(0x0100_0001, "192.168.0.1", &frame),
             packet(2, "0.0.0.2", &[1; 13]),
             packet(3, "10.0.0.9", &keep_alive(3)),
             unknown,
@@ -227,7 +227,7 @@ mod tests {
         let stats = tunnels.stats(0);
         let shown: Vec<_> =
             stats.iter().map(|t| (t.packets, t.bytes, t.errors, t.keep_alives, t.nat)).collect();
-        assert_eq!(shown, [(3, 180, 0, Some(0), Some(true)), (0, 0, 1, Some(1), Some(false))]);
+        assert_eq!(shown, [(3, 180, 0, Some(0), Some(true)), (0, 0, 1, Some(1), None)]);
         assert_eq!(stats[0].source, "192.168.0.1".parse().ok());
     }
 

@@ -166,7 +166,7 @@ impl Tunnels {
                 errors,
                 keep_alives: Some(count(&counters.keep_alives)),
                 source,
-                nat: source.map(|source| source != IpAddr::V4(id.address())),
+                nat: source.and_then(|source| id.tells_nat(source)),
                 quiet_ms: Some(u64::try_from(quiet.as_millis()).unwrap_or(u64::MAX)),
                 status: TunnelStatus::of(errors, quiet >= self.silent_after),
             }

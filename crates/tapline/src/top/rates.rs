@@ -278,6 +278,7 @@ fn of_ledger(stats: &Stats, rows: &mut Vec<(Kind, String, Counters)>) {
         let counters = Counters {
             packets_in: tap.seen,
             packets_out: Some(tap.matched),
+            bytes_out: known(tap.matched_bytes, tap.matched),
             drops: by_name(&tap.drops),
             ..Counters::default()
         };

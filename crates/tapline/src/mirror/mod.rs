@@ -1,19 +1,19 @@
 //! `tapline mirror`: packets of an interface or a file, to tunnels, devices and files.
 
-use crate::capture::ledger;
+mod live;
+
 use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::fit::{ETHERNET_LEN, Way};
-use crate::loops;
 use crate::opened::{Opened, filter_config, must_differ};
-use crate::session::{self, Session, Taps};
-use crate::targets::{Places, Targets, carries, devices, files, has_tunnels, members};
-use crate::workers::{count, file_of, say_files};
+use crate::session::{self, Session};
+use crate::targets::{Places, carries, devices, files, members};
+use crate::workers::{count, file_of};
 use api::{Endpoint, TapConfig, TapSource};
 use io::Interfaces;
 use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
-use pipeline::{OwnTunnels, Tap};
+use live::Live;
 use std::collections::BTreeSet;
 use wire::LinkType;
 
@@ -28,11 +28,15 @@ pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
         Some(path) => api::read_mirror_file(path)?,
         None => of_options(&options)?,
     };
-    let (taps, begun) = open(&configs, options.filter_place)?;
-    let interfaces = interfaces_of(&configs);
-    Session::new("mirror", &options.report, verbosity)
-        .config(options.config.as_deref())
-        .run(&begun, || Ok(Box::new(Taps::start(taps, ledger, interfaces)?)))
+    let mut live = Live::new(options.config.clone(), options.filter_place);
+    let (taps, begun) = live.open(&configs)?;
+    Session::new("mirror", &options.report, verbosity).config(options.config.as_deref()).run(
+        &begun,
+        || {
+            live.start(taps)?;
+            Ok(Box::new(live))
+        },
+    )
 }
 
 /// The taps that the options say: one for each interface, or one for the file.
@@ -63,69 +67,14 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
 }
 
 /// The interfaces that are tapped, and those that get packets, each once.
-fn interfaces_of(configs: &[TapConfig]) -> Vec<String> {
-    let tapped = configs.iter().filter_map(|config| match &config.source {
+fn interfaces_of<'a>(configs: impl Iterator<Item = &'a TapConfig> + Clone) -> Vec<String> {
+    let tapped = configs.clone().filter_map(|config| match &config.source {
         TapSource::Interface(name) if name != ANY => Some(name.clone()),
         _ => None,
     });
-    let fed = configs.iter().flat_map(|config| devices(&config.to));
+    let fed = configs.flat_map(|config| devices(&config.to));
     let names: BTreeSet<String> = tapped.chain(fed).collect();
     names.into_iter().collect()
-}
-
-/// Opens taps, for each of their workers, and says of each how it begins.
-fn open(
-    configs: &[TapConfig],
-    filter_place: FilterPlace,
-) -> Result<(Vec<Vec<Tap>>, Vec<String>), Failure> {
-    must_stand_apart(configs)?;
-    loops::of_taps(configs)?;
-    let mut said_of_files = Vec::new();
-    for config in configs.iter().filter(|config| workers_of(config) > 1) {
-        for path in files(&config.to) {
-            said_of_files.push(say_files(path, workers_of(config))?);
-        }
-    }
-    let interfaces = Interfaces::default();
-    // Whatever may fail comes before any file is replaced.
-    let mut targets = Targets::new(&interfaces);
-    let mut ready = Vec::new();
-    for (number, config) in (1..).zip(configs) {
-        // Of one tap it is clear what is meant.
-        let told = |failure: Failure| match configs.len() {
-            1 => failure,
-            _ => failure.of(&format!("tap {}", config.name)),
-        };
-        let opened = source(config, filter_place, &interfaces).map_err(told)?;
-        must_fit(config, &opened.link_types)?;
-        warn_of_long_frames(config);
-        let opening = targets.open(&config.to, config.sending, number, opened.shares.len());
-        ready.push((config, opened, opening.map_err(told)?));
-    }
-    let (mut taps, mut begun) = (Vec::new(), Vec::new());
-    for (config, opened, mut opening) in ready {
-        begun.push(match config.name == opened.name {
-            true => opened.announcement,
-            false => format!("tap {}: {}", config.name, opened.announcement),
-        });
-        let mut shares = Vec::with_capacity(opened.shares.len());
-        for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
-            let is_live = input.source.is_live();
-            let groups = opening.groups(worker, opened.first, is_live)?;
-            let mut tap = Tap::new(config.name.clone(), vec![input], groups);
-            tap.filter = filter;
-            tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
-            if has_tunnels(&config.to) {
-                tap.needs_flow_hash = true;
-                // Those of all taps are left out.
-                tap.own = OwnTunnels::new(targets.far_ends().to_vec(), opened.sees_loopback);
-            }
-            shares.push(tap);
-        }
-        taps.push(shares);
-    }
-    begun.extend(said_of_files);
-    Ok((taps, begun))
 }
 
 /// Says beforehand if an interface's longest frames do not fit the path of a tunnel.
