@@ -131,7 +131,8 @@ fn ends_at(target: &TunnelEndpoint, listener: &TunnelEndpoint) -> Result<bool, F
     Ok(local == address || (local.is_unspecified() && is_of_this_host(address)))
 }
 
-fn is_of_this_host(address: IpAddr) -> bool {
+/// Whether an address is one of this host.
+pub fn is_of_this_host(address: IpAddr) -> bool {
     UdpSocket::bind((address, 0)).is_ok()
 }
 

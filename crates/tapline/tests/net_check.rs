@@ -164,3 +164,35 @@ fn a_broker_without_a_file_and_a_file_of_taps_are_told_too() {
         assert!(said.out.contains(part), "{part} is not in\n{}", said.out);
     }
 }
+
+#[test]
+fn files_of_l2tp_tunnels_are_told_too() {
+    if !root_or_skip() {
+        return;
+    }
+    let (netns, scratch) = (namespace(), Scratch::new("check-l2tp"));
+    netns.ip("addr add 10.10.10.11/24 dev eth1").unwrap();
+    let text =
+        "# to the sink\n10.10.10.10 10.10.10.11 eth2 i80,o443\n10.10.10.9 10.10.10.11 eth9 all 7\n";
+    fs::write(scratch.path("t.conf"), text).unwrap();
+    let said = check(&netns, scratch.folder(), &["-c", "t.conf"]);
+    assert_eq!(said.code, 1, "{}{}", said.out, said.err);
+    for part in [
+        "t.conf: l2tp transmit, 2 tunnels\n",
+        "interface eth2 → i80,o443 → l2tp://10.10.10.10?id=10.10.10.11\n",
+        "error: t.conf:3: ",
+    ] {
+        assert!(said.out.contains(part), "{part} is not in\n{}", said.out);
+    }
+    fs::write(scratch.path("r.conf"), "10.10.10.11 10.10.10.10 - 5\n10.9.9.9 10.10.10.8 – -\n")
+        .unwrap();
+    let said = check(&netns, scratch.folder(), &["-c", "r.conf", "--format", "json"]);
+    assert_eq!(said.code, 0, "{}{}", said.out, said.err);
+    let json: Value = serde_json::from_str(&said.out).unwrap();
+    assert_eq!(json["kind"], "l2tp receive");
+    assert_eq!(json["ways"][0][0], "l2tp://10.10.10.11?id=0.0.0.5");
+    assert!(json["warnings"][0].as_str().unwrap().starts_with("r.conf:2: 10.9.9.9 is no address"));
+    fs::write(scratch.path("r.conf"), "10.10.10.11 10.10.10.10 - 0\n").unwrap();
+    let said = check(&netns, scratch.folder(), &["-c", "r.conf"]);
+    assert!(said.code == 2 && said.err.contains("r.conf:1:"), "{}", said.err);
+}

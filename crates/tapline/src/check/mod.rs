@@ -3,6 +3,7 @@
 
 mod broker;
 mod host;
+mod l2tp;
 mod taps;
 mod words;
 
@@ -20,7 +21,7 @@ use std::path::Path;
 struct Findings {
     /// The file; null: the command line itself.
     file: Option<String>,
-    /// `broker` or `mirror`.
+    /// `broker`, `mirror`, `l2tp transmit` or `l2tp receive`.
     kind: &'static str,
     parts: Vec<PartFinding>,
     /// Each way that packets take, from a source to an endpoint.
@@ -31,7 +32,7 @@ struct Findings {
     mistakes: Vec<MistakeFinding>,
 }
 
-/// A part: a source, a map, a target, a tap.
+/// A part: a source, a map, a target, a tap, a tunnel.
 #[derive(Debug, Serialize)]
 struct PartFinding {
     kind: &'static str,
@@ -82,9 +83,12 @@ fn of_file(path: &Path, options: &Check) -> Result<Findings, Failure> {
         Failure::CouldNot(format!("{}: cannot be read: {error}", path.display()))
     };
     let content = std::fs::read(path).map_err(unreadable)?;
-    let findings = match BrokerFile::is_meant(&content) {
-        true => broker::check(&WantedBroker::read(Some(path), &options.short)?)?,
-        false => taps::check(&api::parse_mirror_file(path, &content).map_err(no_file)?)?,
+    let findings = if BrokerFile::is_meant(&content) {
+        broker::check(&WantedBroker::read(Some(path), &options.short)?)?
+    } else if l2tp::is_meant(&content) {
+        l2tp::check(path, &content)?
+    } else {
+        taps::check(&api::parse_mirror_file(path, &content).map_err(no_file)?)?
     };
     Ok(Findings { file: Some(path.display().to_string()), ..findings })
 }
@@ -94,8 +98,8 @@ fn no_file(error: FileError) -> Failure {
     let has_no_tap = error.place.is_none() && error.reason.starts_with("it has no tap");
     match has_no_tap {
         true => Failure::Usage(format!(
-            "{}: it has neither taps nor a broker's parts; begin with [[tap]], or with [[source]], \
-             [[target]] and [[map]]",
+            "{}: it has neither taps nor a broker's parts nor L2TP tunnels; begin with [[tap]], with \
+             [[source]], [[target]] and [[map]], or with a line of four columns",
             error.file
         )),
         false => error.into(),
@@ -105,7 +109,7 @@ fn no_file(error: FileError) -> Failure {
 fn text(findings: &Findings) -> String {
     let mut text = String::new();
     let count = |kind: &str| findings.parts.iter().filter(|part| part.kind == kind).count();
-    let counts = ["tap", "source", "map", "target"].into_iter().filter_map(|kind| {
+    let counts = ["tap", "source", "map", "target", "tunnel"].into_iter().filter_map(|kind| {
         let count = count(kind);
         let plural = if count == 1 { "" } else { "s" };
         (count > 0).then(|| format!("{count} {kind}{plural}"))

@@ -66,8 +66,8 @@ pub enum Command {
     /// Check a capture filter, show the program that it becomes, and try it on a capture file
     #[command(subcommand)]
     Filter(FilterCommand),
-    /// Say what a configuration file would do, and what is wrong with it: a broker's, or one of taps.
-    /// Nothing is opened or changed
+    /// Say what a configuration file would do, and what is wrong with it: a broker's, or one of taps or
+    /// of L2TP tunnels. Nothing is opened or changed
     Check(Check),
     /// Say what of this host or its network bears on a tap
     #[command(subcommand)]
