@@ -118,6 +118,11 @@ mod tests {
         netns.ip("route add local 10.10.0.0/16 dev lo").unwrap();
         netns.ip("route add 10.11.0.0/16 dev lo").unwrap();
         assert!(locals.take_news());
+        // IPv6 addresses are completed by a thread of the kernel's, a moment later.
+        let patience = std::time::Duration::from_secs(5);
+        rig::wait_until("fd09::1", patience, || has(&locals.read().unwrap(), "fd09::1"));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        locals.take_news();
         assert!(!locals.take_news());
         let after = locals.read().unwrap();
         // Of an address on loopback, the whole net is local.
