@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use std::path::Path;
 
 /// Command lines, and what each does; a page shows those of its command.
-const EXAMPLES: [(&str, &str); 13] = [
+const EXAMPLES: [(&str, &str); 15] = [
     ("tapline capture -i eth0 'tcp port 80'", "Prints web traffic, one line a packet."),
     (
         "tapline capture -i eth0 -w day-%H.pcapng -G 1h -s 200",
@@ -53,6 +53,8 @@ const EXAMPLES: [(&str, &str); 13] = [
         "tapline filter test -r in.pcap 'tcp port 80'",
         "Says how many packets of a file an expression keeps.",
     ),
+    ("tapline top", "Shows what goes through every tapline of this host."),
+    ("tapline broker reload", "Has the running broker read its file again."),
     ("tapline man /usr/local/share/man/man1", "Writes all manual pages into a folder."),
 ];
 
