@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(ways("absent", "left"), None);
         assert_eq!(ways("absent", "absent"), named(&["absent"]));
         if rig::link_or_skip("type bridge") {
-            netns.ip("link add br type bridge").unwrap();
+            netns.ip("link add name br type bridge").unwrap();
             netns.ip("link set right master br").unwrap();
             netns.ip("link set out master br").unwrap();
             assert_eq!(ways("left", "br"), named(&["left", "right", "br"]));
