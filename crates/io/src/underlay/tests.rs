@@ -134,3 +134,33 @@ fn a_host_that_encrypts_gets_no_frames() {
     left.ip(&format!("xfrm policy delete {ends} dir out"));
     wait_for(&mut underlay, |path| path.is_some_and(|p| p.frame.is_some()));
 }
+
+#[test]
+fn packets_come_from_the_address_that_was_asked_for() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let net = Topology::line(["left", "right"]).build();
+    let (left, right) = (net.host("left"), net.host("right"));
+    left.ip("addr add 10.71.0.77/24 dev right");
+    left.ip("addr add fd71::77/64 dev right nodad");
+    let ends: [(IpAddr, IpAddr); 2] = [
+        ("10.71.0.77".parse().unwrap(), right.v4("left").into()),
+        ("fd71::77".parse().unwrap(), right.v6("left").into()),
+    ];
+    let open = |source: IpAddr, remote: IpAddr| {
+        let remote = SocketAddr::from((remote, 0));
+        left.netns.run(|| Underlay::open(remote, Some(source), 0, Now::read())).unwrap()
+    };
+    for (source, remote) in ends {
+        let mut underlay = open(source, remote).unwrap();
+        let is_asked_for =
+            |path: Option<&Path>| path.is_some_and(|path| path.source == source && path.is_up);
+        assert!(is_asked_for(underlay.path()), "{:?}", underlay.path());
+        // Asked for again, it stays.
+        underlay.ask(Now::read());
+        assert!(is_asked_for(underlay.path()), "{:?}", underlay.path());
+        // Another host's address is none to send from.
+        assert!(open(remote, remote).is_err());
+    }
+}
