@@ -105,6 +105,15 @@ fn what_the_host_lacks_is_told_with_its_line() {
         (&json["mistakes"][0]["line"], &json["mistakes"][1]["column"]),
         (&4.into(), &6.into())
     );
+    // So does the broker itself.
+    let mut broker = netns.command(env!("CARGO_BIN_EXE_tapline"));
+    let output = broker.current_dir(scratch.folder()).args(["broker", "-c", "b.toml"]).output();
+    let output = output.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        output.status.code() == Some(1) && said.contains("b.toml:4:13: source left: "),
+        "{said}"
+    );
     let said = check(&netns, scratch.folder(), &["-c", "absent.toml"]);
     assert_eq!(said.code, 1);
     assert!(said.err.contains("absent.toml: cannot be read"), "{}", said.err);

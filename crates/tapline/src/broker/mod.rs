@@ -337,10 +337,11 @@ pub fn run(options: Options, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     check_stats_path(&options.report)?;
     let read = |path| Ok(WantedBroker::read(path, &options.short)?.config);
-    let config = read(options.config.as_deref())?;
+    let wanted = WantedBroker::read(options.config.as_deref(), &options.short)?;
+    wanted.interfaces_are_there()?;
     let reading =
         options.config.as_deref().map(|path| -> Read<'_> { Box::new(move || read(Some(path))) });
-    let (broker, begun) = Broker::start(config, reading)?;
+    let (broker, begun) = Broker::start(wanted.config, reading)?;
     Session::new("broker", &options.report, verbosity)
         .config(options.config.as_deref())
         .run(&begun, || Ok(Box::new(broker)))

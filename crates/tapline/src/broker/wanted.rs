@@ -4,7 +4,11 @@ use crate::cli::BrokerShort;
 use crate::failure::Failure;
 use crate::loops;
 use crate::opened::filter_config;
-use api::{BrokerConfig, BrokerFile, BrokerMistake, EveryTarget, QueueConfig};
+use api::{
+    BrokerConfig, BrokerFile, BrokerMistake, Endpoint, EveryTarget, Origin, Part, QueueConfig,
+};
+use io::offloads::Offloads;
+use io::ring::ANY;
 use std::path::Path;
 
 /// A broker that is wanted, and where it is written.
@@ -30,6 +34,37 @@ impl WantedBroker {
         };
         loops::of_broker(&wanted.config).map_err(|mistake| wanted.told(&mistake))?;
         Ok(wanted)
+    }
+
+    /// Makes sure that all interfaces are there, for a broker that begins: one that runs waits for those
+    /// that have gone.
+    ///
+    /// # Errors
+    /// One is not, with its place in the file and those that are.
+    pub fn interfaces_are_there(&self) -> Result<(), Failure> {
+        let sources = self.config.sources.iter().enumerate();
+        let tapped = sources.filter_map(|(n, source)| match &source.origin {
+            Origin::Interface { interface, .. } if interface != ANY => {
+                Some((Part::Source(n), "interface", 0, interface))
+            }
+            _ => None,
+        });
+        let targets = self.config.targets.iter().enumerate();
+        let members = targets.flat_map(|(n, target)| {
+            target.to.0.iter().enumerate().map(move |(item, member)| (n, item, member))
+        });
+        let fed = members.filter_map(|(n, item, member)| match member {
+            Endpoint::Nic { interface, .. } => Some((Part::Target(n), "to", item, interface)),
+            _ => None,
+        });
+        for (part, key, item, interface) in tapped.chain(fed) {
+            if let Err(error) = Offloads::read(interface) {
+                let mistake = BrokerMistake::new(&self.config, part, key, error.to_string());
+                let told = self.told(&mistake.at(item));
+                return Err(Failure::CouldNot(told.message().unwrap_or_default().into()));
+            }
+        }
+        Ok(())
     }
 
     /// A mistake with its place, if it has one.
