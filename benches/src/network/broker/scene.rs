@@ -21,8 +21,9 @@ use std::time::{Duration, Instant};
 const PORT: u16 = 9;
 /// The generator's core; all else runs on the other one.
 const GENERATOR_CORE: usize = 0;
-/// Bytes of each of tapline's rings: so few that a reader who is too slow is found out in a run.
-const RING: &str = "16MiB";
+/// Size of each of tapline's rings where its speed is looked for: so small that a reader who is too slow
+/// is found out in a run. One that is not is to bridge the pauses of a busy machine.
+const RING: &str = ",buffer_size=16MiB";
 const BEGIN: Duration = Duration::from_secs(10);
 const SETTLE: Duration = Duration::from_millis(200);
 const END: Duration = Duration::from_secs(60);
@@ -153,7 +154,7 @@ impl<'a> Scene<'a> {
         let ends: &[&str] = &["tap", "tap2"][..way.targets];
         let program = match subject {
             Subject::Tapline => {
-                let program = Running::start(&mut self.broker(way));
+                let program = Running::start(&mut self.broker(way, if reads { "" } else { RING }));
                 program.wait_for("listening on", BEGIN);
                 std::thread::sleep(SETTLE);
                 Some(program)
@@ -210,11 +211,11 @@ impl<'a> Scene<'a> {
     }
 
     /// The command of tapline.
-    fn broker(&self, way: Way) -> Command {
+    fn broker(&self, way: Way, ring: &str) -> Command {
         let mut command = self.net.host("tap").netns.command(self.tapline);
         command.arg("broker");
         way.sources().iter().for_each(|source| {
-            command.args(["--in", &format!("nic:{source},direction=in,buffer_size={RING}")]);
+            command.args(["--in", &format!("nic:{source},direction=in{ring}")]);
         });
         way.targets().iter().for_each(|target| {
             command.args(["--out", &format!("nic:{target}")]);
