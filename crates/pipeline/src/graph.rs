@@ -14,6 +14,7 @@ use crate::stage::Step;
 use crate::steer::TargetGroup;
 use api::{DirectionChoice, Start};
 use io::Source;
+use std::convert::Infallible;
 
 /// A named source.
 pub struct Input {
@@ -85,8 +86,8 @@ impl Map {
 pub struct Outlet {
     /// Its name in the ledger; `None` for those of a tap.
     pub name: Option<String>,
-    /// Which packets it wants; `None`: all.
-    pub filter: Option<CaptureFilter>,
+    /// Which packets it wants.
+    pub filter: CaptureFilter,
     /// What is done with them.
     pub steps: Vec<Step>,
     /// Where they go: one of the members.
@@ -100,7 +101,7 @@ pub struct Outlet {
 impl Outlet {
     /// An outlet that takes every packet as it is.
     pub fn new(name: Option<String>, group: TargetGroup) -> Outlet {
-        let (filter, steps) = (None, Vec::new());
+        let (filter, steps) = (CaptureFilter::all(DirectionChoice::Both), Vec::new());
         Outlet { name, filter, steps, group, needs_flow_hash: false, start: Start::Now }
     }
 }
@@ -136,12 +137,15 @@ pub enum Part<T, R> {
     New(T),
 }
 
-/// What packets pass in front of what is kept: the part of maps and outlets that a change renews.
-pub struct Front {
-    /// Which packets; `None`: all.
+/// The steps of what is kept: those that stay keep their state.
+pub type NewSteps = Vec<Part<Step, Infallible>>;
+
+/// What a change renews of a map or an outlet.
+pub struct Renewal {
+    /// Which packets; `None`: as before.
     pub filter: Option<CaptureFilter>,
     /// What is done with them.
-    pub steps: Vec<Step>,
+    pub steps: NewSteps,
 }
 
 /// The graph that a running one becomes. What it does not keep is removed: a source is stopped, and
@@ -149,11 +153,11 @@ pub struct Front {
 #[derive(Default)]
 pub struct Change {
     /// The inlets; their steps are what can be renewed.
-    pub inlets: Vec<Part<Inlet, Vec<Step>>>,
+    pub inlets: Vec<Part<Inlet, NewSteps>>,
     /// The ways. One that is kept may lead from and to others.
-    pub ways: Vec<Way<Part<Map, Front>>>,
+    pub ways: Vec<Way<Part<Map, Renewal>>>,
     /// The outlets.
-    pub outlets: Vec<Part<Outlet, Front>>,
+    pub outlets: Vec<Part<Outlet, Renewal>>,
     /// The tunnels whose packets inlets may show again, for each of those kept; none: as before.
     pub own: Vec<OwnTunnels>,
 }

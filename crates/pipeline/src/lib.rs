@@ -31,7 +31,7 @@ mod worker;
 pub use crew::{Crew, CrewReport, cores, tap_line, target_lines};
 pub use engine::{Removed, RemovedOutlet};
 pub use filter::CaptureFilter;
-pub use graph::{Change, Front, Graph, Inlet, Input, Map, Outlet, Part, Way};
+pub use graph::{Change, Graph, Inlet, Input, Map, NewSteps, Outlet, Part, Renewal, Way};
 pub use health::{CHECKS_MAX, GroupHealth, HealthChecks, HealthError};
 pub use history::History;
 pub use limit::Limit;

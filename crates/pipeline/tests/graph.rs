@@ -9,7 +9,7 @@ use api::{DirectionChoice, DropReason, Start};
 use io::memory::MemorySink;
 use pipeline::stage::{Stage, Step, Work};
 use pipeline::{
-    CaptureFilter, Change, Front, Graph, History, Inlet, Map, Outlet, Part, Report, Way, Worker,
+    CaptureFilter, Change, Graph, History, Inlet, Map, Outlet, Part, Renewal, Report, Way, Worker,
 };
 use std::time::{Duration, Instant};
 use taps::*;
@@ -299,15 +299,11 @@ fn what_is_renewed_goes_on_with_its_source_and_its_counts() {
     };
     let worker = Worker::start(graph).unwrap();
     carry_more(&worker, 1000);
-    let front = |steps| Front { filter: None, steps };
+    let renewal = |step| Renewal { filter: None, steps: vec![Part::New(step)] };
     let change = Change {
-        inlets: vec![Part::Renewed(0, vec![paint(1)])],
-        ways: vec![Way {
-            map: Part::Renewed(0, front(vec![every(2)])),
-            from: vec![0],
-            to: vec![0],
-        }],
-        outlets: vec![Part::Renewed(0, front(vec![every(3)]))],
+        inlets: vec![Part::Renewed(0, vec![Part::New(paint(1))])],
+        ways: vec![Way { map: Part::Renewed(0, renewal(every(2))), from: vec![0], to: vec![0] }],
+        outlets: vec![Part::Renewed(0, renewal(every(3)))],
         ..Change::default()
     };
     let removed = worker.change(change).unwrap();
@@ -323,4 +319,39 @@ fn what_is_renewed_goes_on_with_its_source_and_its_counts() {
     let end = report.inputs[0].delivered;
     let sixth: Vec<u64> = (turn as u64..end).filter(|number| number % 6 == 0).collect();
     assert_eq!(arrived[turn..], sixth);
+}
+
+#[test]
+fn a_step_that_stays_keeps_its_state() {
+    let sink = MemorySink::default();
+    let mut way = map("m", &[0], &[0]);
+    way.map.steps = vec![paint(1), every(2)];
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default())],
+        ways: vec![way],
+        outlets: vec![outlet("t", &sink)],
+    };
+    let worker = Worker::start(graph).unwrap();
+    carry_more(&worker, 1000);
+    let steps = vec![Part::Kept(1), Part::New(paint(2))];
+    let change = Change {
+        inlets: vec![Part::Kept(0)],
+        ways: vec![Way {
+            map: Part::Renewed(0, Renewal { filter: None, steps }),
+            from: vec![0],
+            to: vec![0],
+        }],
+        outlets: vec![Part::Kept(0)],
+        ..Change::default()
+    };
+    let removed = worker.change(change).unwrap();
+    carry_more(&worker, 1000);
+    worker.stop();
+    let (mut report, _) = worker.join();
+    let stages: Vec<&str> = report.maps[0].stages.iter().map(|stage| &*stage.name).collect();
+    assert_eq!(stages, ["every 2", "paint 2"]);
+    assert_eq!(report.maps[0].stages[0].received, report.inputs[0].carried, "it has seen all");
+    report.add(removed.report);
+    balanced(&report);
+    assert_eq!(report.broker().stages.len(), 3, "what paint 1 did is kept");
 }

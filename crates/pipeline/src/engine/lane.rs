@@ -1,12 +1,12 @@
 //! An inlet at work.
 
-use super::{BACKLOG, DRAIN, Scratch};
+use super::{BACKLOG, DRAIN, Scratch, exchange, stages};
 use crate::filter::CaptureFilter;
-use crate::graph::{Inlet, Input};
+use crate::graph::{Inlet, Input, NewSteps};
 use crate::own::OwnTunnels;
 use crate::report::InputReport;
 use crate::stage::{Step, Work};
-use api::{DropReason, Drops, StageStats};
+use api::{DropReason, Drops};
 use io::{Arrival, Batch, Now, Packet};
 use std::time::Instant;
 
@@ -75,16 +75,16 @@ impl Lane {
         side.carried += taken.len() as u64;
     }
 
-    /// Gives it other steps; what the old ones did is the rest of a ledger.
-    pub fn renew(&mut self, steps: Vec<Step>) -> InputReport {
-        let (name, stages) = (self.input.name.clone(), self.stages());
-        self.steps = steps;
-        InputReport { name, stages, ..InputReport::default() }
+    /// Gives it other steps; what those did that go is the rest of a ledger.
+    pub fn renew(&mut self, steps: NewSteps) -> InputReport {
+        let gone = exchange(&mut self.steps, steps);
+        let stages = stages(&gone, &self.of());
+        InputReport { name: self.input.name.clone(), stages, ..InputReport::default() }
     }
 
-    fn stages(&self) -> Vec<StageStats> {
-        let of = format!("source {}", self.input.name);
-        self.steps.iter().map(|step| step.stats(&of)).collect()
+    /// What its steps belong to.
+    fn of(&self) -> String {
+        format!("source {}", self.input.name)
     }
 
     /// Counts what still stands in the source's ring or socket when its time is over.
@@ -111,7 +111,7 @@ impl Lane {
 
     /// Its ledger now. Reads the kernel's counters.
     pub fn report(&mut self) -> InputReport {
-        let stages = self.stages();
+        let stages = stages(&self.steps, &self.of());
         let Lane { input, side, ended, .. } = self;
         InputReport {
             name: input.name.clone(),

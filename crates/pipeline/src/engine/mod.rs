@@ -4,14 +4,16 @@ mod lane;
 mod outlet;
 mod way;
 
-use crate::graph::{Change, Graph, Part, Way};
+use crate::graph::{Change, Graph, NewSteps, Part, Way};
 use crate::report::Report;
+use crate::stage::Step;
 use crate::steer::TargetGroup;
 use crate::target::Target;
-use api::{DropReason, Start};
+use api::{DropReason, StageStats, Start};
 use io::{Arrival, Batch, Now, Pool, Upstream, Wakeup, wait};
 use lane::Lane;
 use outlet::Open;
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 use way::Path;
 
@@ -427,6 +429,19 @@ fn fits<'a, T: 'a, R: 'a>(parts: impl IntoIterator<Item = &'a Part<T, R>>, place
 
 fn is_kept<T, R>(parts: &[Part<T, R>], place: usize) -> bool {
     parts.iter().any(|part| part.kept() == Some(place))
+}
+
+/// Gives what is kept other steps; returns those that go.
+fn exchange(steps: &mut Vec<Step>, new: NewSteps) -> Vec<Step> {
+    let mut old = slots(std::mem::take(steps));
+    let never = |_: &mut Step, how: Infallible| match how {};
+    *steps = placed(new, &mut old, |step| step, never);
+    old.into_iter().flatten().collect()
+}
+
+/// What stages did; `of` is what they belong to.
+fn stages(steps: &[Step], of: &str) -> Vec<StageStats> {
+    steps.iter().map(|step| step.stats(of)).collect()
 }
 
 fn slots<T>(parts: Vec<T>) -> Vec<Option<T>> {

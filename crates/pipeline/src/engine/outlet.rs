@@ -1,12 +1,13 @@
 //! An outlet at work.
 
 use super::way::copy;
-use crate::graph::{Front, Outlet};
+use super::{exchange, stages};
+use crate::graph::{Outlet, Renewal};
 use crate::report::{OutletReport, Report};
 use crate::stage::{Step, Work};
 use crate::steer::TargetGroup;
 use crate::target::Target;
-use api::{Drops, StageStats, Start, TargetStats};
+use api::{Drops, Start, TargetStats};
 use io::Batch;
 
 /// An outlet, and what it counts.
@@ -23,16 +24,20 @@ impl Open {
         Open { outlet, seen: 0, filtered: 0, matched: 0, drops: Drops::default() }
     }
 
-    /// Gives it another filter and other steps; what the old ones did is the rest of a ledger.
-    pub fn renew(&mut self, front: Front) -> OutletReport {
-        let (name, stages) = (self.outlet.name.clone(), self.stages());
-        (self.outlet.filter, self.outlet.steps) = (front.filter, front.steps);
-        OutletReport { name, stages, ..OutletReport::default() }
+    /// Gives it another filter and other steps; what the steps did that go is the rest of a ledger.
+    pub fn renew(&mut self, renewal: Renewal) -> OutletReport {
+        let Renewal { filter, steps } = renewal;
+        if let Some(filter) = filter {
+            self.outlet.filter = filter;
+        }
+        let gone = exchange(&mut self.outlet.steps, steps);
+        let stages = stages(&gone, &self.of());
+        OutletReport { name: self.outlet.name.clone(), stages, ..OutletReport::default() }
     }
 
-    fn stages(&self) -> Vec<StageStats> {
-        let of = format!("target {}", self.outlet.name.as_deref().unwrap_or_default());
-        self.outlet.steps.iter().map(|step| step.stats(&of)).collect()
+    /// What its steps belong to.
+    fn of(&self) -> String {
+        format!("target {}", self.outlet.name.as_deref().unwrap_or_default())
     }
 
     /// Whether the flow hash of its packets is needed.
@@ -69,12 +74,11 @@ impl Open {
         let Work { mut packets, chosen, pool, now, .. } = work;
         self.seen += given.len() as u64;
         chosen.clear();
-        match filter {
-            None => chosen.extend_from_slice(given),
-            Some(filter) => {
-                let keeps = |position: &&u32| filter.keeps(&packets[**position as usize]);
-                chosen.extend(given.iter().filter(keeps));
-            }
+        if filter.takes_all() {
+            chosen.extend_from_slice(given);
+        } else {
+            let keeps = |position: &&u32| filter.keeps(&packets[**position as usize]);
+            chosen.extend(given.iter().filter(keeps));
         }
         self.filtered += (given.len() - chosen.len()) as u64;
         let drops = &mut self.drops;
@@ -107,13 +111,13 @@ impl Open {
         report.sources.extend(group.targets().iter().map(|target| target.sink().sources()));
         report.outlets.push(OutletReport {
             name: name.clone(),
-            chooses: filter.is_some() || !steps.is_empty(),
+            chooses: !filter.takes_all() || !steps.is_empty(),
             seen: self.seen + lost,
             filtered: self.filtered,
             matched: self.matched + lost,
             drops: self.drops,
             targets: group.targets().len(),
-            stages: self.stages(),
+            stages: stages(steps, &self.of()),
         });
     }
 }

@@ -2,13 +2,12 @@
 
 use super::lane::Side;
 use super::outlet::Open;
-use super::{Scratch, beyond};
-use crate::filter::CaptureFilter;
-use crate::graph::{Front, Map, Way};
+use super::{Scratch, beyond, exchange, stages};
+use crate::graph::{Map, Renewal, Way};
 use crate::limit::Limit;
 use crate::report::MapReport;
 use crate::stage::{Step, Work};
-use api::{DirectionChoice, DropReason, Drops, StageStats};
+use api::{DropReason, Drops};
 use io::{Batch, Now, Packet, Pool};
 
 /// A map at its place, and what it counts.
@@ -44,18 +43,20 @@ impl Path {
         Path { from, to, ..self }
     }
 
-    /// Gives it another filter and other steps; what the old ones did is the rest of a ledger.
-    pub fn renew(&mut self, front: Front) -> MapReport {
-        let Front { filter, steps } = front;
-        let (name, stages) = (self.map.name.clone(), self.stages());
-        self.map.filter = filter.unwrap_or_else(|| CaptureFilter::all(DirectionChoice::Both));
-        self.map.steps = steps;
-        MapReport { name, stages, ..MapReport::default() }
+    /// Gives it another filter and other steps; what the steps did that go is the rest of a ledger.
+    pub fn renew(&mut self, renewal: Renewal) -> MapReport {
+        let Renewal { filter, steps } = renewal;
+        if let Some(filter) = filter {
+            self.map.filter = filter;
+        }
+        let gone = exchange(&mut self.map.steps, steps);
+        let stages = stages(&gone, &self.of());
+        MapReport { name: self.map.name.clone(), stages, ..MapReport::default() }
     }
 
-    fn stages(&self) -> Vec<StageStats> {
-        let of = format!("map {}", self.map.name);
-        self.map.steps.iter().map(|step| step.stats(&of)).collect()
+    /// What its steps belong to.
+    fn of(&self) -> String {
+        format!("map {}", self.map.name)
     }
 
     /// Whether as many packets have matched as were asked for.
@@ -188,7 +189,7 @@ impl Path {
             bytes: self.bytes,
             drops: self.drops,
             rule_hits: self.map.filter.rule_hits().to_vec(),
-            stages: self.stages(),
+            stages: stages(&self.map.steps, &self.of()),
         }
     }
 }

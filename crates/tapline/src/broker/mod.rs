@@ -150,7 +150,9 @@ fn prepare(
     for (target, fate) in new.targets.iter().zip(&plan.targets) {
         change.outlets.push(match *fate {
             Fate::Keep(place) => Part::Kept(place),
-            Fate::Renew(place) => Part::Renewed(place, opener.front_of_target(target)?),
+            Fate::Renew(place) => {
+                Part::Renewed(place, opener.renew_target(&old.targets[place], target)?)
+            }
             Fate::Open => Part::New(opened.next().expect("each was opened")),
         });
     }
@@ -163,8 +165,10 @@ fn prepare(
                 places[place].echo
             }
             Fate::Renew(place) => {
+                let stages = &old.sources[place].stages;
                 for inlet in places[place].all() {
-                    change.inlets.push(Part::Renewed(inlet, opener.steps(&source.stages)));
+                    let steps = opener.new_steps(stages, &source.stages);
+                    change.inlets.push(Part::Renewed(inlet, steps));
                 }
                 places[place].echo
             }
@@ -184,7 +188,7 @@ fn prepare(
     for (map, fate) in new.maps.iter().zip(&plan.maps) {
         let part = match *fate {
             Fate::Keep(place) => Part::Kept(place),
-            Fate::Renew(place) => Part::Renewed(place, opener.front_of_map(map)?),
+            Fate::Renew(place) => Part::Renewed(place, opener.renew_map(&old.maps[place], map)?),
             Fate::Open => Part::New(opener.map(map)?),
         };
         let named = |name: &String| new.sources.iter().position(|source| source.name == *name);

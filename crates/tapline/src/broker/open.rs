@@ -12,7 +12,9 @@ use io::Interfaces;
 use io::paced::PacedSource;
 use io::ring::{Handover, KernelFilter, RingOptions};
 use pipeline::stage::{Step, build};
-use pipeline::{Front, History, Inlet, Input, Map, Outlet, OwnTunnels};
+use pipeline::{
+    CaptureFilter, History, Inlet, Input, Map, NewSteps, Outlet, OwnTunnels, Part, Renewal,
+};
 use std::slice;
 use wire::LinkType;
 
@@ -95,7 +97,7 @@ impl Opener {
                     Listeners::open(&listening, &self.targets.fed(), &self.interfaces)
                         .map_err(named)?;
                 self.tunnels.add(tunnels);
-                let whole = |input| (input, pipeline::CaptureFilter::all(DirectionChoice::Both));
+                let whole = |input| (input, CaptureFilter::all(DirectionChoice::Both));
                 (inputs.into_iter().map(whole).collect(), Echo::Relayed, begun)
             }
             Origin::File { path, pace } => {
@@ -121,39 +123,45 @@ impl Opener {
 
     /// Makes a map.
     pub fn map(&self, config: &MapConfig) -> Result<Map, Failure> {
-        let Front { filter, steps } = self.front_of_map(config)?;
         let mut map = Map::new(config.name.clone());
-        map.filter = filter.unwrap_or(map.filter);
-        map.steps = steps;
+        map.filter = filter_of_map(config)?;
+        map.steps = self.steps(&config.stages);
         map.history = (config.history > 0).then(|| History::new(config.history));
         Ok(map)
     }
 
-    pub fn front_of_map(&self, config: &MapConfig) -> Result<Front, Failure> {
-        self.front(&config.filter, &config.stages)
-            .map_err(|failure| failure.of(&format!("map {}", config.name)))
+    /// What is new in front of a map or a target that stays.
+    pub fn renew_map(&self, old: &MapConfig, new: &MapConfig) -> Result<Renewal, Failure> {
+        let filter = (old.filter != new.filter).then(|| filter_of_map(new)).transpose()?;
+        Ok(Renewal { filter, steps: self.new_steps(&old.stages, &new.stages) })
     }
 
-    pub fn front_of_target(&self, config: &TargetConfig) -> Result<Front, Failure> {
-        self.front(&config.filter, &config.stages)
-            .map_err(|failure| failure.of(&format!("target {}", config.name)))
-    }
-
-    fn front(&self, filter: &FilterConfig, stages: &[StageConfig]) -> Result<Front, Failure> {
-        let filter = match filter {
-            FilterConfig::All => None,
-            // What comes may have any link type; Ethernet shows mistakes at once.
-            wanted => Some(compile(wanted, DirectionChoice::Both, &[LinkType::ETHERNET])?),
-        };
-        Ok(Front { filter, steps: self.steps(stages) })
+    pub fn renew_target(&self, old: &TargetConfig, new: &TargetConfig) -> Result<Renewal, Failure> {
+        let filter = (old.filter != new.filter).then(|| filter_of_target(new)).transpose()?;
+        Ok(Renewal { filter, steps: self.new_steps(&old.stages, &new.stages) })
     }
 
     /// Makes stages, with states of their own.
-    pub fn steps(&self, stages: &[StageConfig]) -> Vec<Step> {
+    fn steps(&self, stages: &[StageConfig]) -> Vec<Step> {
+        stages.iter().map(|config| self.step(config)).collect()
+    }
+
+    fn step(&self, config: &StageConfig) -> Step {
+        Step::new(config.name.clone(), build(&config.kind, &self.interfaces))
+    }
+
+    /// The stages of what stays: one that was there before keeps its state.
+    pub fn new_steps(&self, old: &[StageConfig], new: &[StageConfig]) -> NewSteps {
+        let mut taken = vec![false; old.len()];
         let step = |config: &StageConfig| {
-            Step::new(config.name.clone(), build(&config.kind, &self.interfaces))
+            let same = |(place, before): (usize, &StageConfig)| !taken[place] && before == config;
+            let Some(place) = old.iter().enumerate().position(same) else {
+                return Part::New(self.step(config));
+            };
+            taken[place] = true;
+            Part::Kept(place)
         };
-        stages.iter().map(step).collect()
+        new.iter().map(step).collect()
     }
 
     /// Opens targets. What may fail comes before any file is replaced.
@@ -163,29 +171,26 @@ impl Opener {
         };
         let mut ready = Vec::with_capacity(configs.len());
         for config in configs {
-            let front = self.front_of_target(config)?;
+            let filter = filter_of_target(config)?;
             self.opened = self.opened.wrapping_add(1);
             let to = slice::from_ref(&config.to);
             let opening = self
                 .targets
                 .open(to, config.sending, self.opened, 1)
                 .map_err(|failure| named(config, failure))?;
-            ready.push((config, front, opening.of_broker(config.queue, config.balance)));
+            ready.push((config, filter, opening.of_broker(config.queue, config.balance)));
         }
         let mut outlets = Vec::with_capacity(configs.len());
-        for (config, Front { filter, steps }, mut opening) in ready {
+        for (config, filter, mut opening) in ready {
             let groups = opening.groups(0, None, true).map_err(|failure| named(config, failure))?;
-            outlets.extend(groups.into_iter().map(|group| Outlet {
-                name: Some(config.name.clone()),
-                filter: None,
-                steps: Vec::new(),
-                group,
-                needs_flow_hash: has_tunnels(slice::from_ref(&config.to)),
+            let needs_flow_hash = has_tunnels(slice::from_ref(&config.to));
+            outlets.extend(groups.into_iter().zip([filter]).map(|(group, filter)| Outlet {
+                filter,
+                steps: self.steps(&config.stages),
+                needs_flow_hash,
                 start: config.start,
+                ..Outlet::new(Some(config.name.clone()), group)
             }));
-            if let Some(outlet) = outlets.last_mut() {
-                (outlet.filter, outlet.steps) = (filter, steps);
-            }
         }
         Ok(outlets)
     }
@@ -199,4 +204,17 @@ impl Opener {
             Echo::Relayed => OwnTunnels::of_relay(far_ends()),
         }
     }
+}
+
+fn filter_of_map(config: &MapConfig) -> Result<CaptureFilter, Failure> {
+    filter(&config.filter).map_err(|failure| failure.of(&format!("map {}", config.name)))
+}
+
+fn filter_of_target(config: &TargetConfig) -> Result<CaptureFilter, Failure> {
+    filter(&config.filter).map_err(|failure| failure.of(&format!("target {}", config.name)))
+}
+
+/// What comes may have any link type; Ethernet shows mistakes at once.
+fn filter(wanted: &FilterConfig) -> Result<CaptureFilter, Failure> {
+    compile(wanted, DirectionChoice::Both, &[LinkType::ETHERNET])
 }
