@@ -59,22 +59,37 @@ struct Prepared {
     begun: Vec<String>,
 }
 
+/// A broker of which all is open, and nothing moves yet.
+pub struct Ready<'a> {
+    prepared: Prepared,
+    read: Option<Read<'a>>,
+    config: BrokerConfig,
+    opener: Opener,
+}
+
+impl<'a> Ready<'a> {
+    /// What is to be said at its beginning.
+    pub fn begun(&self) -> &[String] {
+        &self.prepared.begun
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Broker<'a>, Failure> {
+        let Ready { prepared: Prepared { change, sources, .. }, read, config, opener } = self;
+        let worker = Worker::start(graph(change))
+            .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
+        Ok(Broker { worker, read, config, opener, sources, gone: Report::default(), asked: 0 })
+    }
+}
+
 impl<'a> Broker<'a> {
-    /// Opens everything and starts; `read` gives what is wanted at a reload, if there is something to
-    /// read. What is said at the beginning comes with it.
-    pub fn start(
-        config: BrokerConfig,
-        read: Option<Read<'a>>,
-    ) -> Result<(Broker<'a>, Vec<String>), Failure> {
+    /// Opens everything; `read` gives what is wanted at a reload, if there is something to read.
+    pub fn open(config: BrokerConfig, read: Option<Read<'a>>) -> Result<Ready<'a>, Failure> {
         let mut opener = Opener::new();
         let nothing = BrokerConfig::default();
         let plan = Plan::new(&nothing, &config);
-        let Prepared { change, sources, begun } =
-            prepare(&plan, &nothing, &[], &config, &mut opener)?;
-        let worker = Worker::start(graph(change))
-            .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
-        let gone = Report::default();
-        Ok((Broker { worker, read, config, opener, sources, gone, asked: 0 }, begun))
+        let prepared = prepare(&plan, &nothing, &[], &config, &mut opener)?;
+        Ok(Ready { prepared, read, config, opener })
     }
 
     fn ledger(&self, mut report: Report) -> Stats {
@@ -85,7 +100,7 @@ impl<'a> Broker<'a> {
     }
 
     /// Becomes what is wanted.
-    fn become_(&mut self, wanted: BrokerConfig) -> Result<Reloaded, Failure> {
+    fn turn_into(&mut self, wanted: BrokerConfig) -> Result<Reloaded, Failure> {
         let plan = Plan::new(&self.config, &wanted);
         if plan.is_empty() {
             self.config = wanted;
@@ -288,7 +303,7 @@ impl Activity for Broker<'_> {
 
     fn reload(&mut self) -> Result<Reloaded, Failure> {
         let wanted = self.wanted()?;
-        self.become_(wanted)
+        self.turn_into(wanted)
     }
 
     fn show(&mut self) -> Result<serde_json::Value, Failure> {
@@ -345,8 +360,9 @@ pub fn run(options: Options, verbosity: &Verbosity) -> Result<(), Failure> {
     wanted.interfaces_are_there()?;
     let reading =
         options.config.as_deref().map(|path| -> Read<'_> { Box::new(move || read(Some(path))) });
-    let (broker, begun) = Broker::start(wanted.config, reading)?;
+    let broker = Broker::open(wanted.config, reading)?;
+    let begun = broker.begun().to_vec();
     Session::new("broker", &options.report, verbosity)
         .config(options.config.as_deref())
-        .run(&begun, || Ok(Box::new(broker)))
+        .run(&begun, || Ok(Box::new(broker.start()?)))
 }

@@ -19,7 +19,8 @@ pub fn run(options: &Options, verbosity: &Verbosity) -> Result<(), Failure> {
     check_stats_path(&options.report)?;
     let read = RefCell::default();
     let wanted = || read_config(options, &read);
-    let (broker, mut begun) = Broker::start(wanted()?, Some(Box::new(wanted)))?;
+    let broker = Broker::open(wanted()?, Some(Box::new(wanted)))?;
+    let mut begun = broker.begun().to_vec();
     let tunnels = read.borrow().clone();
     begun.extend(tunnels.iter().map(|tunnel| {
         let L2tpTransmit { interface, ports, .. } = tunnel;
@@ -28,7 +29,9 @@ pub fn run(options: &Options, verbosity: &Verbosity) -> Result<(), Failure> {
     let shown = std::path::absolute(&options.config).unwrap_or_else(|_| options.config.clone());
     Session::new("l2tp-transmit", &options.report, verbosity)
         .config(Some(&shown))
-        .run(&begun, || Ok(Box::new(Transmitting { broker, read: &read, tunnels })))
+        .run(&begun, || {
+            Ok(Box::new(Transmitting { broker: broker.start()?, read: &read, tunnels }))
+        })
 }
 
 /// Reads the file; `read` keeps what was read last.
