@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("checked").required(true).args(["config", "sources"])))]
 pub struct Check {
-    /// File to check: one of a broker ([[source]], [[map]], [[target]]), of taps ([[tap]]) or of L2TP
+    /// File to check: one of a broker (`[[source]]`, `[[map]]`, `[[target]]`), of taps (`[[tap]]`) or of L2TP
     /// tunnels; its content tells which
     #[arg(short, long, value_name = "FILE", conflicts_with_all = ["snapshot_length", "oversize", "dscp"])]
     pub config: Option<PathBuf>,
