@@ -1,7 +1,7 @@
 //! Where frames that leave through an interface are seen again on the same host.
 //!
 //! Source: Linux `include/uapi/linux/if_link.h` (`IFLA_LINK`, `IFLA_MASTER`, `IFLA_INFO_KIND`,
-//! `IFLA_LINK_NETNSID`), packet(7): a packet socket sees frames that an interface sends, too.
+//! `IFLA_VXLAN_LINK`, `IFLA_LINK_NETNSID`), packet(7): a packet socket sees frames that an interface sends, too.
 //!
 //! ```text
 //! sent through      veth      received by its peer, if that is in the same namespace
@@ -22,6 +22,9 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+/// A VXLAN device tells what it stands on among its own attributes only.
+const IFLA_VXLAN_LINK: u16 = 3;
 
 /// The interfaces of a network namespace, and how frames go from one to the other.
 #[derive(Debug)]
@@ -165,8 +168,15 @@ fn device(body: &[u8]) -> Option<Device> {
             IFLA_MASTER => device.master = word(value, 0),
             IFLA_LINK_NETNSID => is_elsewhere = true,
             IFLA_LINKINFO => {
-                let kind = attributes(value).find(|(kind, _)| *kind == IFLA_INFO_KIND);
+                let find = |of, wanted| attributes(of).find(|(kind, _)| *kind == wanted);
+                let kind = find(value, IFLA_INFO_KIND);
                 device.kind = kind.map(|(_, value)| text(value)).unwrap_or_default();
+                if device.kind == "vxlan"
+                    && let Some((_, data)) = find(value, IFLA_INFO_DATA)
+                    && let Some((_, link)) = find(data, IFLA_VXLAN_LINK)
+                {
+                    device.below = word(link, 0);
+                }
             }
             _ => {}
         }
@@ -244,6 +254,11 @@ mod tests {
         assert_eq!(ways("left", "lo"), None);
         assert_eq!(ways("out", "left"), None);
         assert_eq!(ways("absent", "left"), None);
+        if rig::link_or_skip("type vxlan id 1 dstport 4789") {
+            netns.ip("link add vx type vxlan id 1 remote 192.0.2.1 dstport 4790 dev out").unwrap();
+            assert_eq!(ways("vx", "out"), named(&["vx", "out"]));
+            assert_eq!(ways("vx", "left"), None);
+        }
         assert_eq!(ways("absent", "absent"), named(&["absent"]));
         if rig::link_or_skip("type bridge") {
             netns.ip("link add name br type bridge").unwrap();
