@@ -36,6 +36,7 @@ pub use health::{CHECKS_MAX, GroupHealth, HealthChecks, HealthError};
 pub use history::History;
 pub use limit::Limit;
 pub use own::{FarEnd, OwnTunnels};
+pub use queue::check_queue_memory;
 pub use report::{InputReport, MapReport, OutletReport, Report};
 pub use steer::TargetGroup;
 pub use tap::Tap;

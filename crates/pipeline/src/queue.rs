@@ -2,7 +2,7 @@
 
 use api::{Overflow, QueueConfig, QueueSize};
 use io::{HEADROOM, Packet, Pool};
-use std::collections::VecDeque;
+use std::collections::{TryReserveError, VecDeque};
 
 /// Memory that a waiting packet takes beside its bytes.
 const BOOKKEEPING: u64 = (HEADROOM + size_of::<Packet>()) as u64;
@@ -25,19 +25,35 @@ pub struct Queue {
     overflow: Overflow,
 }
 
+/// Makes sure that this host gives the memory of a queue: [`Queue::new`] ends the process where it does
+/// not.
+///
+/// # Errors
+/// If it does not.
+pub fn check_queue_memory(size: QueueSize) -> Result<(), TryReserveError> {
+    let (bytes_max, packets_max) = bounds(size);
+    Vec::<Packet>::new().try_reserve_exact(packets_max)?;
+    Vec::<u8>::new().try_reserve_exact(usize::try_from(bytes_max).unwrap_or(usize::MAX))
+}
+
+/// The bytes and the packets that a queue may hold.
+fn bounds(size: QueueSize) -> (u64, usize) {
+    let (bytes_max, packets_max) = match size {
+        QueueSize::Bytes(bytes) => (bytes.max(1), bytes / BOOKKEEPING + 1),
+        QueueSize::Packets(packets) => {
+            (packets.saturating_mul(PACKET_BYTES + BOOKKEEPING), packets)
+        }
+    };
+    (bytes_max, usize::try_from(packets_max.max(1)).unwrap_or(usize::MAX))
+}
+
 impl Queue {
     /// An empty queue.
     pub fn new(config: QueueConfig) -> Queue {
-        let (bytes_max, packets_max) = match config.size {
-            QueueSize::Bytes(bytes) => (bytes.max(1), bytes / BOOKKEEPING + 1),
-            QueueSize::Packets(packets) => {
-                (packets.saturating_mul(PACKET_BYTES + BOOKKEEPING), packets)
-            }
-        };
+        let (bytes_max, packets_max) = bounds(config.size);
         let chunk = (bytes_max / 8).clamp(CHUNK_BYTES_MIN, CHUNK_BYTES_MAX);
         // One chunk is being filled while the first one still holds a packet.
         let chunks = bytes_max.div_ceil(chunk) + 1;
-        let packets_max = usize::try_from(packets_max.max(1)).unwrap_or(usize::MAX);
         Queue {
             packets: VecDeque::with_capacity(packets_max),
             pool: Pool::new(chunks as usize, chunk as usize),
@@ -124,5 +140,20 @@ impl Queue {
     /// Memory that the waiting packets take, and its bound.
     pub fn fill(&self) -> (u64, u64) {
         (self.bytes, self.bytes_max)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_that_no_host_has_is_refused_and_does_not_end_the_process() {
+        for size in [QueueSize::Bytes(u64::MAX), QueueSize::Packets(u64::MAX)] {
+            assert!(check_queue_memory(size).is_err(), "{size:?}");
+        }
+        for size in [QueueSize::Bytes(1), QueueSize::Packets(1), QueueSize::Bytes(1 << 20)] {
+            check_queue_memory(size).unwrap();
+        }
     }
 }

@@ -18,6 +18,7 @@ pub use stage::{
     Action, Anchor, AnonymizeKey, AnonymizeKeyError, DedupIgnore, Layer, StageConfig, StageKind,
     Tags, Tpid,
 };
+pub(crate) use words::QUEUE_BYTES_MAX;
 
 use crate::{DirectionChoice, FilterConfig, Group, RingSize, Sending, TunnelEndpoint};
 use std::path::PathBuf;

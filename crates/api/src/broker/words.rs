@@ -5,10 +5,10 @@ use crate::parse_size;
 use std::fmt;
 use std::str::FromStr;
 
-/// Memory that a queue may have, bytes.
-const QUEUE_BYTES_MAX: u64 = 1 << 40;
+/// Memory that a queue, or a map's history, may have, bytes.
+pub const QUEUE_BYTES_MAX: u64 = 64 << 30;
 /// Packets that a queue may have.
-const QUEUE_PACKETS_MAX: u64 = 1 << 32;
+const QUEUE_PACKETS_MAX: u64 = 1 << 24;
 /// How much faster or slower than it was recorded a file may be played.
 const TIMES_MAX: f64 = 1e6;
 
@@ -35,9 +35,9 @@ impl FromStr for QueueSize {
         let (QueueSize::Bytes(amount) | QueueSize::Packets(amount)) = size;
         match amount {
             0 => Err(format!("`{text}`: a queue of nothing holds no packet; {mend}")),
-            amount if amount > max => {
-                Err(format!("`{text}` is more than a queue may have; {mend}"))
-            }
+            amount if amount > max => Err(format!(
+                "`{text}` is more than a queue may have, 64GiB or {QUEUE_PACKETS_MAX} packets; {mend}"
+            )),
             _ => Ok(size),
         }
     }
@@ -158,6 +158,8 @@ mod tests {
             ("-1 packets", "no count"),
             ("1.5MB", "size"),
             ("20000GB", "more than a queue may have"),
+            ("65GiB", "more than a queue may have"),
+            ("16777217packets", "more than a queue may have"),
             ("99999999999packets", "more than a queue may have"),
         ] {
             let said = text.parse::<QueueSize>().unwrap_err();

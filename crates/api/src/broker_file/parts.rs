@@ -2,8 +2,8 @@
 
 use super::stage::vid;
 use crate::broker::{
-    Balance, FlowKey, MapConfig, Origin, Overflow, Pace, QueueConfig, SourceConfig, StageConfig,
-    StageKind, Start, TargetConfig,
+    Balance, FlowKey, MapConfig, Origin, Overflow, Pace, QUEUE_BYTES_MAX, QueueConfig,
+    SourceConfig, StageConfig, StageKind, Start, TargetConfig,
 };
 use crate::file::{Fault, Node, Spelling, Value, nearest, shown};
 use crate::keys::{Keys, Wrong};
@@ -242,8 +242,19 @@ pub(super) fn map(node: &Node, folder: &Path, stages: &mut Stages) -> Result<Map
         filter: keys.filter()?,
         stages: stages.called(&keys)?,
         to,
-        history: keys.size("history")?.unwrap_or(0),
+        history: history(&keys)?,
     })
+}
+
+fn history(keys: &Keys<'_>) -> Result<u64, Fault> {
+    let bytes = keys.size("history")?.unwrap_or(0);
+    match keys.get("history").filter(|_| bytes > QUEUE_BYTES_MAX) {
+        Some(node) => {
+            let reason = "it is more than a map may keep; write 64GiB at most";
+            Err(Fault::new(node.at, reason))
+        }
+        None => Ok(bytes),
+    }
 }
 
 pub(super) fn target(

@@ -6,7 +6,8 @@ use crate::listeners::{Listeners, Listening, Tunnels};
 use crate::opened::{Opened, compile};
 use crate::targets::{Targets, has_tunnels};
 use api::{
-    DirectionChoice, FilterConfig, MapConfig, Origin, Pace, SourceConfig, StageConfig, TargetConfig,
+    DirectionChoice, FilterConfig, MapConfig, Origin, Pace, QueueSize, SourceConfig, StageConfig,
+    TargetConfig,
 };
 use io::Interfaces;
 use io::paced::PacedSource;
@@ -14,6 +15,7 @@ use io::ring::{Handover, KernelFilter, RingOptions};
 use pipeline::stage::{Step, build};
 use pipeline::{
     CaptureFilter, History, Inlet, Input, Map, NewSteps, Outlet, OwnTunnels, Part, Renewal,
+    check_queue_memory,
 };
 use std::slice;
 use wire::LinkType;
@@ -126,7 +128,11 @@ impl Opener {
         let mut map = Map::new(config.name.clone());
         map.filter = filter_of_map(config)?;
         map.steps = self.steps(&config.stages);
-        map.history = (config.history > 0).then(|| History::new(config.history));
+        if config.history > 0 {
+            must_have_memory(QueueSize::Bytes(config.history))
+                .map_err(|failure| failure.of(&format!("map {}: history", config.name)))?;
+            map.history = Some(History::new(config.history));
+        }
         Ok(map)
     }
 
@@ -172,6 +178,8 @@ impl Opener {
         let mut ready = Vec::with_capacity(configs.len());
         for config in configs {
             let filter = filter_of_target(config)?;
+            must_have_memory(config.queue.size)
+                .map_err(|failure| named(config, failure.of("queue")))?;
             self.opened = self.opened.wrapping_add(1);
             let to = slice::from_ref(&config.to);
             let opening = self
@@ -204,6 +212,13 @@ impl Opener {
             Echo::Relayed => OwnTunnels::of_relay(far_ends()),
         }
     }
+}
+
+/// Refuses what would end the process when it is opened, and with it a broker that runs.
+fn must_have_memory(size: QueueSize) -> Result<(), Failure> {
+    check_queue_memory(size).map_err(|_| {
+        Failure::CouldNot(format!("this host has no memory for {size}; write a smaller size"))
+    })
 }
 
 fn filter_of_map(config: &MapConfig) -> Result<CaptureFilter, Failure> {

@@ -119,6 +119,7 @@ fn each_mistake_in_a_part_has_its_place_and_its_mend() {
     for (line, column, part) in [
         ("form = \"x\"", 1, "did you mean `from`?"),
         ("history = \"1 year\"", 11, "size"),
+        ("history = \"65GiB\"", 11, "write 64GiB at most"),
         ("history = true", 11, "in quotes such as \"16MB\""),
         ("name = 3", 8, "write a string"),
         ("[[map.rule]]\nrule_action = \"ALLOW\"", 15, "rule 1: rule_action \"ALLOW\""),
