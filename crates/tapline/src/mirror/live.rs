@@ -374,10 +374,10 @@ impl Activity for Live {
         self.targets.keep_devices(|name| kept.contains(name));
         let startable = self.finish(ready)?;
         self.start(startable)?;
-        // What was asked for before is another list of workers.
-        self.ask();
         let place = |tap: &Running| wanted.iter().position(|config| config.name == tap.config.name);
         self.taps.sort_by_key(place);
+        // What was asked for before is another list of workers, in another order.
+        self.ask();
         Ok(Reloaded { changes })
     }
 
