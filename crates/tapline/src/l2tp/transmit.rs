@@ -6,6 +6,7 @@
 use crate::broker::Broker;
 use crate::cli::{L2tpTransmit as Options, Verbosity};
 use crate::failure::Failure;
+use crate::loops::is_of_this_host;
 use crate::session::{Activity, Reloaded, Session, check_stats_path};
 use api::{
     Balance, BrokerConfig, DirectionChoice, DropReason, Endpoint, FilterConfig, Group,
@@ -13,7 +14,7 @@ use api::{
     TargetStats, TunnelEnd, TunnelStats, TunnelStatus,
 };
 use std::cell::RefCell;
-use std::net::{IpAddr, UdpSocket};
+use std::net::IpAddr;
 
 pub fn run(options: &Options, verbosity: &Verbosity) -> Result<(), Failure> {
     check_stats_path(&options.report)?;
@@ -128,10 +129,6 @@ fn endpoint(
         (tunnel.source, tunnel.keep_alive) = (source, Some(options.keep_alive));
     }
     Ok(endpoint)
-}
-
-fn is_of_this_host(address: IpAddr) -> bool {
-    UdpSocket::bind((address, 0)).is_ok()
 }
 
 /// A transmitter at work.
