@@ -161,68 +161,84 @@ impl Report {
         self.inputs.iter().for_each(|input| self.drops.merge(&input.own_drops));
     }
 
-    /// The ledger of a broker: a line for each source, each map, each target that chooses, and each of
-    /// its members. What is named alike is one line: a change may have replaced it.
+    /// The ledger of a broker whose worker this is.
     pub fn broker(&self) -> Stats {
-        let mut sources: Vec<SourceStats> = Vec::new();
-        for line in self.inputs.iter().map(InputReport::line) {
-            match sources.iter_mut().find(|known| known.name == line.name) {
-                Some(known) => known.merge(&line),
-                None => sources.push(line),
-            }
-        }
-        let mut taps: Vec<TapStats> = Vec::new();
-        let outlets = self.outlets.iter().scan(&self.targets[..], |lines, outlet| {
+        let mut ledger = BrokerLedger::default();
+        ledger.add(self);
+        ledger.stats()
+    }
+}
+
+/// The ledger of a broker: a line for each source, each map, each target that chooses, each of its
+/// members, and each stage. What is named alike is one line: a change may have replaced it. So it has
+/// as many lines as there were names, however often the broker has changed.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerLedger {
+    sources: Vec<SourceStats>,
+    taps: Vec<TapStats>,
+    targets: Vec<TargetStats>,
+    stages: Vec<StageStats>,
+    filtered: u64,
+    matched: u64,
+}
+
+impl BrokerLedger {
+    /// Adds what a worker counted, or what it removed. Differences add up, and never cancel.
+    pub fn add(&mut self, report: &Report) {
+        let outlets = report.outlets.iter().scan(&report.targets[..], |lines, outlet| {
             let (own, rest) = lines.split_at(outlet.targets.min(lines.len()));
             *lines = rest;
             Some(outlet.line(own))
         });
-        for line in self.maps.iter().map(MapReport::line).chain(outlets.flatten()) {
-            match taps.iter_mut().find(|known| known.name == line.name) {
-                Some(known) => known.merge(&line),
-                None => taps.push(line),
-            }
-        }
-        let mut targets: Vec<TargetStats> = Vec::new();
-        for line in &self.targets {
-            let same = |known: &&mut TargetStats| {
-                known.name == line.name && known.endpoint == line.endpoint
-            };
-            match targets.iter_mut().find(same) {
-                Some(known) => known.merge(line),
-                None => targets.push(line.clone()),
-            }
-        }
-        let mut stages: Vec<StageStats> = Vec::new();
-        let of_inputs = self.inputs.iter().flat_map(|input| &input.stages);
-        let of_maps = self.maps.iter().flat_map(|map| &map.stages);
-        let of_outlets = self.outlets.iter().flat_map(|outlet| &outlet.stages);
-        for line in of_inputs.chain(of_maps).chain(of_outlets) {
-            let same = |known: &&mut StageStats| known.of == line.of && known.name == line.name;
-            match stages.iter_mut().find(same) {
-                Some(known) => known.merge(line),
-                None => stages.push(line.clone()),
-            }
-        }
-        let seen: u64 = sources.iter().map(|source| source.received).sum();
+        let of_inputs = report.inputs.iter().flat_map(|input| &input.stages);
+        let of_maps = report.maps.iter().flat_map(|map| &map.stages);
+        let of_outlets = report.outlets.iter().flat_map(|outlet| &outlet.stages);
+        self.merge(BrokerLedger {
+            sources: report.inputs.iter().map(InputReport::line).collect(),
+            taps: report.maps.iter().map(MapReport::line).chain(outlets.flatten()).collect(),
+            targets: report.targets.clone(),
+            stages: of_inputs.chain(of_maps).chain(of_outlets).cloned().collect(),
+            filtered: report.maps.iter().map(|map| map.filtered).sum(),
+            matched: report.maps.iter().map(|map| map.matched).sum(),
+        });
+    }
+
+    /// Adds another part of the same broker's ledger.
+    pub fn merge(&mut self, more: BrokerLedger) {
+        let BrokerLedger { sources, taps, targets, stages, filtered, matched } = more;
+        gather(&mut self.sources, sources, |a, b| a.name == b.name, SourceStats::merge);
+        gather(&mut self.taps, taps, |a, b| a.name == b.name, TapStats::merge);
+        let same =
+            |a: &TargetStats, b: &TargetStats| (&a.name, &a.endpoint) == (&b.name, &b.endpoint);
+        gather(&mut self.targets, targets, same, TargetStats::merge);
+        let same = |a: &StageStats, b: &StageStats| (&a.of, &a.name) == (&b.of, &b.name);
+        gather(&mut self.stages, stages, same, StageStats::merge);
+        (self.filtered, self.matched) = (self.filtered + filtered, self.matched + matched);
+    }
+
+    /// The ledger, with its sums.
+    pub fn stats(self) -> Stats {
+        let BrokerLedger { sources, taps, targets, stages, filtered, matched } = self;
+        let seen = sources.iter().map(|source| source.received).sum();
         let mut stats = Stats::new(taps, sources, targets);
-        let of_maps = || self.maps.iter();
-        stats.seen = Some(seen);
-        stats.filtered = Some(of_maps().map(|map| map.filtered).sum());
-        stats.matched = of_maps().map(|map| map.matched).sum();
+        (stats.seen, stats.filtered, stats.matched) = (Some(seen), Some(filtered), matched);
         stats.stages = stages;
         stats
     }
+}
 
-    /// Adds the ledger of what is no more part of the graph.
-    pub fn add(&mut self, gone: Report) {
-        // The lines of targets go by their outlets, in order: both lists grow at their ends.
-        self.inputs.extend(gone.inputs);
-        self.maps.extend(gone.maps);
-        self.outlets.extend(gone.outlets);
-        self.targets.extend(gone.targets);
-        self.sources.extend(gone.sources);
-        self.sum_up();
+/// Adds each line to the one that is the same, or behind the others if there is none.
+fn gather<T>(
+    all: &mut Vec<T>,
+    more: Vec<T>,
+    same: impl Fn(&T, &T) -> bool,
+    merge: impl Fn(&mut T, &T),
+) {
+    for line in more {
+        match all.iter_mut().find(|known| same(known, &line)) {
+            Some(known) => merge(known, &line),
+            None => all.push(line),
+        }
     }
 }
 
@@ -255,13 +271,14 @@ impl MapReport {
 }
 
 impl OutletReport {
-    /// Its line; none where it only hands on. `targets` are its targets' lines.
+    /// Its line; none where it only hands on, and always has. `targets` are its targets' lines.
     fn line(&self, targets: &[TargetStats]) -> Option<TapStats> {
         let name = format!("target {}", self.name.as_deref().unwrap_or_default());
         let mut line = TapStats::new(name, self.seen, self.filtered, self.matched, self.drops);
         let given: u64 = targets.iter().map(|target| target.matched).sum();
         line.unaccounted += self.matched.abs_diff(given);
-        (self.chooses || line.unaccounted > 0).then_some(line)
+        let has_chosen = self.chooses || self.seen != self.matched;
+        (has_chosen || line.unaccounted > 0).then_some(line)
     }
 }
 

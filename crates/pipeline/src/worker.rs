@@ -212,8 +212,10 @@ fn carry(running: &mut Running, shared: &Shared) -> Result<(), io::Error> {
         if shared.has_change.swap(false, Ordering::Acquire)
             && let Some((change, sender)) = shared.take_change()
         {
-            // Refused: the sender is dropped, which tells.
-            answer = running.begin_to_change(change).is_ok().then_some(sender);
+            // Refused: the sender is dropped, which tells. A change that goes on keeps its own.
+            if running.begin_to_change(change).is_ok() {
+                answer = Some(sender);
+            }
         }
         if answer.is_some()
             && let Some(removed) = running.changed()
@@ -229,9 +231,6 @@ fn carry(running: &mut Running, shared: &Shared) -> Result<(), io::Error> {
     // Nobody is to wait for a change that does not come.
     drop((answer, shared.take_change()));
     let result = running.finish();
-    if let Err(error) = &result {
-        tracing::error!("{error}");
-    }
     shared.publish(running.report());
     result
 }

@@ -5,14 +5,18 @@
 
 mod taps;
 
-use api::{DirectionChoice, DropReason, Start};
+use api::{DirectionChoice, DropReason, Start, Stats};
 use io::memory::MemorySink;
+use io::{Selection, Sink, SinkCounters, Upstream};
 use pipeline::stage::{Stage, Step, Work};
 use pipeline::{
-    CaptureFilter, Change, Graph, History, Inlet, Map, Outlet, Part, Renewal, Report, Way, Worker,
+    BrokerLedger, CaptureFilter, Change, FarEnd, Graph, History, Inlet, Map, Outlet, OwnTunnels,
+    Part, RemovedOutlet, Renewal, Report, Way, Worker,
 };
+use std::sync::{Arc, Barrier};
 use std::time::{Duration, Instant};
 use taps::*;
+use wire::tunnel::Carrier;
 
 /// Writes a byte over the first one of each packet.
 struct Paint(u8);
@@ -81,6 +85,14 @@ fn finished(graph: Graph) -> Report {
 fn balanced(report: &Report) {
     let stats = report.broker();
     assert_eq!(stats.unaccounted, 0, "{stats}");
+}
+
+/// The ledger of what ran to the end, and of what went before.
+fn ledger(report: &Report, gone: BrokerLedger) -> Stats {
+    let mut ledger = BrokerLedger::default();
+    ledger.add(report);
+    ledger.merge(gone);
+    ledger.stats()
 }
 
 #[test]
@@ -162,7 +174,7 @@ fn a_thousand_changes_lose_and_double_nothing_of_what_stays() {
         outlets: vec![outlet("stays", &stays)],
     };
     let worker = Worker::start(graph).unwrap();
-    let mut gone = Report::default();
+    let mut gone = BrokerLedger::default();
     let mut arrived = 0;
     for round in 0..1000 {
         // There is a second map and target in every other round.
@@ -179,23 +191,22 @@ fn a_thousand_changes_lose_and_double_nothing_of_what_stays() {
             change.ways.push(Way { map, from: vec![0], to: vec![1] });
         }
         let removed = worker.change(change).unwrap();
-        gone.add(removed.report);
+        gone.add(&removed.report);
         for outlet in removed.outlets {
             let (report, result) = outlet.finish();
             result.unwrap();
-            gone.add(report);
+            gone.add(&report);
         }
         arrived += comes.take().len();
     }
     carry_more(&worker, 100);
     worker.stop();
-    let (mut report, result) = worker.join();
+    let (report, result) = worker.join();
     result.unwrap();
     let carried = report.maps[0].matched;
     assert_eq!(numbers(&stays), (0..carried).collect::<Vec<u64>>());
-    report.add(gone);
-    balanced(&report);
-    let stats = report.broker();
+    let stats = ledger(&report, gone);
+    assert_eq!(stats.unaccounted, 0, "{stats}");
     assert_eq!(stats.targets.len(), 2, "{stats}");
     assert!(stats.targets[1].sent >= arrived as u64);
     assert_eq!(stats.targets[1].sent, stats.taps[1].matched);
@@ -222,11 +233,13 @@ fn a_source_that_goes_is_carried_to_its_end_first() {
     assert_eq!((gone.name.as_str(), gone.delivered), ("a", gone.carried));
     carry_more(&worker, 1000);
     worker.stop();
-    let (mut report, _) = worker.join();
+    let (report, _) = worker.join();
     let names: Vec<&str> = report.inputs.iter().map(|input| input.name.as_str()).collect();
     assert_eq!(names, ["b", "c"]);
-    report.add(removed.report);
-    balanced(&report);
+    let mut gone = BrokerLedger::default();
+    gone.add(&removed.report);
+    let stats = ledger(&report, gone);
+    assert_eq!(stats.unaccounted, 0, "{stats}");
     assert_eq!(numbers(&sink).len() as u64, report.maps[0].matched);
 }
 
@@ -310,9 +323,11 @@ fn what_is_renewed_goes_on_with_its_source_and_its_counts() {
     assert!(removed.outlets.is_empty());
     carry_more(&worker, 1000);
     worker.stop();
-    let (mut report, _) = worker.join();
-    report.add(removed.report);
-    balanced(&report);
+    let (report, _) = worker.join();
+    let mut gone = BrokerLedger::default();
+    gone.add(&removed.report);
+    let stats = ledger(&report, gone);
+    assert_eq!(stats.unaccounted, 0, "{stats}");
     let (bytes, arrived) = painted(&sink);
     let turn = bytes.iter().position(|&byte| byte == 1).unwrap();
     assert_eq!(arrived[..turn], (0..turn as u64).collect::<Vec<u64>>());
@@ -347,11 +362,134 @@ fn a_step_that_stays_keeps_its_state() {
     let removed = worker.change(change).unwrap();
     carry_more(&worker, 1000);
     worker.stop();
-    let (mut report, _) = worker.join();
+    let (report, _) = worker.join();
     let stages: Vec<&str> = report.maps[0].stages.iter().map(|stage| &*stage.name).collect();
     assert_eq!(stages, ["every 2", "paint 2"]);
     assert_eq!(report.maps[0].stages[0].received, report.inputs[0].carried, "it has seen all");
-    report.add(removed.report);
-    balanced(&report);
-    assert_eq!(report.broker().stages.len(), 3, "what paint 1 did is kept");
+    let mut gone = BrokerLedger::default();
+    gone.add(&removed.report);
+    let stats = ledger(&report, gone);
+    assert_eq!(stats.unaccounted, 0, "{stats}");
+    assert_eq!(stats.stages.len(), 3, "what paint 1 did is kept");
+}
+
+/// Takes the first 42 bytes off: Ethernet, IPv4 and UDP of a tunnel.
+struct Open;
+
+impl Stage for Open {
+    fn apply(&mut self, work: &mut Work<'_>) {
+        work.each(|packet, _| {
+            packet.data.trim_front(42);
+            Ok(())
+        });
+    }
+
+    fn changes(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn own_tunnel_packets_are_known_before_a_source_s_stages_strip_them() {
+    let far_end = FarEnd { address: [10, 9, 9, 9].into(), carrier: Carrier::Udp { port: 4789 } };
+    let inner = flow_frame(0);
+    let own = udp4(([10, 0, 0, 1], 0xc001), ([10, 9, 9, 9], 4789), &inner);
+    let strange = udp4(([10, 0, 0, 1], 0xc001), ([10, 8, 8, 8], 4789), &inner);
+    let frames = [&own, &strange, &own].map(|frame| frame.clone());
+    let source = frames.iter().zip(0..).map(|(frame, number)| {
+        let mut packet = packet(number, frame);
+        packet.meta.direction = io::Direction::Out;
+        packet
+    });
+    let sink = MemorySink::default();
+    let mut inlet = inlet("in", live(source));
+    inlet.own = OwnTunnels::new(vec![far_end], false);
+    inlet.steps.push(Step::new("open".into(), Box::new(Open)));
+    let graph = Graph {
+        inlets: vec![inlet],
+        ways: vec![map("m", &[0], &[0])],
+        outlets: vec![outlet("t", &sink)],
+    };
+    let stats = finished(graph).broker();
+    assert_eq!(numbers(&sink), [1]);
+    let line = &stats.sources[0];
+    assert_eq!((line.received, line.written), (3, 1), "{stats}");
+    assert_eq!(line.drops.get(DropReason::OwnTunnel), 2, "{stats}");
+}
+
+#[test]
+fn what_a_target_has_dropped_stays_in_the_ledger_when_it_chooses_no_more() {
+    let sink = MemorySink::default();
+    let mut choosy = outlet("t", &sink);
+    choosy.steps.push(every(2));
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default())],
+        ways: vec![map("m", &[0], &[0])],
+        outlets: vec![choosy],
+    };
+    let worker = Worker::start(graph).unwrap();
+    carry_more(&worker, 1000);
+    let sampled = |stats: &Stats| {
+        let line = stats.taps.iter().find(|line| line.name == "target t");
+        line.map(|line| line.drops.get(DropReason::Sampled))
+    };
+    let before = sampled(&worker.snapshot().unwrap().broker());
+    let change = Change {
+        inlets: vec![Part::Kept(0)],
+        ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![0] }],
+        outlets: vec![Part::Renewed(0, Renewal { filter: None, steps: Vec::new() })],
+        ..Change::default()
+    };
+    let removed = worker.change(change).unwrap();
+    carry_more(&worker, 1000);
+    worker.stop();
+    let (report, _) = worker.join();
+    let mut gone = BrokerLedger::default();
+    gone.add(&removed.report);
+    let stats = ledger(&report, gone);
+    assert_eq!(stats.unaccounted, 0, "{stats}");
+    assert!(before >= Some(500) && sampled(&stats) >= before, "{before:?}: {stats}");
+}
+
+/// A sink whose end waits until so many others come to theirs.
+struct Meeting(Arc<Barrier>);
+
+impl Sink for Meeting {
+    fn send(&mut self, packets: Selection<'_>) -> usize {
+        packets.len()
+    }
+
+    fn counters(&self) -> SinkCounters {
+        SinkCounters::default()
+    }
+
+    fn finish(&mut self, _upstream: &Upstream) -> Result<(), io::Error> {
+        self.0.wait();
+        Ok(())
+    }
+}
+
+#[test]
+fn targets_are_completed_side_by_side_at_a_change_and_at_the_end() {
+    let meeting = || {
+        let all = Arc::new(Barrier::new(3));
+        [0, 1, 2].map(|_| Outlet::new(None, only("t", Meeting(Arc::clone(&all)))))
+    };
+    let [stay, go] = [meeting(), meeting()];
+    let graph = Graph {
+        inlets: vec![inlet("a", Endless::default())],
+        ways: vec![map("m", &[0], &[0, 1, 2, 3, 4, 5])],
+        outlets: stay.into_iter().chain(go).collect(),
+    };
+    let worker = Worker::start(graph).unwrap();
+    let change = Change {
+        inlets: vec![Part::Kept(0)],
+        ways: vec![Way { map: Part::Kept(0), from: vec![0], to: vec![0, 1, 2] }],
+        outlets: vec![Part::Kept(0), Part::Kept(1), Part::Kept(2)],
+        ..Change::default()
+    };
+    let removed = worker.change(change).unwrap();
+    assert_eq!(RemovedOutlet::finish_all(removed.outlets).len(), 3);
+    worker.stop();
+    worker.join().1.unwrap();
 }

@@ -61,11 +61,16 @@ impl Lane {
         taken.clear();
         let takes_all = filter.takes_all();
         for (position, packet) in packets.iter().enumerate() {
-            if takes_all || packet.meta.decided || filter.keeps(packet) {
-                side.bytes += u64::from(packet.meta.origlen);
-                taken.push(position as u32);
-            } else {
+            if !takes_all && !packet.meta.decided && !filter.keeps(packet) {
                 side.filtered += 1;
+                continue;
+            }
+            side.bytes += u64::from(packet.meta.origlen);
+            // Behind steps it may not be known any more: they strip tunnels and change addresses.
+            if !steps.is_empty() && side.own.contains(packet) {
+                side.drops.add(DropReason::OwnTunnel);
+            } else {
+                taken.push(position as u32);
             }
         }
         for step in steps {

@@ -6,6 +6,7 @@ mod way;
 
 use crate::graph::{Change, Graph, NewSteps, Part, Way};
 use crate::report::Report;
+use crate::side_by_side::side_by_side;
 use crate::stage::Step;
 use crate::steer::TargetGroup;
 use crate::target::Target;
@@ -82,6 +83,8 @@ pub struct Removed {
     pub report: Report,
     /// Its targets. What waits for them is still theirs.
     pub outlets: Vec<RemovedOutlet>,
+    /// Sources and maps, to be freed away from the data path: closing a ring waits for the kernel.
+    _freed: (Vec<Lane>, Vec<Path>),
 }
 
 /// Targets that get no more packets.
@@ -90,6 +93,11 @@ pub struct RemovedOutlet {
 }
 
 impl RemovedOutlet {
+    /// As [`Self::finish`], of all at once: one that is stuck does not keep the others waiting.
+    pub fn finish_all(outlets: Vec<RemovedOutlet>) -> Vec<(Report, Result<(), io::Error>)> {
+        side_by_side(outlets, RemovedOutlet::finish)
+    }
+
     /// Brings out what waits, for at most 2 s, and completes the sinks; gives the last ledger. May
     /// block as long as its sinks do.
     ///
@@ -101,11 +109,15 @@ impl RemovedOutlet {
         while !self.outlet.drain() && Instant::now() < deadline {
             std::thread::sleep(BACKLOG);
         }
-        for target in self.outlet.group_mut().targets_mut() {
-            result = result.and(target.finish(&Upstream::default()));
+        for finished in finish(self.outlet.group_mut().targets_mut().iter_mut(), <_>::default()) {
+            result = result.and(finished);
         }
         let mut report = Report::default();
         self.outlet.report(0, &mut report);
+        for line in &mut report.targets {
+            // What is gone has no state: neither a queue nor a health.
+            (line.queue_bytes, line.queue_bytes_max, line.healthy) = (0, 0, None);
+        }
         (report, result)
     }
 }
@@ -198,7 +210,7 @@ impl Running {
             Ok(Arrival::Packets | Arrival::Idle) => {}
             Err(error) => {
                 lane.ended = true;
-                self.failure.get_or_insert(error);
+                note(&mut self.failure, error);
             }
         }
         received > 0
@@ -233,7 +245,7 @@ impl Running {
         self.deadline = Some(Instant::now() + DRAIN);
         for lane in &mut self.lanes {
             if let Err(error) = lane.input.source.stop() {
-                self.failure.get_or_insert(error);
+                note(&mut self.failure, error);
             }
         }
     }
@@ -251,7 +263,10 @@ impl Running {
         if waiting.clone().next().is_none() {
             std::thread::sleep(timeout);
         } else if let Err(error) = wait(waiting.clone(), Some(&self.wakeup), timeout) {
-            self.failure.get_or_insert(error);
+            // It may fail again at every turn.
+            if self.failure.is_none() {
+                note(&mut self.failure, error);
+            }
             std::thread::sleep(timeout);
         } else {
             let gather = waiting.map(|source| source.gather()).max();
@@ -329,7 +344,8 @@ impl Running {
         for (lane, own) in self.lanes.iter_mut().zip(own) {
             lane.side.own = own;
         }
-        for mut lane in old.into_iter().flatten() {
+        let mut lanes: Vec<Lane> = old.into_iter().flatten().collect();
+        for lane in &mut lanes {
             lane.give_up_rest(&mut self.batch);
             report.inputs.push(lane.report());
         }
@@ -352,10 +368,10 @@ impl Running {
                 }),
             });
         }
-        for path in old.into_iter().flatten() {
-            report.maps.push(path.report(0));
-        }
+        let paths: Vec<Path> = old.into_iter().flatten().collect();
+        report.maps.extend(paths.iter().map(|path| path.report(0)));
         self.join();
+        let freed = (lanes, paths);
         let Running { paths, outlets: open, scratch, .. } = self;
         for path in paths.iter() {
             for &outlet in path.to.iter().filter(|&&outlet| new[outlet]) {
@@ -364,7 +380,7 @@ impl Running {
                 }
             }
         }
-        Removed { report, outlets }
+        Removed { report, outlets, _freed: freed }
     }
 
     /// Lets the queues run dry and completes the sinks.
@@ -383,10 +399,8 @@ impl Running {
             drops: report.drops_before_match(),
         };
         let mut failure = self.failure.take();
-        for target in self.targets() {
-            if let Err(error) = target.finish(&upstream) {
-                failure.get_or_insert(error);
-            }
+        for result in finish(self.targets(), upstream) {
+            result.unwrap_or_else(|error| note(&mut failure, error));
         }
         failure.map_or(Ok(()), Err)
     }
@@ -418,6 +432,21 @@ impl Running {
         report.sum_up();
         report
     }
+}
+
+/// Completes targets, side by side.
+fn finish<'a>(
+    targets: impl Iterator<Item = &'a mut Target>,
+    upstream: Upstream,
+) -> Vec<Result<(), io::Error>> {
+    side_by_side(targets.collect(), |target| target.finish(&upstream))
+}
+
+/// Logs what went wrong when it does, as the other sources and targets may go on for long; the first is
+/// the worker's result.
+fn note(failure: &mut Option<io::Error>, error: io::Error) {
+    tracing::error!("{error}");
+    failure.get_or_insert(error);
 }
 
 /// Whether the positions that parts keep are there, each once.

@@ -7,7 +7,7 @@ use crate::report::{OutletReport, Report};
 use crate::stage::{Step, Work};
 use crate::steer::TargetGroup;
 use crate::target::Target;
-use api::{Drops, Start, TargetStats};
+use api::{DropReason, Drops, Start, TargetStats};
 use io::Batch;
 
 /// An outlet, and what it counts.
@@ -100,6 +100,12 @@ impl Open {
         }
         group.steer(packets, chosen);
         changed.clear();
+    }
+
+    /// Drops packets that were meant for it before they come to its filter.
+    pub fn refuse(&mut self, packets: u64, reason: DropReason) {
+        self.seen += packets;
+        self.drops.add_many(reason, packets);
     }
 
     /// Adds its ledger to a report; `lost` packets that were meant for it never left the kernel's

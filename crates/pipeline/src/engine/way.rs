@@ -155,7 +155,6 @@ impl Path {
         let Some(history) = &self.map.history else { return };
         let Scratch { pool, matched, copies, wanted, changed, .. } = scratch;
         let now = Now::read();
-        let mut lost = Drops::default();
         let mut kept = history.packets();
         loop {
             matched.clear();
@@ -164,7 +163,7 @@ impl Path {
             {
                 match packet.copy_into(pool) {
                     Some(packet) => copies.push(packet),
-                    None => lost.add(DropReason::PoolExhausted),
+                    None => outlet.refuse(1, DropReason::PoolExhausted),
                 }
             }
             if copies.is_empty() {

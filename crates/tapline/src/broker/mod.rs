@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::session::{Activity, Reloaded, Session, check_stats_path};
 use api::{BrokerConfig, Endpoint, Stats};
 use open::{Echo, Opener};
-use pipeline::{Change, Graph, Part, RemovedOutlet, Report, Way, Worker};
+use pipeline::{BrokerLedger, Change, Graph, Part, RemovedOutlet, Report, Way, Worker};
 use plan::{Fate, Plan};
 use serde_json::json;
 use std::path::Path;
@@ -33,7 +33,7 @@ pub struct Broker<'a> {
     opener: Opener,
     sources: Vec<Places>,
     /// The ledger of what it was.
-    gone: Report,
+    gone: BrokerLedger,
     /// Ledgers that the worker had published when it was asked.
     asked: u64,
 }
@@ -78,7 +78,15 @@ impl<'a> Ready<'a> {
         let Ready { prepared: Prepared { change, sources, .. }, read, config, opener } = self;
         let worker = Worker::start(graph(change))
             .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
-        Ok(Broker { worker, read, config, opener, sources, gone: Report::default(), asked: 0 })
+        Ok(Broker {
+            worker,
+            read,
+            config,
+            opener,
+            sources,
+            gone: BrokerLedger::default(),
+            asked: 0,
+        })
     }
 }
 
@@ -92,11 +100,8 @@ impl<'a> Broker<'a> {
         Ok(Ready { prepared, read, config, opener })
     }
 
-    fn ledger(&self, mut report: Report) -> Stats {
-        report.add(self.gone.clone());
-        let mut stats = report.broker();
-        stats.decap = self.opener.tunnels.counters();
-        stats
+    fn ledger(&self, report: &Report) -> Stats {
+        ledger(report, self.gone.clone(), &self.opener)
     }
 
     /// Becomes what is wanted.
@@ -112,9 +117,12 @@ impl<'a> Broker<'a> {
             Failure::CouldNot(format!("the broker stays what it is: {refused}"))
         })?;
         begun.iter().for_each(|line| tracing::info!("{line}"));
-        self.gone.add(removed.report);
-        for outlet in removed.outlets {
-            self.gone.add(finished(outlet));
+        self.gone.add(&removed.report);
+        for (report, result) in RemovedOutlet::finish_all(removed.outlets) {
+            if let Err(error) = result {
+                tracing::warn!("{error}");
+            }
+            self.gone.add(&report);
         }
         self.opener.targets.keep_devices(|name| feeds(&wanted, name));
         (self.config, self.sources) = (wanted, sources);
@@ -132,13 +140,14 @@ impl<'a> Broker<'a> {
     }
 }
 
-/// Completes a target that is no more wanted, and says so if it could not.
-fn finished(outlet: RemovedOutlet) -> Report {
-    let (report, result) = outlet.finish();
-    if let Err(error) = result {
-        tracing::warn!("{error}");
-    }
-    report
+/// The ledger of what runs, and of what is gone.
+fn ledger(report: &Report, gone: BrokerLedger, opener: &Opener) -> Stats {
+    let mut ledger = BrokerLedger::default();
+    ledger.add(report);
+    ledger.merge(gone);
+    let mut stats = ledger.stats();
+    stats.decap = opener.tunnels.counters();
+    stats
 }
 
 /// Whether a broker has a TAP device as a target.
@@ -289,12 +298,12 @@ impl Activity for Broker<'_> {
     fn answered(&mut self) -> Option<Stats> {
         let is_finished = self.worker.is_finished();
         let (published, report) = self.worker.published();
-        (is_finished || published > self.asked).then(|| self.ledger(report))
+        (is_finished || published > self.asked).then(|| self.ledger(&report))
     }
 
     fn snapshot(&mut self) -> Option<Stats> {
         let report = self.worker.snapshot()?;
-        Some(self.ledger(report))
+        Some(self.ledger(&report))
     }
 
     fn can_reload(&self) -> bool {
@@ -342,11 +351,8 @@ impl Activity for Broker<'_> {
 
     fn join(self: Box<Self>) -> (Stats, Vec<Result<(), io::Error>>) {
         let Broker { worker, opener, gone, .. } = *self;
-        let (mut report, result) = worker.join();
-        report.add(gone);
-        let mut stats = report.broker();
-        stats.decap = opener.tunnels.counters();
-        (stats, vec![result])
+        let (report, result) = worker.join();
+        (ledger(&report, gone, &opener), vec![result])
     }
 }
 
