@@ -54,15 +54,32 @@ impl BrokerConfig {
         };
         let names = names(&targets);
         let targets: Vec<TargetConfig> = names.into_iter().zip(targets).map(target).collect();
-        let map = MapConfig {
-            name: MAP.into(),
-            from: sources.iter().map(|source| source.name.clone()).collect(),
-            filter,
-            stages: Vec::new(),
-            to: targets.iter().map(|target| target.name.clone()).collect(),
+        let mut sources = sources;
+        let to: Vec<String> = targets.iter().map(|target| target.name.clone()).collect();
+        let map = |name: &str, from, stages| MapConfig {
+            name: name.into(),
+            from,
+            filter: filter.clone(),
+            stages,
+            to: to.clone(),
             history: 0,
         };
-        let broker = BrokerConfig { sources, maps: vec![map], targets };
+        // The filter is for packets as they come, so tags are put on behind it: that takes a map for
+        // each source.
+        let maps = match sources.iter().all(|source| source.stages.is_empty()) {
+            true => {
+                let from = sources.iter().map(|source| source.name.clone()).collect();
+                vec![map(MAP, from, Vec::new())]
+            }
+            false => {
+                let of = |source: &mut SourceConfig| {
+                    let stages = std::mem::take(&mut source.stages);
+                    map(&source.name, vec![source.name.clone()], stages)
+                };
+                sources.iter_mut().map(of).collect()
+            }
+        };
+        let broker = BrokerConfig { sources, maps, targets };
         broker.check()?;
         Ok(broker)
     }

@@ -61,16 +61,22 @@ fn all_sources_go_to_all_targets_of_a_command_line() {
         let targets = targets.iter().map(|text| group(text)).collect();
         BrokerConfig::of_all(sources, targets, &every, FilterConfig::expression("tcp"))
     };
-    let made = broker(&["nic:a", "nic:b,vlan=2"], &["nic:c,nic:d", "null:", "null:"]).unwrap();
+    let to = ["nic:c,nic:d".to_owned(), "null:".to_owned(), "null: 2".to_owned()];
+    let made = broker(&["nic:a", "nic:b"], &["nic:c,nic:d", "null:", "null:"]).unwrap();
     let [map] = &made.maps[..] else { panic!("one map") };
-    assert_eq!(
-        (&map.from[..], &map.to[..]),
-        (
-            &["a".to_owned(), "b".to_owned()][..],
-            &["nic:c,nic:d".to_owned(), "null:".to_owned(), "null: 2".to_owned()][..],
-        )
-    );
+    assert_eq!((&map.from[..], &map.to[..]), (&["a".to_owned(), "b".to_owned()][..], &to[..]));
     assert_eq!(map.filter, FilterConfig::Expression("tcp".into()));
+    // A tag is put on behind the filter, which is for packets as they come.
+    let made = broker(&["nic:a", "nic:b,vlan=2"], &["nic:c,nic:d", "null:", "null:"]).unwrap();
+    let [plain, tagged] = &made.maps[..] else { panic!("one map for each source") };
+    assert_eq!((&plain.name[..], &plain.from[..]), ("a", &["a".to_owned()][..]));
+    assert_eq!((&tagged.name[..], &tagged.from[..]), ("b", &["b".to_owned()][..]));
+    assert!(plain.stages.is_empty() && made.sources.iter().all(|of| of.stages.is_empty()));
+    assert!(matches!(tagged.stages[0].kind, StageKind::VlanPush { vid: 2, .. }));
+    for map in [plain, tagged] {
+        assert_eq!(map.filter, FilterConfig::Expression("tcp".into()));
+        assert_eq!(map.to, to);
+    }
     for target in &made.targets {
         assert_eq!((target.queue, target.sending), (every.queue, every.sending));
         assert_eq!(target.stages[0].kind, StageKind::Slice { bytes: 96, after: None });
