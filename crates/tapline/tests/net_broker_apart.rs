@@ -39,10 +39,14 @@ fn fifo(scene: &Scene) -> PathBuf {
 
 /// Starts a broker between the client and two targets with small queues.
 fn start(scene: &Scene, targets: [&str; 2]) -> Tapline {
+    start_with(scene, targets, "drop_oldest")
+}
+
+fn start_with(scene: &Scene, targets: [&str; 2], overflow: &str) -> Tapline {
     let [first, second] = targets;
-    let words =
-        ["broker", "--in", "nic:client", "--queue", "1MiB", "--out", first, "--out", second];
-    scene.start("tapped", &[&words[..], &[NUMBERED]].concat())
+    let words = ["broker", "--in", "nic:client", "--out", first, "--out", second];
+    let queue = ["--queue", "1MiB", "--overflow", overflow];
+    scene.start("tapped", &[&words[..], &queue, &[NUMBERED]].concat())
 }
 
 /// What the second target has lost so far.
@@ -70,29 +74,32 @@ fn a_reader_that_stops_costs_its_own_target_only() {
     if !root_or_skip() || !tool_or_skip("tcpdump") {
         return;
     }
-    let scene = Scene::alone("broker-reader");
-    link(&scene, "out", "in");
-    let (pipe, seen) = (fifo(&scene), scene.path("seen.pcap"));
-    let broker = start(&scene, ["nic:out", &format!("pcap:{}", text(&pipe))]);
-    let reader = Running::start(Command::new("cat").arg(&pipe));
-    broker.wait_for("has a reader");
-    let tcpdump = Tcpdump::start(scene.host("tapped"), "in", &seen, NUMBERED);
-    reader.signal(Signal::STOP);
-    let sent = thread::scope(|scope| {
-        let load = scope.spawn(|| scene.send(&LOAD));
-        wait_until("the pipe's target loses packets", SOON, || lost(&broker) > LOST);
-        reader.signal(Signal::CONT);
-        load.join().expect("it sends")
-    });
-    broker.wait_for_matched(sent);
-    wait_until("all is read", SOON, || broker.ledger().targets[1].queued == 0);
-    tcpdump.stop();
-    let ledger = broker.stop();
-    let [first, second] = &ledger.targets[..] else { panic!("two targets: {ledger}") };
-    assert_counted(&numbers_in(&seen), sent, first);
-    assert_eq!(first.drops.total(), 0, "{ledger}");
-    assert_counted(&numbers_of(reader, &scene.path("read.pcapng")), sent, second);
-    assert_eq!(second.drops.get(DropReason::QueueFull), second.drops.total(), "{ledger}");
+    for overflow in ["drop_oldest", "drop_newest"] {
+        let scene = Scene::alone(&format!("broker-reader-{overflow}"));
+        link(&scene, "out", "in");
+        let (pipe, seen) = (fifo(&scene), scene.path("seen.pcap"));
+        let to = format!("pcap:{}", text(&pipe));
+        let broker = start_with(&scene, ["nic:out", &to], overflow);
+        let reader = Running::start(Command::new("cat").arg(&pipe));
+        broker.wait_for("has a reader");
+        let tcpdump = Tcpdump::start(scene.host("tapped"), "in", &seen, NUMBERED);
+        reader.signal(Signal::STOP);
+        let sent = thread::scope(|scope| {
+            let load = scope.spawn(|| scene.send(&LOAD));
+            wait_until("the pipe's target loses packets", SOON, || lost(&broker) > LOST);
+            reader.signal(Signal::CONT);
+            load.join().expect("it sends")
+        });
+        broker.wait_for_matched(sent);
+        wait_until("all is read", SOON, || broker.ledger().targets[1].queued == 0);
+        tcpdump.stop();
+        let ledger = broker.stop();
+        let [first, second] = &ledger.targets[..] else { panic!("two targets: {ledger}") };
+        assert_counted(&numbers_in(&seen), sent, first);
+        assert_eq!(first.drops.total(), 0, "{ledger}");
+        assert_counted(&numbers_of(reader, &scene.path("read.pcapng")), sent, second);
+        assert_eq!(second.drops.get(DropReason::QueueFull), second.drops.total(), "{ledger}");
+    }
 }
 
 #[test]
