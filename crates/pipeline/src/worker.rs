@@ -124,6 +124,10 @@ impl Worker {
     /// # Errors
     /// [`ChangeRefused`]: nothing has changed.
     pub fn change(&self, change: Change) -> Result<Removed, ChangeRefused> {
+        if self.is_finished() {
+            // Nobody takes it up any more.
+            return Err(ChangeRefused);
+        }
         let (sender, receiver) = mpsc::channel();
         *self.shared.change.lock().unwrap_or_else(PoisonError::into_inner) = Some((change, sender));
         self.shared.has_change.store(true, Ordering::Release);

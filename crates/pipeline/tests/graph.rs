@@ -261,6 +261,15 @@ fn an_impossible_change_is_refused_and_changes_nothing() {
     for change in [kept(1, 0, 0), kept(0, 1, 0), kept(0, 0, 1)] {
         assert!(worker.change(change).is_err());
     }
+    // A step that there is not.
+    let mut steps = [kept(0, 0, 0), kept(0, 0, 0), kept(0, 0, 0)];
+    let renewal = || Renewal { filter: None, steps: vec![Part::Kept(0)] };
+    steps[0].inlets = vec![Part::Renewed(0, vec![Part::Kept(0)])];
+    steps[1].ways[0].map = Part::Renewed(0, renewal());
+    steps[2].outlets = vec![Part::Renewed(0, renewal())];
+    for change in steps {
+        assert!(worker.change(change).is_err());
+    }
     carry_more(&worker, 100);
     worker.stop();
     let (report, _) = worker.join();

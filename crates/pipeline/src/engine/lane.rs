@@ -87,6 +87,10 @@ impl Lane {
         InputReport { name: self.input.name.clone(), stages, ..InputReport::default() }
     }
 
+    pub fn steps(&self) -> &[Step] {
+        &self.steps
+    }
+
     /// What its steps belong to.
     fn of(&self) -> String {
         format!("source {}", self.input.name)

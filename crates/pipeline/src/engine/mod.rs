@@ -307,7 +307,8 @@ impl Running {
             && change.ways.iter().all(|way| {
                 way.from.iter().all(|&inlet| inlet < change.inlets.len())
                     && way.to.iter().all(|&outlet| outlet < change.outlets.len())
-            });
+            })
+            && self.steps_fit(&change);
         if !is_sound || self.deadline.is_some() || self.change.is_some() {
             return Err(change);
         }
@@ -320,6 +321,23 @@ impl Running {
         }
         self.change = Some((change, Instant::now() + DRAIN));
         Ok(())
+    }
+
+    /// Whether the steps that renewed parts keep are there, each once. The parts are.
+    fn steps_fit(&self, change: &Change) -> bool {
+        let inlets = change.inlets.iter().all(|part| match part {
+            Part::Renewed(place, steps) => fits(steps, self.lanes[*place].steps().len()),
+            Part::Kept(_) | Part::New(_) => true,
+        });
+        let ways = change.ways.iter().all(|way| match &way.map {
+            Part::Renewed(place, new) => fits(&new.steps, self.paths[*place].map.steps.len()),
+            Part::Kept(_) | Part::New(_) => true,
+        });
+        let outlets = change.outlets.iter().all(|part| match part {
+            Part::Renewed(place, new) => fits(&new.steps, self.outlets[*place].steps().len()),
+            Part::Kept(_) | Part::New(_) => true,
+        });
+        inlets && ways && outlets
     }
 
     /// Changes the graph as soon as the sources that go have run dry; gives what was removed.

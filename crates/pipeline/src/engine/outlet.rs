@@ -35,6 +35,10 @@ impl Open {
         OutletReport { name: self.outlet.name.clone(), stages, ..OutletReport::default() }
     }
 
+    pub fn steps(&self) -> &[Step] {
+        &self.outlet.steps
+    }
+
     /// What its steps belong to.
     fn of(&self) -> String {
         format!("target {}", self.outlet.name.as_deref().unwrap_or_default())
