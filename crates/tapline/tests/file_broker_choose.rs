@@ -144,3 +144,28 @@ fn samples_limits_and_first_packets_drop_under_their_own_reasons() {
     assert_eq!(out.len(), ports.len() * 10);
     assert!((10..45).contains(&ports.len()), "{} of 100 flows at 1:4", ports.len());
 }
+
+#[test]
+fn a_broker_that_cannot_begin_leaves_the_files_of_its_targets_as_they_are() {
+    let scratch = Scratch::new("broker-begin");
+    fs::write(scratch.path("in.pcap"), pcap(1, &[rtp(1)])).unwrap();
+    let kept = scratch.path("kept.pcapng");
+    let config = |source: &str, expression: &str| {
+        format!(
+            "[[source]]\nname = \"a\"\nread = \"in.pcap\"\n[[source]]\nname = \"b\"\n\
+             read = \"{source}\"\n[[target]]\nname = \"t\"\nto = \"pcap:{}\"\n[[map]]\n\
+             from = [\"a\", \"b\"]\nto = [\"t\"]\nexpression = \"{expression}\"\n",
+            kept.display()
+        )
+    };
+    fs::write(scratch.path("junk.pcap"), b"no capture").unwrap();
+    let file = scratch.path("broker.toml");
+    for (source, expression) in [("absent.pcap", "udp"), ("junk.pcap", "udp"), ("in.pcap", "udpp")]
+    {
+        fs::write(&kept, b"from before").unwrap();
+        fs::write(&file, config(source, expression)).unwrap();
+        let output = tapline(["broker".as_ref(), "-c".as_ref(), file.as_os_str()]);
+        assert!(!output.status.success());
+        assert_eq!(fs::read(&kept).unwrap(), b"from before", "{}", stderr(&output));
+    }
+}

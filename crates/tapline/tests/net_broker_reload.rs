@@ -2,12 +2,14 @@
 
 mod over_links;
 
+use api::DropReason;
 use over_links::*;
 use rig::{
     Generator, Tcpdump, duplicates, missing, numbers_in, reordered, root_or_skip, tool_or_skip,
     wait_until,
 };
 use rustix::process::Signal;
+use std::net::UdpSocket;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -109,6 +111,65 @@ fn a_thousand_reloads_under_load_lose_and_double_nothing() {
     assert_eq!((line.name.as_deref(), line.sent), (Some("always"), sent.accepted), "{ledger}");
     let sometimes = ledger.targets.iter().find(|line| line.name.as_deref() == Some("sometimes"));
     assert!(sometimes.is_some_and(|line| line.sent > 0), "its ledger outlives it: {ledger}");
+}
+
+#[test]
+fn what_strangers_send_to_a_target_that_is_gone_is_traffic_again() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::new("broker-strangers");
+    let (config, far_end) = (scene.path("broker.toml"), scene.host("sink").v4("tapped"));
+    let always = "
+        [[source]]
+        name = \"sink\"
+        interface = \"sink\"
+        direction = \"out\"
+        [[target]]
+        name = \"always\"
+        to = \"null:\"
+        [[map]]
+        name = \"always\"
+        from = [\"sink\"]
+        to = [\"always\"]
+        expression = \"udp port 4789\"
+    ";
+    let tunnel = format!(
+        "
+        [[target]]
+        name = \"tunnel\"
+        to = \"vxlan://{far_end}?vni=7\"
+        [[map]]
+        name = \"tunnel\"
+        from = [\"sink\"]
+        to = [\"tunnel\"]
+        expression = \"icmp\"
+        "
+    );
+    write(&config, &format!("{always}{tunnel}"));
+    let broker = scene.start("tapped", &["broker", "-c", text(&config)]);
+    // By a port as the own ones are, with a content that is not.
+    let send = || {
+        let netns = &scene.host("tapped").netns;
+        let sent = netns.run(|| {
+            let socket = UdpSocket::bind("0.0.0.0:50000").expect("nobody else is here");
+            (0..10).all(|_| socket.send_to(&[0; 4], (far_end, 4789)).is_ok())
+        });
+        assert!(sent.expect("a namespace that was made can be entered"));
+    };
+    let line = || {
+        let ledger = broker.ledger();
+        let line = ledger.taps.iter().find(|line| line.name == "map always").cloned();
+        line.map_or((0, 0), |line| (line.drops.get(DropReason::OwnTunnel), line.matched))
+    };
+    send();
+    wait_until("they are taken for own ones", SOON, || line() == (10, 0));
+    write(&config, always);
+    broker.signal(Signal::HUP);
+    broker.wait_for("reloaded");
+    send();
+    wait_until("they are traffic", SOON, || line() == (10, 10));
+    broker.stop();
 }
 
 #[test]

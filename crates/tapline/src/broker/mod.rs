@@ -13,15 +13,21 @@ pub use wanted::WantedBroker;
 use crate::cli::{Broker as Options, Verbosity};
 use crate::failure::Failure;
 use crate::session::{Activity, Reloaded, Session, check_stats_path};
-use api::{BrokerConfig, Endpoint, Stats};
+use api::{BrokerConfig, Endpoint, MapConfig, Stats};
 use open::{Echo, Opener};
-use pipeline::{BrokerLedger, Change, Graph, Part, RemovedOutlet, Report, Way, Worker};
+use pipeline::{
+    BrokerLedger, Change, FarEnd, Graph, Part, RemovedOutlet, Renewal, Report, Way, Worker,
+};
 use plan::{Fate, Plan};
 use serde_json::json;
 use std::path::Path;
+use std::time::Duration;
 
 /// Gives what is wanted, each time anew.
 type Read<'a> = Box<dyn Fn() -> Result<BrokerConfig, Failure> + 'a>;
+
+/// How long what was sent may take to be seen again at an interface.
+const ECHO: Duration = Duration::from_millis(50);
 
 /// A broker that runs.
 pub struct Broker<'a> {
@@ -32,6 +38,8 @@ pub struct Broker<'a> {
     config: BrokerConfig,
     opener: Opener,
     sources: Vec<Places>,
+    /// Where the tunnels of each target lead.
+    far_ends: Vec<Vec<FarEnd>>,
     /// The ledger of what it was.
     gone: BrokerLedger,
     /// Ledgers that the worker had published when it was asked.
@@ -56,6 +64,7 @@ impl Places {
 struct Prepared {
     change: Change,
     sources: Vec<Places>,
+    far_ends: Vec<Vec<FarEnd>>,
     begun: Vec<String>,
 }
 
@@ -75,7 +84,8 @@ impl<'a> Ready<'a> {
 
     /// Starts it.
     pub fn start(self) -> Result<Broker<'a>, Failure> {
-        let Ready { prepared: Prepared { change, sources, .. }, read, config, opener } = self;
+        let Ready { prepared, read, config, opener } = self;
+        let Prepared { change, sources, far_ends, .. } = prepared;
         let worker = Worker::start(graph(change))
             .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
         Ok(Broker {
@@ -84,6 +94,7 @@ impl<'a> Ready<'a> {
             config,
             opener,
             sources,
+            far_ends,
             gone: BrokerLedger::default(),
             asked: 0,
         })
@@ -96,7 +107,7 @@ impl<'a> Broker<'a> {
         let mut opener = Opener::new();
         let nothing = BrokerConfig::default();
         let plan = Plan::new(&nothing, &config);
-        let prepared = prepare(&plan, &nothing, &[], &config, &mut opener)?;
+        let prepared = prepare(&plan, (&nothing, &[], &[]), &config, &mut opener)?;
         Ok(Ready { prepared, read, config, opener })
     }
 
@@ -111,8 +122,9 @@ impl<'a> Broker<'a> {
             self.config = wanted;
             return Ok(Reloaded::default());
         }
-        let Prepared { change, sources, begun } =
-            prepare(&plan, &self.config, &self.sources, &wanted, &mut self.opener)?;
+        let old = (&self.config, &self.sources[..], &self.far_ends[..]);
+        let Prepared { change, sources, far_ends, begun } =
+            prepare(&plan, old, &wanted, &mut self.opener)?;
         let removed = self.worker.change(change).map_err(|refused| {
             Failure::CouldNot(format!("the broker stays what it is: {refused}"))
         })?;
@@ -125,8 +137,32 @@ impl<'a> Broker<'a> {
             self.gone.add(&report);
         }
         self.opener.targets.keep_devices(|name| feeds(&wanted, name));
+        let before = std::mem::replace(&mut self.far_ends, far_ends);
         (self.config, self.sources) = (wanted, sources);
+        let stays = |end: &FarEnd| self.far_ends.iter().flatten().any(|other| other == end);
+        if !before.iter().flatten().all(stays) {
+            std::thread::sleep(ECHO);
+            self.forget_tunnels();
+        }
         Ok(Reloaded { changes: plan.changes })
+    }
+
+    /// No more leaves out what others send to the far ends of targets that are gone.
+    fn forget_tunnels(&self) {
+        let kept = (0..self.config.targets.len()).map(Part::Kept);
+        let mut change = Change { outlets: kept.collect(), ..Change::default() };
+        let far_ends: Vec<FarEnd> = self.far_ends.concat();
+        for source in &self.sources {
+            change.inlets.extend(source.all().map(Part::Kept));
+            change.own.extend(source.all().map(|_| source.echo.own(&far_ends)));
+        }
+        for (place, map) in self.config.maps.iter().enumerate() {
+            change.ways.push(way(map, Part::Kept(place), &self.config, &self.sources));
+        }
+        if self.worker.change(change).is_err() {
+            // It is ending, or the next reload does it.
+            tracing::debug!("tunnels that are gone are still taken for own ones");
+        }
     }
 
     fn wanted(&self) -> Result<BrokerConfig, Failure> {
@@ -159,8 +195,7 @@ fn feeds(config: &BrokerConfig, device: &str) -> bool {
 /// Opens what is new. If anything cannot be opened, nothing of the old broker has changed.
 fn prepare(
     plan: &Plan,
-    old: &BrokerConfig,
-    places: &[Places],
+    (old, places, old_far_ends): (&BrokerConfig, &[Places], &[Vec<FarEnd>]),
     new: &BrokerConfig,
     opener: &mut Opener,
 ) -> Result<Prepared, Failure> {
@@ -170,16 +205,16 @@ fn prepare(
     // Targets first: a listener takes nothing from the TAP devices that they feed.
     let opened = new.targets.iter().zip(&plan.targets);
     let opened = opened.filter(|(_, fate)| **fate == Fate::Open).map(|(target, _)| target);
-    let mut opened = opener.outlets(&opened.collect::<Vec<_>>())?.into_iter();
-    for (target, fate) in new.targets.iter().zip(&plan.targets) {
-        change.outlets.push(match *fate {
-            Fate::Keep(place) => Part::Kept(place),
-            Fate::Renew(place) => {
-                Part::Renewed(place, opener.renew_target(&old.targets[place], target)?)
-            }
-            Fate::Open => Part::New(opened.next().expect("each was opened")),
-        });
-    }
+    let ready = opener.targets(opened)?;
+    let mut opened = ready.iter();
+    let far_ends: Vec<Vec<FarEnd>> = plan
+        .targets
+        .iter()
+        .map(|fate| match *fate {
+            Fate::Keep(place) | Fate::Renew(place) => old_far_ends[place].clone(),
+            Fate::Open => opened.next().expect("each was opened").far_ends().to_vec(),
+        })
+        .collect();
     let mut sources: Vec<Places> = Vec::with_capacity(new.sources.len());
     for (source, fate) in new.sources.iter().zip(&plan.sources) {
         let first = change.inlets.len();
@@ -205,9 +240,11 @@ fn prepare(
         };
         sources.push(Places { first, count: change.inlets.len() - first, echo });
     }
-    // All targets are open now: the tunnels of each are left out by all sources.
+    // The tunnels of each target are left out by all sources; those of one that goes, too, as long as it
+    // sends what waits.
+    let all_far_ends = [far_ends.concat(), old_far_ends.concat()].concat();
     for source in &sources {
-        change.own.extend(source.all().map(|_| opener.own(source.echo)));
+        change.own.extend(source.all().map(|_| source.echo.own(&all_far_ends)));
     }
     for (map, fate) in new.maps.iter().zip(&plan.maps) {
         let part = match *fate {
@@ -215,13 +252,32 @@ fn prepare(
             Fate::Renew(place) => Part::Renewed(place, opener.renew_map(&old.maps[place], map)?),
             Fate::Open => Part::New(opener.map(map)?),
         };
-        let named = |name: &String| new.sources.iter().position(|source| source.name == *name);
-        let from = map.from.iter().filter_map(named).flat_map(|n| sources[n].all()).collect();
-        let named = |name: &String| new.targets.iter().position(|target| target.name == *name);
-        let to = map.to.iter().filter_map(named).collect();
-        change.ways.push(Way { map: part, from, to });
+        change.ways.push(way(map, part, new, &sources));
     }
-    Ok(Prepared { change, sources, begun })
+    let renewals = new.targets.iter().zip(&plan.targets).map(|(target, fate)| match *fate {
+        Fate::Renew(place) => opener.renew_target(&old.targets[place], target).map(Some),
+        Fate::Keep(_) | Fate::Open => Ok(None),
+    });
+    let renewals: Vec<Option<Renewal>> = renewals.collect::<Result<_, _>>()?;
+    // Last of all, as files are replaced: nothing else can fail any more.
+    let mut opened = opener.outlets(ready)?.into_iter();
+    for (renewal, fate) in renewals.into_iter().zip(&plan.targets) {
+        change.outlets.push(match (*fate, renewal) {
+            (Fate::Keep(place) | Fate::Renew(place), None) => Part::Kept(place),
+            (Fate::Keep(place) | Fate::Renew(place), Some(new)) => Part::Renewed(place, new),
+            (Fate::Open, _) => Part::New(opened.next().expect("each was opened")),
+        });
+    }
+    Ok(Prepared { change, sources, far_ends, begun })
+}
+
+/// A map at its place: by the positions of its inlets and outlets.
+fn way<M>(map: &MapConfig, part: M, broker: &BrokerConfig, sources: &[Places]) -> Way<M> {
+    let named = |name: &String| broker.sources.iter().position(|source| source.name == *name);
+    let from = map.from.iter().filter_map(named).flat_map(|n| sources[n].all()).collect();
+    let named = |name: &String| broker.targets.iter().position(|target| target.name == *name);
+    let to = map.to.iter().filter_map(named).collect();
+    Way { map: part, from, to }
 }
 
 /// Refuses to begin a file anew that the running broker still writes: its packets would be lost.

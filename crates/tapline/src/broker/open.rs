@@ -4,7 +4,7 @@ use crate::cli::{FilterIn, FilterPlace, ReceiveDatapath};
 use crate::failure::Failure;
 use crate::listeners::{Listeners, Listening, Tunnels};
 use crate::opened::{Opened, compile};
-use crate::targets::{Targets, has_tunnels};
+use crate::targets::{Opening, Targets, has_tunnels};
 use api::{
     DirectionChoice, FilterConfig, MapConfig, Origin, Pace, QueueSize, SourceConfig, StageConfig,
     TargetConfig,
@@ -14,7 +14,7 @@ use io::paced::PacedSource;
 use io::ring::{Handover, KernelFilter, RingOptions};
 use pipeline::stage::{Step, build};
 use pipeline::{
-    CaptureFilter, History, Inlet, Input, Map, NewSteps, Outlet, OwnTunnels, Part, Renewal,
+    CaptureFilter, FarEnd, History, Inlet, Input, Map, NewSteps, Outlet, OwnTunnels, Part, Renewal,
     check_queue_memory,
 };
 use std::slice;
@@ -39,6 +39,20 @@ pub struct Source {
     pub inlets: Vec<Inlet>,
     pub echo: Echo,
     pub begun: Vec<String>,
+}
+
+/// A target of which all but its files is open.
+pub struct ReadyTarget<'c> {
+    config: &'c TargetConfig,
+    filter: CaptureFilter,
+    opening: Opening<'c>,
+}
+
+impl ReadyTarget<'_> {
+    /// Where its tunnels lead.
+    pub fn far_ends(&self) -> &[FarEnd] {
+        &self.opening.far_ends
+    }
 }
 
 /// Which of this process's own tunnel packets a source may show again.
@@ -170,27 +184,31 @@ impl Opener {
         new.iter().map(step).collect()
     }
 
-    /// Opens targets. What may fail comes before any file is replaced.
-    pub fn outlets(&mut self, configs: &[&TargetConfig]) -> Result<Vec<Outlet>, Failure> {
-        let named = |config: &TargetConfig, failure: Failure| {
-            failure.of(&format!("target {}", config.name))
-        };
-        let mut ready = Vec::with_capacity(configs.len());
+    /// Opens targets, all but their files.
+    pub fn targets<'c>(
+        &mut self,
+        configs: impl Iterator<Item = &'c TargetConfig>,
+    ) -> Result<Vec<ReadyTarget<'c>>, Failure> {
+        let mut ready = Vec::new();
         for config in configs {
             let filter = filter_of_target(config)?;
             must_have_memory(config.queue.size)
-                .map_err(|failure| named(config, failure.of("queue")))?;
+                .map_err(|failure| of(config, failure.of("queue")))?;
             self.opened = self.opened.wrapping_add(1);
             let to = slice::from_ref(&config.to);
-            let opening = self
-                .targets
-                .open(to, config.sending, self.opened, 1)
-                .map_err(|failure| named(config, failure))?;
-            ready.push((config, filter, opening.of_broker(config.queue, config.balance)));
+            let opening = self.targets.open(to, config.sending, self.opened, 1);
+            let opening = opening.map_err(|failure| of(config, failure))?;
+            let opening = opening.of_broker(config.queue, config.balance);
+            ready.push(ReadyTarget { config, filter, opening });
         }
-        let mut outlets = Vec::with_capacity(configs.len());
-        for (config, filter, mut opening) in ready {
-            let groups = opening.groups(0, None, true).map_err(|failure| named(config, failure))?;
+        Ok(ready)
+    }
+
+    /// Replaces the files of targets, which are open then: to be done last of all.
+    pub fn outlets(&self, ready: Vec<ReadyTarget<'_>>) -> Result<Vec<Outlet>, Failure> {
+        let mut outlets = Vec::with_capacity(ready.len());
+        for ReadyTarget { config, filter, mut opening } in ready {
+            let groups = opening.groups(0, None, true).map_err(|failure| of(config, failure))?;
             let needs_flow_hash = has_tunnels(slice::from_ref(&config.to));
             outlets.extend(groups.into_iter().zip([filter]).map(|(group, filter)| Outlet {
                 filter,
@@ -202,16 +220,22 @@ impl Opener {
         }
         Ok(outlets)
     }
+}
 
-    /// What a source must leave out.
-    pub fn own(&self, echo: Echo) -> OwnTunnels {
-        let far_ends = || self.targets.far_ends().to_vec();
-        match echo {
+impl Echo {
+    /// What a source must leave out of the packets to some far ends.
+    pub fn own(self, far_ends: &[FarEnd]) -> OwnTunnels {
+        match self {
             Echo::None => OwnTunnels::default(),
-            Echo::Sent { sees_loopback } => OwnTunnels::new(far_ends(), sees_loopback),
-            Echo::Relayed => OwnTunnels::of_relay(far_ends()),
+            Echo::Sent { sees_loopback } => OwnTunnels::new(far_ends.to_vec(), sees_loopback),
+            Echo::Relayed => OwnTunnels::of_relay(far_ends.to_vec()),
         }
     }
+}
+
+/// A failure with the target's name.
+fn of(target: &TargetConfig, failure: Failure) -> Failure {
+    failure.of(&format!("target {}", target.name))
 }
 
 /// Refuses what would end the process when it is opened, and with it a broker that runs.
@@ -226,7 +250,7 @@ fn filter_of_map(config: &MapConfig) -> Result<CaptureFilter, Failure> {
 }
 
 fn filter_of_target(config: &TargetConfig) -> Result<CaptureFilter, Failure> {
-    filter(&config.filter).map_err(|failure| failure.of(&format!("target {}", config.name)))
+    filter(&config.filter).map_err(|failure| of(config, failure))
 }
 
 /// What comes may have any link type; Ethernet shows mistakes at once.
