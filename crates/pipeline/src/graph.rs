@@ -32,6 +32,9 @@ pub struct Inlet {
     pub filter: CaptureFilter,
     /// What is done with them.
     pub steps: Vec<Step>,
+    /// How many places before it the inlet stands whose steps are done instead, with one state for
+    /// both; 0: its own are. A change that keeps one keeps the other, at the same distance.
+    pub steps_back: usize,
     /// Tunnel packets of this process that it may show again.
     pub own: OwnTunnels,
 }
@@ -43,6 +46,7 @@ impl Inlet {
             input,
             filter: CaptureFilter::all(DirectionChoice::Both),
             steps: Vec::new(),
+            steps_back: 0,
             own: OwnTunnels::default(),
         }
     }

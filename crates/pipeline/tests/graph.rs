@@ -502,3 +502,34 @@ fn targets_are_completed_side_by_side_at_a_change_and_at_the_end() {
     worker.stop();
     worker.join().1.unwrap();
 }
+
+/// Lets so many packets go on.
+struct AtMost(u64);
+
+impl Stage for AtMost {
+    fn apply(&mut self, work: &mut Work<'_>) {
+        work.each(|_, _| {
+            self.0 = self.0.checked_sub(1).ok_or(DropReason::RateLimited)?;
+            Ok(())
+        });
+    }
+
+    fn changes(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn inlets_of_one_source_have_one_state_of_their_steps() {
+    let sink = MemorySink::default();
+    let mut inlets: Vec<Inlet> = (0..3).map(|_| inlet("a", live(packets(600)))).collect();
+    inlets[1].steps.push(Step::new("at most".into(), Box::new(AtMost(700))));
+    inlets[2].steps_back = 1;
+    let graph =
+        Graph { inlets, ways: vec![map("m", &[0, 1, 2], &[0])], outlets: vec![outlet("t", &sink)] };
+    let stats = finished(graph).broker();
+    let line = &stats.sources[0];
+    assert_eq!((line.received, line.written), (1800, 600 + 700), "{stats}");
+    assert_eq!((stats.stages.len(), stats.stages[0].received), (1, 1200), "{stats}");
+    assert_eq!(numbers(&sink).len(), 1300);
+}

@@ -14,7 +14,9 @@ use std::time::Instant;
 pub(super) struct Lane {
     pub input: Input,
     filter: CaptureFilter,
-    steps: Vec<Step>,
+    pub steps: Vec<Step>,
+    /// As [`Inlet::steps_back`].
+    pub steps_back: usize,
     /// The paths that begin here, in order.
     pub paths: Vec<usize>,
     pub ended: bool,
@@ -40,7 +42,7 @@ pub(super) struct Side {
 
 impl Lane {
     pub fn new(inlet: Inlet) -> Lane {
-        let Inlet { input, filter, steps, own } = inlet;
+        let Inlet { input, filter, steps, steps_back, own } = inlet;
         let side = Side {
             own,
             delivered: 0,
@@ -50,12 +52,18 @@ impl Lane {
             matched: 0,
             drops: Drops::default(),
         };
-        Lane { input, filter, steps, paths: Vec::new(), ended: false, side }
+        Lane { input, filter, steps, steps_back, paths: Vec::new(), ended: false, side }
     }
 
-    /// Chooses the packets of a batch that go on to the maps.
-    pub fn take(&mut self, packets: &mut [Packet], scratch: &mut Scratch, now: Now) {
-        let Lane { filter, steps, side, .. } = self;
+    /// Chooses the packets of a batch that go on to the maps, by its filter and by steps.
+    pub fn take(
+        &mut self,
+        packets: &mut [Packet],
+        steps: &mut [Step],
+        scratch: &mut Scratch,
+        now: Now,
+    ) {
+        let Lane { filter, side, .. } = self;
         let Scratch { taken, pool, .. } = scratch;
         side.delivered += packets.len() as u64;
         taken.clear();
@@ -85,10 +93,6 @@ impl Lane {
         let gone = exchange(&mut self.steps, steps);
         let stages = stages(&gone, &self.of());
         InputReport { name: self.input.name.clone(), stages, ..InputReport::default() }
-    }
-
-    pub fn steps(&self) -> &[Step] {
-        &self.steps
     }
 
     /// What its steps belong to.

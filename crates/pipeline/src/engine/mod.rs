@@ -220,8 +220,12 @@ impl Running {
     /// packets counted.
     fn carry(&mut self, place: usize, is_live: bool, now: Now) {
         let Running { lanes, paths, outlets, scratch, batch, .. } = self;
+        // Those of a source with several inlets are with the first of them.
+        let owner = place.saturating_sub(lanes[place].steps_back);
+        let mut steps = std::mem::take(&mut lanes[owner].steps);
+        lanes[place].take(batch.packets_mut(), &mut steps, scratch, now);
+        lanes[owner].steps = steps;
         let lane = &mut lanes[place];
-        lane.take(batch.packets_mut(), scratch, now);
         let last = lane.paths.len().wrapping_sub(1);
         for (nth, &path) in lane.paths.iter().enumerate() {
             let passage = way::Passage { lane: &mut lane.side, is_live, is_last: nth == last, now };
@@ -326,7 +330,7 @@ impl Running {
     /// Whether the steps that renewed parts keep are there, each once. The parts are.
     fn steps_fit(&self, change: &Change) -> bool {
         let inlets = change.inlets.iter().all(|part| match part {
-            Part::Renewed(place, steps) => fits(steps, self.lanes[*place].steps().len()),
+            Part::Renewed(place, steps) => fits(steps, self.lanes[*place].steps.len()),
             Part::Kept(_) | Part::New(_) => true,
         });
         let ways = change.ways.iter().all(|way| match &way.map {

@@ -225,10 +225,10 @@ fn prepare(
             }
             Fate::Renew(place) => {
                 let stages = &old.sources[place].stages;
-                for inlet in places[place].all() {
-                    let steps = opener.new_steps(stages, &source.stages);
-                    change.inlets.push(Part::Renewed(inlet, steps));
-                }
+                let mut inlets = places[place].all();
+                let steps = opener.new_steps(stages, &source.stages);
+                change.inlets.extend(inlets.next().map(|first| Part::Renewed(first, steps)));
+                change.inlets.extend(inlets.map(Part::Kept));
                 places[place].echo
             }
             Fate::Open => {

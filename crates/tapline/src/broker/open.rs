@@ -128,11 +128,11 @@ impl Opener {
         let begun = begun.into_iter().map(|line| format!("source {}: {line}", config.name));
         let begun = begun.collect();
         let mut inlets = Vec::with_capacity(inputs.len());
-        for (Input { source, .. }, filter) in inputs {
+        for (steps_back, (Input { source, .. }, filter)) in inputs.into_iter().enumerate() {
             // All that a source takes is one line of the ledger.
             let input = Input { name: config.name.clone(), source };
-            let (steps, own) = (self.steps(&config.stages), OwnTunnels::default());
-            inlets.push(Inlet { input, filter, steps, own });
+            let steps = if steps_back == 0 { self.steps(&config.stages) } else { Vec::new() };
+            inlets.push(Inlet { filter, steps, steps_back, ..Inlet::new(input) });
         }
         Ok(Source { inlets, echo, begun })
     }
