@@ -77,3 +77,22 @@ fn a_broker_is_shown_and_reloaded_by_its_name_or_alone() {
     broker.stop(SOON);
     other.stop(SOON);
 }
+
+#[test]
+fn a_configuration_that_became_a_pipe_is_not_waited_for() {
+    if !root_or_skip() {
+        return;
+    }
+    let scratch = Scratch::new("local-broker-pipe");
+    let (run, config) = (scratch.path("run"), scratch.path("broker.toml"));
+    fs::write(&config, file(free_port(), "null:")).unwrap();
+    let broker = start(&run, &config, &[]);
+    fs::remove_file(&config).unwrap();
+    assert!(Command::new("mkfifo").arg(&config).status().unwrap().success());
+    let (code, _, said) = ask(&run, &["reload"]);
+    assert!(code == Some(1) && said.contains("cannot be read again"), "{said}");
+    broker.signal(Signal::HUP);
+    broker.wait_for("not reloaded", SOON);
+    assert!(ask(&run, &["show"]).2.contains("cannot be read again"));
+    broker.stop(SOON);
+}

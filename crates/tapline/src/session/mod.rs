@@ -143,16 +143,19 @@ impl<'a> Session<'a> {
                 stopping.get_or_insert_with(Instant::now);
             } else if reload && stopping.is_none() {
                 // What went wrong is logged, and the configuration of before stays.
-                let _ = self::reload(&mut *activity);
+                let _ = self.reload(&mut *activity);
             }
             while let Some(job) = inbox.take() {
                 match (job.request, stopping) {
                     (Request::Status, _) => curious.push(job),
                     (Request::Reload, None) => job.answer(told(
-                        self::reload(&mut *activity),
+                        self.reload(&mut *activity),
                         |done| serde_json::json!({ "changes": done.changes }),
                     )),
-                    (Request::Show, None) => job.answer(told(activity.show(), |shown| shown)),
+                    (Request::Show, None) => job.answer(told(
+                        self.config_is_a_file().and_then(|()| activity.show()),
+                        |shown| shown,
+                    )),
                     (_, Some(_)) => job.answer(Outcome::Error("it is ending".into())),
                 }
             }
@@ -201,6 +204,41 @@ impl<'a> Session<'a> {
         }
     }
 
+    /// Has an activity read its configuration again, and logs what became of it.
+    fn reload(&self, activity: &mut dyn Activity) -> Result<Reloaded, Failure> {
+        service::reloading();
+        let result = self.config_is_a_file().and_then(|()| activity.reload());
+        service::ready();
+        match &result {
+            Ok(Reloaded { changes }) if changes.is_empty() => {
+                tracing::info!("reloaded: nothing has changed");
+            }
+            Ok(Reloaded { changes }) => {
+                changes.iter().for_each(|change| tracing::info!("reloaded: {change}"));
+            }
+            Err(failure) => {
+                tracing::error!("not reloaded, all goes on as before: {}", reason(failure));
+            }
+        }
+        result
+    }
+
+    /// Refuses to read a pipe again: to open it would wait for a writer, and no signal would be heard.
+    fn config_is_a_file(&self) -> Result<(), Failure> {
+        let Some(path) = self.config else {
+            return Ok(());
+        };
+        // What cannot be read at all is told by who reads it.
+        match std::fs::metadata(path) {
+            Ok(of) if !of.is_file() && !of.is_dir() => Err(Failure::CouldNot(format!(
+                "{}: it is no file, such as a pipe, and cannot be read again; write its content to a \
+                 file, and start with that",
+                path.display()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Says the ledger, and what the command's end was.
     fn conclude(
         &self,
@@ -242,23 +280,6 @@ fn told<T>(result: Result<T, Failure>, value: impl FnOnce(T) -> serde_json::Valu
 
 fn reason(failure: &Failure) -> &str {
     failure.message().unwrap_or("it has said why in its log")
-}
-
-/// Has an activity read its configuration again, and logs what became of it.
-fn reload(activity: &mut dyn Activity) -> Result<Reloaded, Failure> {
-    service::reloading();
-    let result = activity.reload();
-    service::ready();
-    match &result {
-        Ok(Reloaded { changes }) if changes.is_empty() => {
-            tracing::info!("reloaded: nothing has changed");
-        }
-        Ok(Reloaded { changes }) => {
-            changes.iter().for_each(|change| tracing::info!("reloaded: {change}"));
-        }
-        Err(failure) => tracing::error!("not reloaded, all goes on as before: {}", reason(failure)),
-    }
-    result
 }
 
 /// What each rule of a tap decided, a line each; those that never did are one line.
