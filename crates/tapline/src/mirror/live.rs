@@ -289,11 +289,15 @@ struct Lines {
 impl Lines {
     fn of(workers: &CrewReport, is_gone: bool) -> Option<Lines> {
         let mut tap = tap_line(workers)?;
+        let mut targets = target_lines(workers);
         if is_gone {
-            // The tap of this name may have other rules now.
+            // The tap of this name may have other rules now, and queues of its own.
             tap.rules.clear();
+            for line in &mut targets {
+                (line.queue_bytes, line.queue_bytes_max, line.healthy) = (0, 0, None);
+            }
         }
-        let mut lines = Lines { tap, targets: target_lines(workers), received: 0, written: 0 };
+        let mut lines = Lines { tap, targets, received: 0, written: 0 };
         for source in workers.iter().flat_map(|report| report.sources.iter().flatten()) {
             lines.received += source.received;
             lines.written += source.written;
