@@ -166,6 +166,16 @@ pub fn compile(
     compiled(wanted.into(), direction, link_types)
 }
 
+/// Whether a filter can be compiled for Ethernet; the error says what is wrong.
+pub fn compiles(filter: &FilterConfig) -> Result<(), String> {
+    match filter {
+        FilterConfig::Expression(text) => io::libpcap::compile(text, LinkType::ETHERNET, 0)
+            .map(|_| ())
+            .map_err(|error| error.to_string()),
+        FilterConfig::All | FilterConfig::Rules(_) => Ok(()),
+    }
+}
+
 /// Compiles a filter for link types that are known beforehand.
 fn compiled(
     wanted: Wanted<'_>,

@@ -185,7 +185,7 @@ fn a_bad_file_changes_nothing_and_is_told_with_its_place() {
     for (bad, told) in [
         (file(1).replace("vlan_push", "vlan_psh"), "vlan_push"),
         (file(1).replace("nic:out", "nic:nowhere"), "nowhere"),
-        (file(1).replace("udp port 9 or", "udp prt 9 or"), "udp prt 9"),
+        (file(1).replace("udp port 9 or", "udp prt 9 or"), "broker.toml:27:22: map sometimes: bad"),
         (file(1).replace("interface = \"client\"", "interface = \"absent\""), "absent"),
     ] {
         write(&config, &bad);

@@ -152,8 +152,8 @@ fn a_broker_without_a_file_and_a_file_of_taps_are_told_too() {
     let words = ["--in", "nic:eth1,vlan=7", "--in", "nic:eth2,name=b", "--out", "null:", "tcp"];
     let said = check(&netns, scratch.folder(), &words);
     assert_eq!(said.code, 0, "{}", said.err);
-    let way = "source b → map all (tcp) → target null: → null:\n";
-    assert!(said.out.starts_with("the command line: broker, 2 sources, 1 map, 1 target\n"));
+    let way = "source b → map b (tcp) → target null: → null:\n";
+    assert!(said.out.starts_with("the command line: broker, 2 sources, 2 maps, 1 target\n"));
     assert!(said.out.contains(way), "{}", said.out);
     let words = ["--in", "nic:eth1", "--out", "nic:eth2"];
     let said = check(&netns, scratch.folder(), &words);

@@ -3,7 +3,7 @@
 use crate::cli::BrokerShort;
 use crate::failure::Failure;
 use crate::loops;
-use crate::opened::filter_config;
+use crate::opened::{compiles, filter_config};
 use api::{
     BrokerConfig, BrokerFile, BrokerMistake, Endpoint, EveryTarget, Origin, Part, QueueConfig,
 };
@@ -19,8 +19,8 @@ pub struct WantedBroker {
 }
 
 impl WantedBroker {
-    /// Reads a broker, from a file or from what stands in its place, and makes sure that none of its
-    /// targets feeds one of its sources.
+    /// Reads a broker, from a file or from what stands in its place, and makes sure that its expressions
+    /// make sense and none of its targets feeds one of its sources.
     ///
     /// # Errors
     /// The file cannot be read, or the first mistake, with its place in the file.
@@ -32,6 +32,7 @@ impl WantedBroker {
             }
             None => WantedBroker { config: of_short(short)?, file: None },
         };
+        filters_make_sense(&wanted.config).map_err(|mistake| wanted.told(&mistake))?;
         loops::of_broker(&wanted.config).map_err(|mistake| wanted.told(&mistake))?;
         Ok(wanted)
     }
@@ -94,4 +95,16 @@ fn of_short(short: &BrokerShort) -> Result<BrokerConfig, Failure> {
     let filter = filter_config(short.rules.as_deref(), &short.expression)?;
     BrokerConfig::of_all(short.sources.clone(), short.targets.clone(), &every, filter)
         .map_err(|mistake| Failure::Usage(mistake.to_string()))
+}
+
+/// The first expression that makes no sense.
+fn filters_make_sense(broker: &BrokerConfig) -> Result<(), BrokerMistake> {
+    let maps = broker.maps.iter().enumerate().map(|(n, map)| (Part::Map(n), &map.filter));
+    let targets = broker.targets.iter().enumerate();
+    let targets = targets.map(|(n, target)| (Part::Target(n), &target.filter));
+    for (part, filter) in maps.chain(targets) {
+        let told = |reason| BrokerMistake::new(broker, part, "expression", reason);
+        compiles(filter).map_err(told)?;
+    }
+    Ok(())
 }

@@ -1,10 +1,9 @@
 //! What this host says of interfaces, files and ways.
 
 use crate::fit::{ETHERNET_LEN, Way};
-use api::{Endpoint, FilterConfig, Sending};
+use api::{Endpoint, Sending};
 use io::offloads::Offloads;
 use io::ring::ANY;
-use wire::LinkType;
 
 /// An interface that is there.
 pub struct Nic {
@@ -42,16 +41,6 @@ pub fn tapped(name: &str, warnings: &mut Vec<String>) -> Result<(String, Option<
         warnings.push(format!("{name} is down: no packets come until it is up"));
     }
     Ok((nic.state(), nic.is_ethernet.then(|| nic.frame_bytes())))
-}
-
-/// Whether a filter can be compiled for Ethernet; the error says what is wrong.
-pub fn compiles(filter: &FilterConfig) -> Result<(), String> {
-    match filter {
-        FilterConfig::Expression(text) => io::libpcap::compile(text, LinkType::ETHERNET, 0)
-            .map(|_| ())
-            .map_err(|error| error.to_string()),
-        FilterConfig::All | FilterConfig::Rules(_) => Ok(()),
-    }
 }
 
 /// An endpoint that packets are sent to: what is to be known of it. `frame_bytes` is the longest frame

@@ -62,7 +62,7 @@ impl PartFinding {
 pub fn run(options: &Check) -> Result<(), Failure> {
     let findings = match &options.config {
         Some(path) => of_file(path, options)?,
-        None => broker::check(&WantedBroker::read(None, &options.short)?)?,
+        None => broker::check(&WantedBroker::read(None, &options.short)?),
     };
     let text = match options.format {
         Format::Text => text(&findings),
@@ -84,7 +84,7 @@ fn of_file(path: &Path, options: &Check) -> Result<Findings, Failure> {
     };
     let content = std::fs::read(path).map_err(unreadable)?;
     let findings = if BrokerFile::is_meant(&content) {
-        broker::check(&WantedBroker::read(Some(path), &options.short)?)?
+        broker::check(&WantedBroker::read(Some(path), &options.short)?)
     } else if l2tp::is_meant(&content) {
         l2tp::check(path, &content)?
     } else {

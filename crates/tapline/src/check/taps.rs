@@ -3,6 +3,7 @@
 use super::{Findings, MistakeFinding, PartFinding, host, words};
 use crate::failure::Failure;
 use crate::loops;
+use crate::opened::compiles;
 use crate::targets::members;
 use api::{FilterConfig, Group, TapConfig, TapSource};
 
@@ -15,7 +16,7 @@ pub fn check(taps: &[TapConfig]) -> Result<Findings, Failure> {
     let mut findings = Findings { kind: "mirror", ..Findings::default() };
     for tap in taps {
         let told = |reason| Failure::Usage(format!("tap {}: {reason}", tap.name));
-        host::compiles(&tap.filter).map_err(told)?;
+        compiles(&tap.filter).map_err(told)?;
         for reason in self::tap(tap, &mut findings) {
             let message = format!("tap {}: {reason}", tap.name);
             findings.mistakes.push(MistakeFinding { line: None, column: None, message });
