@@ -25,7 +25,7 @@ pub struct Queue {
     overflow: Overflow,
 }
 
-/// Makes sure that this host gives the memory of a queue: [`Queue::new`] ends the process where it does
+/// Makes sure that this host gives the memory of a queue: `Queue::new` ends the process where it does
 /// not.
 ///
 /// # Errors
