@@ -172,7 +172,14 @@ fn a_link_that_is_down_costs_its_own_target_only() {
     let [numbers, numbers_with_gap] = files.map(|(_, file)| numbers_in(file));
     assert_counted(&numbers, sent, first);
     assert_eq!(first.drops.total(), 0, "{ledger}");
-    assert_counted(&numbers_with_gap, sent, second);
+    // In the very call during which the link went down, the kernel may have taken frames and swallowed
+    // them: of at most one call.
+    let swallowed = second.sent - numbers_with_gap.len() as u64;
+    assert!(swallowed <= 64, "{swallowed}: {ledger}");
+    let gap = missing(&numbers_with_gap, sent).len() as u64;
+    assert_eq!((second.matched, gap), (sent, second.drops.total() + swallowed), "{ledger}");
+    assert_eq!(duplicates(&numbers_with_gap), [0; 0], "{ledger}");
+    assert_eq!(reordered(&numbers_with_gap), [0; 0], "{ledger}");
     assert!(second.drops.get(DropReason::Unreachable) > LOST, "{ledger}");
     assert_eq!(second.sent_bytes, second.sent * (14 + 20 + 8 + 900), "{ledger}");
 }
