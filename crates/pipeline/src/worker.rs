@@ -119,7 +119,8 @@ impl Worker {
     }
 
     /// Changes the graph between two batches, once the sources that go have run dry; waits for that, a
-    /// few seconds at most. Packets of what is kept are neither lost nor doubled.
+    /// few seconds if the worker comes to the end of its batches. Packets of what is kept are neither
+    /// lost nor doubled.
     ///
     /// # Errors
     /// [`ChangeRefused`]: nothing has changed.
@@ -135,9 +136,9 @@ impl Worker {
         let timeout = 2 * DRAIN + SNAPSHOT;
         match receiver.recv_timeout(timeout) {
             Ok(removed) => Ok(removed),
-            // It may be taken up this very moment: then its answer comes soon.
+            // It has been taken up: then it is made, or refused by who dropped the sender.
             Err(_) if self.shared.take_change().is_none() => {
-                receiver.recv_timeout(timeout).map_err(|_| ChangeRefused)
+                receiver.recv().map_err(|_| ChangeRefused)
             }
             Err(_) => Err(ChangeRefused),
         }
