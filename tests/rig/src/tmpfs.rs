@@ -1,39 +1,36 @@
 //! A small disk that can be filled.
 
-use crate::Scratch;
-use rustix::mount::{FsPickFlags, fsconfig_reconfigure, fsconfig_set_flag, fspick};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, FsPickFlags, MountAttrFlags, fsconfig_create, fsconfig_reconfigure,
+    fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, fspick,
+};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// A file system in memory that no other path leads to: gone with its descriptor, whatever becomes
 /// of the test. Other processes reach it by [`Tmpfs::path`] too.
+///
+/// No program is started to mount it: until that had replaced its copy of this process, it would
+/// hold open whatever other tests have open, and so the room of files that they have removed.
 pub struct Tmpfs {
-    root: File,
-    _mounted_on: Scratch,
+    root: OwnedFd,
 }
 
 impl Tmpfs {
-    /// A disk of so many bytes (whole pages), with further mount options; `None`, and a line that
-    /// says why, where none can be mounted.
-    ///
-    /// # Panics
-    /// If what was mounted cannot be unmounted.
-    pub fn new(bytes: u64, options: &str) -> Option<Tmpfs> {
-        let folder = Scratch::new("rig-tmpfs");
-        let run = |program: &str, arguments: &[&str]| {
-            let output = Command::new(program).args(arguments).arg(folder.folder()).output();
-            output.is_ok_and(|output| output.status.success())
-        };
-        if !run("mount", &["-t", "tmpfs", "-o", &format!("size={bytes},{options}"), "none"]) {
-            crate::skip::skip("no tmpfs can be mounted, which needs root");
-            return None;
+    /// A disk of so many bytes (whole pages), with a further mount flag unless that is empty; `None`,
+    /// and a line that says why, where none can be mounted.
+    pub fn new(bytes: u64, flag: &str) -> Option<Tmpfs> {
+        match mounted(bytes, flag) {
+            Ok(root) => Some(Tmpfs { root }),
+            Err(error) => {
+                crate::skip::skip(&format!("no tmpfs can be mounted, which needs root: {error}"));
+                None
+            }
         }
-        let root = File::open(folder.folder());
-        assert!(run("umount", &["-l"]), "what was mounted is unmounted");
-        Some(Tmpfs { root: root.expect("a folder"), _mounted_on: folder })
     }
 
     /// Its root folder.
@@ -62,6 +59,16 @@ impl Tmpfs {
         fill(&path);
         path
     }
+}
+
+fn mounted(bytes: u64, flag: &str) -> Result<OwnedFd, Errno> {
+    let disk = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    fsconfig_set_string(&disk, "size", bytes.to_string())?;
+    if !flag.is_empty() {
+        fsconfig_set_flag(&disk, flag)?;
+    }
+    fsconfig_create(&disk)?;
+    fsmount(&disk, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
 }
 
 fn fill(path: &Path) {
