@@ -1,20 +1,43 @@
-//! The recorder: packets into rotated capture files.
+//! The recorder, and the archive: segments sealed, shipped, kept and found again.
 //!
 //! [`Recorder`] is a sink. It keeps one open file per series, closes it when it is large or old
 //! enough, and names it as its [`Layout`] says: one file, tcpdump's numbered or timed files, or an
 //! archive of segments by date, hour and source. An archive may have a bound on its bytes. What a
 //! recorder that was killed left behind open gets its place by [`adopt`].
+//!
+//! An archive is a [`store::Store`] with segments ([`SegmentName`]), the index of each ([`index`])
+//! and chains that say what there must be ([`manifest`]). [`catalog`] lists what there is.
 
 mod adopt;
+pub mod catalog;
 mod disk;
+mod error;
+pub mod index;
 mod layout;
+mod location;
 mod lock;
+pub mod manifest;
+mod name;
 mod recorder;
 mod retention;
 mod segment;
 mod status;
+pub mod store;
+mod window;
 
 pub use adopt::{Adopted, adopt};
+pub use error::Error;
 pub use layout::{Layout, Rotation};
+pub use location::Location;
+pub use name::{Part, SegmentName, SpoolState, source_name};
 pub use recorder::{Recorder, RecorderOptions};
 pub use status::{DiskState, RecorderStatus};
+pub use window::Window;
+
+/// A runtime for the archive's asynchronous functions, on the calling thread.
+///
+/// # Errors
+/// If the system gives no descriptors for it.
+pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

@@ -76,6 +76,12 @@ pub enum Error {
         /// What contradicts what, with the numbers.
         what: String,
     },
+    /// A seekable zstd file contradicts itself.
+    #[error("{what}; restore the file from another copy, or decompress what can be with `zstd -d`")]
+    Seekable {
+        /// What is wrong with it.
+        what: &'static str,
+    },
     /// A writer was given an interface that it did not hand out.
     #[error(
         "interface {interface} was not added to this capture, which has {known}; \

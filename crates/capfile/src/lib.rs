@@ -46,6 +46,7 @@ mod pcapng_writer;
 mod reader;
 mod record;
 mod section;
+pub mod seekable;
 
 pub use endian::Endian;
 pub use error::{Error, Warning};

@@ -1,0 +1,253 @@
+//! Seekable zstd: a file in frames that can be read one by one, with a table of them at its end.
+//!
+//! Any zstd decoder reads the whole as one stream, as the table is a frame that it skips.
+//!
+//! ```text
+//! frame 0 | frame 1 | … | table
+//!
+//! table:  0  u32  0x184D2A5E, a skippable frame
+//!         4  u32  length of what follows: 8 N + 9
+//!         8  N ×  u32 compressed length, u32 raw length
+//!         …  u32  N
+//!            u8   descriptor: bit 7 each entry has a u32 checksum more; the other bits are 0
+//!            u32  0x8F92EAB1
+//! ```
+//! All little-endian. Source: zstd's `contrib/seekable_format/zstd_seekable_compression_format.md`.
+
+use crate::{BLOCK_LEN_MAX, Error};
+use std::io::Write;
+
+/// Raw bytes after which a frame ends. A frame is longer only if its one block is.
+pub const FRAME_RAW_LEN: usize = 256 << 10;
+/// Bytes at the end of a file that tell how long the table is.
+pub const FOOTER_LEN: usize = 9;
+/// Most frames of a file.
+pub const FRAMES_MAX: u32 = 0x0800_0000;
+
+const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
+const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
+const CHECKSUM_FLAG: u8 = 0x80;
+
+/// A seekable file that is being written.
+pub struct SeekableWriter<W> {
+    stream: W,
+    compressor: zstd::bulk::Compressor<'static>,
+    buffer: Vec<u8>,
+    table: SeekTable,
+}
+
+impl<W: Write> SeekableWriter<W> {
+    /// Begins a file; `level` is zstd's, from −7 to 22.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if zstd cannot be set up.
+    pub fn new(stream: W, level: i32) -> Result<Self, Error> {
+        let compressor = zstd::bulk::Compressor::new(level).map_err(|source| Error::Io {
+            action: "set up zstd for",
+            offset: 0,
+            source,
+        })?;
+        Ok(SeekableWriter { stream, compressor, buffer: Vec::new(), table: SeekTable::default() })
+    }
+
+    /// Compresses `raw` into a frame of its own and writes it; gives its number, from 0 up.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the stream fails or takes no more frames.
+    pub fn frame(&mut self, raw: &[u8]) -> Result<u32, Error> {
+        let offset = self.table.bytes();
+        let failed = |source| Error::Io { action: "write", offset, source };
+        self.buffer.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let len = self.compressor.compress_to_buffer(raw, &mut self.buffer[..]).map_err(failed)?;
+        self.stream.write_all(&self.buffer[..len]).map_err(failed)?;
+        let sizes = u32::try_from(len).ok().zip(u32::try_from(raw.len()).ok());
+        let number = sizes.and_then(|(len, raw_len)| self.table.push(len, raw_len));
+        number.ok_or_else(|| failed(std::io::ErrorKind::FileTooLarge.into()))
+    }
+
+    /// Writes the table and gives the stream back, not flushed, with what the table says.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the stream fails.
+    pub fn finish(mut self) -> Result<(W, SeekTable), Error> {
+        let failed = |source| Error::Io { action: "write", offset: self.table.bytes(), source };
+        self.stream.write_all(&self.table.encode()).map_err(failed)?;
+        Ok((self.stream, self.table))
+    }
+}
+
+/// Where one frame stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Offset in the file.
+    pub offset: u64,
+    /// Length in the file.
+    pub len: u32,
+    /// Offset in what was compressed.
+    pub raw_offset: u64,
+    /// Length of what was compressed.
+    pub raw_len: u32,
+}
+
+/// The frames of a seekable file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SeekTable {
+    frames: Vec<Frame>,
+}
+
+impl SeekTable {
+    /// Length of the table in a file, by the file's last [`FOOTER_LEN`] bytes.
+    ///
+    /// # Errors
+    /// [`Error::Seekable`] if they are not those of a table.
+    pub fn len_in_file(footer: &[u8]) -> Result<usize, Error> {
+        let (footer, descriptor) = split_footer(footer)?;
+        Ok(8 + footer as usize * entry_len(descriptor) + FOOTER_LEN)
+    }
+
+    /// Reads a table: the last bytes of a file, as many as [`Self::len_in_file`] says.
+    ///
+    /// # Errors
+    /// [`Error::Seekable`] if it contradicts itself.
+    pub fn parse(table: &[u8]) -> Result<SeekTable, Error> {
+        let wrong = |what| Err(Error::Seekable { what });
+        let (count, descriptor) = split_footer(table)?;
+        let entry_len = entry_len(descriptor);
+        if table.len() != 8 + count as usize * entry_len + FOOTER_LEN {
+            return wrong("the seek table has another length than it says");
+        }
+        if (le32(table, 0), le32(table, 4) as usize) != (SKIPPABLE_MAGIC, table.len() - 8) {
+            return wrong("the seek table is not in a skippable frame of its length");
+        }
+        let mut seek_table = SeekTable::default();
+        for entry in table[8..table.len() - FOOTER_LEN].chunks_exact(entry_len) {
+            if le32(entry, 4) as usize > BLOCK_LEN_MAX {
+                return wrong("a frame is longer than any block of a capture");
+            }
+            seek_table.push(le32(entry, 0), le32(entry, 4)).expect("the count is within bounds");
+        }
+        Ok(seek_table)
+    }
+
+    /// All frames, in order.
+    pub fn frames(&self) -> &[Frame] {
+        &self.frames
+    }
+
+    /// Bytes of all frames in the file, which the table stands behind.
+    pub fn bytes(&self) -> u64 {
+        self.frames.last().map_or(0, |frame| frame.offset + u64::from(frame.len))
+    }
+
+    /// Bytes of what was compressed.
+    pub fn raw_bytes(&self) -> u64 {
+        self.frames.last().map_or(0, |frame| frame.raw_offset + u64::from(frame.raw_len))
+    }
+
+    fn push(&mut self, len: u32, raw_len: u32) -> Option<u32> {
+        let number = u32::try_from(self.frames.len()).ok().filter(|&number| number < FRAMES_MAX)?;
+        let (offset, raw_offset) = (self.bytes(), self.raw_bytes());
+        self.frames.push(Frame { offset, len, raw_offset, raw_len });
+        Some(number)
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let count = self.frames.len() as u32;
+        let mut table = Vec::with_capacity(8 + self.frames.len() * 8 + FOOTER_LEN);
+        table.extend_from_slice(&SKIPPABLE_MAGIC.to_le_bytes());
+        table.extend_from_slice(&(count * 8 + FOOTER_LEN as u32).to_le_bytes());
+        for frame in &self.frames {
+            table.extend_from_slice(&frame.len.to_le_bytes());
+            table.extend_from_slice(&frame.raw_len.to_le_bytes());
+        }
+        table.extend_from_slice(&count.to_le_bytes());
+        table.push(0);
+        table.extend_from_slice(&SEEKABLE_MAGIC.to_le_bytes());
+        table
+    }
+}
+
+/// Decompresses a whole frame, which becomes `frame.raw_len` bytes.
+///
+/// # Errors
+/// [`Error::Seekable`] if it is damaged, or becomes another number of bytes.
+pub fn decompress(bytes: &[u8], frame: &Frame) -> Result<Vec<u8>, Error> {
+    let raw = zstd::bulk::decompress(bytes, frame.raw_len as usize);
+    let raw = raw.ok().filter(|raw| raw.len() == frame.raw_len as usize);
+    raw.ok_or(Error::Seekable { what: "a zstd frame is damaged" })
+}
+
+/// Number of frames and descriptor, out of the last bytes of a table.
+fn split_footer(bytes: &[u8]) -> Result<(u32, u8), Error> {
+    let wrong = |what| Err(Error::Seekable { what });
+    let Some(start) = bytes.len().checked_sub(FOOTER_LEN) else {
+        return wrong("too short for a seek table");
+    };
+    let footer = &bytes[start..];
+    let (count, descriptor) = (le32(footer, 0), footer[4]);
+    if le32(footer, 5) != SEEKABLE_MAGIC {
+        return wrong("no seek table at the end");
+    }
+    if descriptor & !CHECKSUM_FLAG & 0x7c != 0 || count > FRAMES_MAX {
+        return wrong("a seek table of another version");
+    }
+    Ok((count, descriptor))
+}
+
+fn entry_len(descriptor: u8) -> usize {
+    if descriptor & CHECKSUM_FLAG == 0 { 8 } else { 12 }
+}
+
+fn le32(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().expect("four bytes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(frames: &[&[u8]]) -> Vec<u8> {
+        let mut writer = SeekableWriter::new(Vec::new(), 1).unwrap();
+        for (number, frame) in (0..).zip(frames) {
+            assert_eq!(writer.frame(frame).unwrap(), number);
+        }
+        writer.finish().unwrap().0
+    }
+
+    fn table(file: &[u8]) -> SeekTable {
+        let len = SeekTable::len_in_file(&file[file.len() - FOOTER_LEN..]).unwrap();
+        SeekTable::parse(&file[file.len() - len..]).unwrap()
+    }
+
+    #[test]
+    fn frames_are_read_one_by_one_and_as_a_whole() {
+        let long = vec![7; FRAME_RAW_LEN];
+        let file = file(&[b"header", &long, b"tail"]);
+        let table = table(&file);
+        let raw: Vec<Vec<u8>> = table
+            .frames()
+            .iter()
+            .map(|frame| {
+                let start = frame.offset as usize;
+                decompress(&file[start..start + frame.len as usize], frame).unwrap()
+            })
+            .collect();
+        assert_eq!(raw, [b"header".to_vec(), long, b"tail".to_vec()]);
+        assert_eq!(table.raw_bytes(), 10 + FRAME_RAW_LEN as u64);
+        assert_eq!(zstd::decode_all(&file[..]).unwrap(), raw.concat());
+    }
+
+    #[test]
+    fn a_table_that_is_damaged_is_an_error() {
+        let file = file(&[b"a", b"b"]);
+        let len = SeekTable::len_in_file(&file).unwrap();
+        let good = &file[file.len() - len..];
+        assert!(SeekTable::parse(&good[1..]).is_err());
+        assert!(SeekTable::len_in_file(b"x").is_err());
+        for at in [0, 4, len - 1, len - 5] {
+            let mut bad = good.to_vec();
+            bad[at] ^= 0x40;
+            assert!(SeekTable::parse(&bad).is_err(), "{at}");
+        }
+    }
+}
