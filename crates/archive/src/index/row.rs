@@ -9,7 +9,7 @@ use std::sync::Arc;
 /// |---|---|---|
 /// | object, source | Utf8 (dictionary) | never |
 /// | tunnel, tunnel_id | Utf8 (dictionary), UInt64 | not tunnelled |
-/// | vlan | List<UInt16> | untagged: empty |
+/// | vlan | `List<UInt16>` | untagged: empty |
 /// | ip_lo, ip_hi | FixedSizeBinary(16), IPv4 mapped, lower one first | not IP, or several (`flows` > 1) |
 /// | port_lo, port_hi | UInt16, of ip_lo's and of ip_hi's side | no ports, a fragment, or several |
 /// | proto | UInt8 | not IP |
@@ -21,7 +21,7 @@ use std::sync::Arc;
 /// | tcp_flags | UInt8, OR of all | not TCP |
 /// | truncated | Boolean | never |
 /// | flows | UInt32: 1, or more where flows were collapsed into one row | never |
-/// | frames | List<UInt32>, numbers of zstd frames, ascending | never |
+/// | frames | `List<UInt32>`, numbers of zstd frames, ascending | never |
 ///
 /// Of a packet that holds a tunnel (one that was not taken off before it was recorded) the flow is the
 /// innermost one and `outer` the outermost, as a capture filter reads the frame.
