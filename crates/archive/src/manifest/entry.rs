@@ -14,7 +14,7 @@ pub struct Entry {
     pub seq: u64,
     /// SHA-256 of the line before, in hexadecimal digits; of the first one [`super::NO_HASH`].
     pub prev: String,
-    /// When it was written, RFC 3339 in UTC.
+    /// When it was written, RFC 3339 in UTC, with nine digits of the second: its order is that of text.
     pub time: String,
     /// What happened.
     #[serde(flatten)]
@@ -89,7 +89,7 @@ pub struct SegmentRecord {
     pub index_sha256: String,
     /// Rows of its index.
     pub index_rows: u64,
-    /// The addresses in its packets, as an [`crate::index::AddressSet`] in base64: a search for
+    /// The addresses in its packets, as an `AddressSet` in base64: a search for
     /// another one need not look into the segment.
     pub addresses: String,
     /// Packets that were lost before the segment, by what its statistics say.
