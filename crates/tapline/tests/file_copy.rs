@@ -243,8 +243,9 @@ fn what_is_no_capture_is_named() {
         (&b"hello, world, this is no capture"[..], "no format known here"),
         (b"", "empty"),
         (b"\xd4\xc3\xb2\xa1\x02\x00", "24 bytes"),
-        (b"\x1f\x8b\x08\x00 and so on and so on", "gzip -d"),
-        (b"\x28\xb5\x2f\xfd and so on and so on", "zstd -d"),
+        // Compressed by their first bytes, and then not.
+        (b"\x1f\x8b\x08\x00 and so on and so on", "cannot read the capture at byte 0"),
+        (b"\x28\xb5\x2f\xfd and so on and so on", "cannot read the capture at byte 0"),
     ] {
         fs::write(&from, bytes).unwrap();
         let output = tapline(["capture".as_ref(), "-r".as_ref(), from.as_path()]);

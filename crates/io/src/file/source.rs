@@ -1,5 +1,6 @@
 //! Packets of a capture file, or of a capture that arrives on standard input.
 
+use super::compressed::decompressed;
 use crate::batch::Batch;
 use crate::device::{Arrival, Source};
 use crate::error::Error;
@@ -38,7 +39,7 @@ pub struct FileSource {
 }
 
 impl FileSource {
-    /// Opens a file; `-` is standard input.
+    /// Opens a file, which may be compressed by gzip or zstd; `-` is standard input.
     ///
     /// # Errors
     /// [`Error::System`] if it cannot be opened, [`Error::File`] if it is no capture.
@@ -55,7 +56,12 @@ impl FileSource {
     /// Reads a file, or what another process writes into a pipe.
     fn of(name: &str, file: File, interfaces: &Interfaces) -> Result<FileSource, Error> {
         if file.metadata().is_ok_and(|metadata| metadata.is_file()) {
-            return FileSource::new(name, Box::new(file), interfaces);
+            let stream = decompressed(name, Box::new(file)).map_err(|e| Error::System {
+                what: format!("read {name}"),
+                source: e,
+                mend: "",
+            })?;
+            return FileSource::new(name, stream, interfaces);
         }
         let descriptor = file.as_fd().try_clone_to_owned().map_err(|e| Error::System {
             what: format!("read {name}"),
