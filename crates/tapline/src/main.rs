@@ -28,6 +28,8 @@ mod receive;
 mod service;
 mod session;
 mod targets;
+#[cfg_attr(not(test), allow(dead_code, reason = "read by the commands of archives"))]
+mod times;
 mod top;
 mod workers;
 
