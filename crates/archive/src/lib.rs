@@ -6,12 +6,15 @@
 //! recorder that was killed left behind open gets its place by [`adopt`].
 //!
 //! An archive is a [`store::Store`] with segments ([`SegmentName`]), the index of each ([`index`])
-//! and chains that say what there must be ([`manifest`]). [`catalog`] lists what there is.
+//! and chains that say what there must be ([`manifest`]). [`catalog`] lists what there is, [`holds`] say
+//! what nobody removes, and [`expire`] removes.
 
 mod adopt;
 pub mod catalog;
 mod disk;
 mod error;
+pub mod expire;
+pub mod holds;
 pub mod index;
 mod layout;
 mod location;

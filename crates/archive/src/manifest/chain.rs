@@ -1,6 +1,6 @@
 //! A chain that is being written.
 
-use super::{ENTRIES_MAX, Entry, Event, NO_HASH, hash, key, parse_key, reading};
+use super::{ENTRIES_MAX, Entry, Event, NO_HASH, hash, key, line, parse_key, reading};
 use crate::error::Error;
 use crate::name::timestamp;
 use crate::store::Store;
@@ -101,7 +101,7 @@ impl Chain {
             event,
             heads: if self.seq == 0 { self.heads.clone() } else { BTreeMap::new() },
         };
-        let line = serde_json::to_string(&entry).expect("an entry has only plain keys");
+        let line = line(&serde_json::to_string(&entry).expect("an entry has only plain keys"));
         let before = if is_full { &[][..] } else { &self.lines };
         let lines = before.iter().chain([&line]);
         let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();

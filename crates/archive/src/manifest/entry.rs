@@ -48,6 +48,8 @@ pub enum Event {
     Held {
         /// The hold's name.
         hold: String,
+        /// SHA-256 of the hold's object, in hexadecimal digits.
+        sha256: String,
     },
     /// A hold ended.
     Released {

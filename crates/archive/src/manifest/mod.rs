@@ -4,7 +4,9 @@
 //! ```text
 //! manifest/<writer>/<number>.jsonl     writer: a ULID; number: 12 digits, from 0 up
 //! ```
-//! A line is an [`Entry`] in JSON; an object has [`ENTRIES_MAX`] of them, the last one of a chain fewer.
+//! A line is an [`Entry`] in JSON, with the first half of its own SHA-256 as its last key, `check`, so that
+//! a last line, which no other one follows, shows too that it was altered. An object has [`ENTRIES_MAX`]
+//! of them, the last one of a chain fewer.
 //! Each entry holds the SHA-256 of the line before it, so a chain is as good as its last line; the first
 //! entry of a chain holds the hashes of the last lines of the others, so none can vanish whole.
 //!
@@ -52,9 +54,37 @@ fn hash(line: &str) -> String {
     Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
+/// A line: the JSON of an entry, and its check.
+fn line(json: &str) -> String {
+    let open = json.strip_suffix('}').unwrap_or(json);
+    format!("{open}{CHECK}{}\"}}", &hash(json)[..32])
+}
+
+/// Whether a line is as it was written, as far as its check tells.
+fn is_intact(text: &str) -> bool {
+    let json = text.rfind(CHECK).map(|at| format!("{}}}", &text[..at]));
+    json.is_some_and(|json| line(&json) == text)
+}
+
+/// What stands before the digits of a check.
+const CHECK: &str = ",\"check\":\"";
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_knows_itself() {
+        let good = line(r#"{"a":1}"#);
+        assert!(good.starts_with(r#"{"a":1,"check":""#) && good.ends_with("\"}"), "{good}");
+        assert!(is_intact(&good));
+        for at in 0..good.len() {
+            let mut bad = good.clone().into_bytes();
+            bad[at] ^= 1;
+            assert!(!is_intact(&String::from_utf8_lossy(&bad)), "{at}");
+        }
+        assert!(!is_intact("") && !is_intact(r#"{"a":1}"#) && !is_intact(CHECK));
+    }
 
     #[test]
     fn keys_are_read_as_they_are_written() {

@@ -1,6 +1,7 @@
 //! All chains of an archive, read and checked.
 
-use super::{ENTRIES_MAX, Entry, Event, FOLDER, NO_HASH, SegmentRecord, hash, key, parse_key};
+use super::parse_key;
+use super::{ENTRIES_MAX, Entry, Event, FOLDER, NO_HASH, SegmentRecord, hash, is_intact, key};
 use crate::error::Error;
 use crate::store::Store;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -170,7 +171,10 @@ impl Check {
             let wrong = match serde_json::from_str::<Entry>(line) {
                 Err(error) => Err(format!("line {number} is not an entry: {error}")),
                 Ok(entry) => {
-                    let wrong = self.follow(&entry).map_err(|what| format!("line {number} {what}"));
+                    let altered = || Err("was altered: its check is another one".into());
+                    let wrong = if is_intact(line) { Ok(()) } else { altered() };
+                    let wrong = wrong.and_then(|()| self.follow(&entry));
+                    let wrong = wrong.map_err(|what| format!("line {number} {what}"));
                     self.seq = entry.seq + 1;
                     entries.push(entry);
                     wrong

@@ -88,7 +88,8 @@ mod tests {
 
     #[test]
     fn what_was_cut_ends_there_and_what_is_damaged_is_an_error() {
-        let text: Vec<u8> = (0..100_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
+        let text: Vec<u8> =
+            (0..100_000_u32).flat_map(|n| n.wrapping_mul(n).to_le_bytes()).collect();
         for bytes in [gzip(&text), zstd::encode_all(&text[..], 1).unwrap()] {
             let got = read(bytes[..bytes.len() * 3 / 4].to_vec()).unwrap();
             assert!(text.starts_with(&got) && got.len() > text.len() / 4, "{}", got.len());
