@@ -1,12 +1,13 @@
-//! Adoption: segments that a recorder left behind open get their place in the archive.
+//! Adoption: segments that a recorder left behind open are closed.
 //!
 //! A recorder that is killed leaves `.open` files in the spool. Each that no living writer holds is
-//! cut behind its last whole block, gets the statistics that its writer could not add, and is moved,
-//! in one step, to where its packets' times put it. One without a packet is removed. One that cannot
+//! cut behind its last whole block, gets the statistics that its writer could not add, and the name of
+//! a closed one. One without a packet is removed. One that cannot
 //! be read is moved aside, never deleted.
 
-use crate::layout::{closed_segment, damaged, parse_open_segment, spool};
+use crate::layout::{damaged, parse_open_segment};
 use crate::lock;
+use crate::name::{Part, SegmentName, SpoolState};
 use capfile::{Format, Interface, PcapngWriter, Reader, SectionInfo, Statistics};
 use io::Error;
 use std::fs::{self, File};
@@ -19,10 +20,10 @@ const ZEROS_MAX: u64 = 64 << 20;
 /// A recorder's section header is shorter.
 const HEADER_BYTES_MAX: u64 = 4096;
 
-/// What was found in the spool of an archive.
+/// What was found in a spool.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Adopted {
-    /// Segments that got their place.
+    /// Segments that were closed.
     pub segments: u64,
     /// Packets in them.
     pub packets: u64,
@@ -30,15 +31,14 @@ pub struct Adopted {
     pub damaged: Vec<PathBuf>,
 }
 
-/// Adopts what was left behind open in an archive. What a living recorder writes is left alone, and
-/// what cannot be moved now stays for the next time; a warning names it.
+/// Adopts what was left behind open in a spool. What a living recorder writes is left alone, and
+/// what cannot be renamed now stays for the next time; a warning names it.
 ///
 /// # Errors
 /// [`Error::System`] if there is a spool that cannot be listed.
-pub fn adopt(archive: &Path) -> Result<Adopted, Error> {
+pub fn adopt(spool: &Path) -> Result<Adopted, Error> {
     let mut adopted = Adopted::default();
-    let spool = spool(archive);
-    let entries = match fs::read_dir(&spool) {
+    let entries = match fs::read_dir(spool) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(adopted);
         }
@@ -51,14 +51,14 @@ pub fn adopt(archive: &Path) -> Result<Adopted, Error> {
     })?;
     for path in entries.into_iter().map(|entry| entry.path()) {
         let is_open = path.extension().is_some_and(|extension| extension == "open");
-        if is_open && let Err(error) = adopt_one(archive, &path, &mut adopted) {
+        if is_open && let Err(error) = adopt_one(spool, &path, &mut adopted) {
             tracing::warn!("{}: {error}; it stays where it is", path.display());
         }
     }
     Ok(adopted)
 }
 
-fn adopt_one(archive: &Path, path: &Path, adopted: &mut Adopted) -> std::io::Result<()> {
+fn adopt_one(spool: &Path, path: &Path, adopted: &mut Adopted) -> std::io::Result<()> {
     // A pipe would be read for ever.
     if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
         return Err(std::io::Error::other("not a file"));
@@ -74,7 +74,7 @@ fn adopt_one(archive: &Path, path: &Path, adopted: &mut Adopted) -> std::io::Res
     let (source, id) = parse_open_segment(name)
         .ok_or_else(|| std::io::Error::other("not the name of an open segment"))?;
     let Some(found) = survey(&file)? else {
-        let place = move_aside(archive, path, name)?;
+        let place = move_aside(spool, path, name)?;
         tracing::warn!(
             "an open segment that was left behind cannot be read; it is now {}",
             place.display()
@@ -82,32 +82,19 @@ fn adopt_one(archive: &Path, path: &Path, adopted: &mut Adopted) -> std::io::Res
         adopted.damaged.push(place);
         return Ok(());
     };
-    let Some(span) = found.span else {
+    let Some((first_ns, last_ns)) = found.span else {
         return fs::remove_file(path);
     };
     repair(&file, &found)?;
-    let target = closed_segment(archive, source, id, span);
+    let name = SegmentName { first_ns, last_ns, id, source: source.into() };
+    let target = spool.join(name.spool_file(Part::Plain, SpoolState::Closed));
     if target.exists() {
         return Err(std::io::Error::other(format!("{} is there already", target.display())));
     }
-    put(path, &target)?;
+    fs::rename(path, &target)?;
     adopted.segments += 1;
     adopted.packets += found.packets.iter().sum::<u64>();
     Ok(())
-}
-
-/// Moves a segment to its place, whose folders are made. They may be removed, as they are empty,
-/// between the making and the move: then it is tried again.
-pub(crate) fn put(path: &Path, target: &Path) -> std::io::Result<()> {
-    let mut tries = 3;
-    loop {
-        fs::create_dir_all(target.parent().unwrap_or(target))?;
-        tries -= 1;
-        match fs::rename(path, target) {
-            Err(error) if error.kind() == ErrorKind::NotFound && tries > 0 && path.exists() => {}
-            result => return result,
-        }
-    }
 }
 
 /// What stands in a segment that was left behind.
@@ -233,8 +220,8 @@ fn statistics(found: &Found) -> Result<Vec<u8>, capfile::Error> {
 }
 
 /// Moves a file that cannot be read to a folder of such, under a name that is free.
-fn move_aside(archive: &Path, path: &Path, name: &str) -> std::io::Result<PathBuf> {
-    let folder = damaged(archive);
+fn move_aside(spool: &Path, path: &Path, name: &str) -> std::io::Result<PathBuf> {
+    let folder = damaged(spool);
     fs::create_dir_all(&folder)?;
     let name = name.strip_suffix(".open").unwrap_or(name);
     let place = folder.join(name);

@@ -1,6 +1,6 @@
 //! What is known of the disk while it refuses something, and when to try again.
 
-use crate::layout::{Layout, spool};
+use crate::layout::Layout;
 use api::DropReason;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -145,7 +145,7 @@ impl Disk {
 /// Where files are written.
 pub(crate) fn folder(layout: &Layout) -> PathBuf {
     match layout {
-        Layout::Archive(archive) => spool(archive),
+        Layout::Spool(spool) => spool.clone(),
         Layout::File(path) => path.parent().unwrap_or(Path::new("")).join(""),
     }
 }

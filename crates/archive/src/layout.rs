@@ -1,19 +1,17 @@
 //! Where files stand and what they are called.
 //!
 //! ```text
-//! archive   DIR/date=2026-11-27/hour=13/source=vxlan-71-10.71.2.2/<first>-<last>-<ulid>.pcapng
-//!           DIR/.spool/<source>-<ulid>.pcapng.open       while it is written, locked (flock) by who
+//! spool     DIR/<source>-<ulid>.pcapng.open              while it is written, locked (flock) by who
 //!                                                        writes it
-//!           DIR/.spool/damaged/…                         left behind open, and not readable
+//!           DIR/<source>-<first>-<last>-<ulid>.pcapng.closed     complete: SegmentName tells more
+//!           DIR/damaged/…                                left behind open, and not readable
 //! -C        FILE, FILE1, FILE2 …;  with -W N a ring FILE0 … FILE<N-1>, the oldest replaced
 //! -G        FILE with strftime's % fields filled in (UTC), else FILE, FILE1 …; -W N ends after N;
 //!           a name that would come twice in a row gets a number too, and so does each one after
 //!           the clock was set back, until it is where it was
 //! ```
-//! `<first>` and `<last>` are the times of the earliest and the latest packet,
-//! `20261127T131415.123456789Z`. Hours are those of the packets, in UTC.
 
-use jiff::Timestamp;
+use crate::name::timestamp;
 use jiff::fmt::strtime;
 use jiff::tz::TimeZone;
 use std::path::{Path, PathBuf};
@@ -41,8 +39,9 @@ pub struct Rotation {
 pub enum Layout {
     /// One series of files, the first of which has this name; `-` is standard output.
     File(PathBuf),
-    /// Segments of an archive, one series per source.
-    Archive(PathBuf),
+    /// Segments in the spool of an archive, one series per source; no segment crosses an hour of its
+    /// packets' times, in UTC.
+    Spool(PathBuf),
 }
 
 impl Layout {
@@ -50,7 +49,7 @@ impl Layout {
     pub(crate) fn hour(&self, ts_ns: u64) -> u64 {
         match self {
             Layout::File(_) => 0,
-            Layout::Archive(_) => ts_ns / HOUR_NS,
+            Layout::Spool(_) => ts_ns / HOUR_NS,
         }
     }
 }
@@ -116,62 +115,20 @@ fn filled_in(name: &str, utc_ns: u64) -> String {
     strtime::format(name.as_bytes(), &time).unwrap_or_else(|_| name.into())
 }
 
-/// The folder of an archive's open segments.
-pub(crate) fn spool(archive: &Path) -> PathBuf {
-    archive.join(".spool")
-}
-
 /// The folder of segments that were left behind open and cannot be read.
-pub(crate) fn damaged(archive: &Path) -> PathBuf {
-    spool(archive).join("damaged")
+pub(crate) fn damaged(spool: &Path) -> PathBuf {
+    spool.join("damaged")
 }
 
 /// A segment while it is written.
-pub(crate) fn open_segment(archive: &Path, source: &str, id: Ulid) -> PathBuf {
-    spool(archive).join(format!("{source}-{id}{OPEN}"))
+pub(crate) fn open_segment(spool: &Path, source: &str, id: Ulid) -> PathBuf {
+    spool.join(format!("{source}-{id}{OPEN}"))
 }
 
 /// The source and the id that the name of an open segment tells.
 pub(crate) fn parse_open_segment(name: &str) -> Option<(&str, Ulid)> {
     let (source, id) = name.strip_suffix(OPEN)?.rsplit_once('-')?;
     Some((source, Ulid::from_string(id).ok()?))
-}
-
-/// A closed segment; the span is that of its packets, nanoseconds since 1970.
-pub(crate) fn closed_segment(
-    archive: &Path,
-    source: &str,
-    id: Ulid,
-    (first_ns, last_ns): (u64, u64),
-) -> PathBuf {
-    let first = timestamp(first_ns).to_zoned(TimeZone::UTC);
-    archive
-        .join(format!("date={}", first.strftime("%Y-%m-%d")))
-        .join(format!("hour={}", first.strftime("%H")))
-        .join(format!("source={source}"))
-        .join(format!("{}-{}-{id}.pcapng", compact(first_ns), compact(last_ns)))
-}
-
-/// The time of the latest packet and the id that the name of a closed segment tells.
-pub(crate) fn parse_closed_segment(name: &str) -> Option<(u64, Ulid)> {
-    let mut parts = name.strip_suffix(".pcapng")?.split('-');
-    let (first, last, id) = (parts.next()?, parts.next()?, parts.next()?);
-    parse_compact(first)?;
-    Some((parse_compact(last)?, Ulid::from_string(id).ok().filter(|_| parts.next().is_none())?))
-}
-
-fn parse_compact(text: &str) -> Option<u64> {
-    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%S%.9fZ", text).ok()?;
-    time.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond().try_into().ok()
-}
-
-fn compact(ts_ns: u64) -> String {
-    let time = timestamp(ts_ns).to_zoned(TimeZone::UTC);
-    format!("{}.{:09}Z", time.strftime("%Y%m%dT%H%M%S"), ts_ns % 1_000_000_000)
-}
-
-fn timestamp(ts_ns: u64) -> Timestamp {
-    Timestamp::from_nanosecond(i128::from(ts_ns)).expect("64 bits of nanoseconds end in 2554")
 }
 
 #[cfg(test)]
@@ -226,35 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn segments_name_date_hour_source_and_span() {
-        let id = Ulid::from_parts(0, 0);
-        let source = "vxlan-71-10.71.2.2";
-        let path = closed_segment(Path::new("d"), source, id, (T, T + 1));
-        assert_eq!(
-            path.display().to_string(),
-            "d/date=2026-11-27/hour=13/source=vxlan-71-10.71.2.2/\
-             20261127T131415.123456789Z-20261127T131415.123456790Z-00000000000000000000000000.pcapng"
-        );
-        let last = closed_segment(Path::new("d"), source, id, (u64::MAX, u64::MAX));
-        assert!(last.display().to_string().contains("date=2554-07-21"));
-    }
-
-    #[test]
-    fn the_names_of_segments_are_understood_and_no_others() {
+    fn the_names_of_open_segments_are_understood_and_no_others() {
         let id = Ulid::new();
-        for last_ns in [T, 0, T - T % 1_000_000_000, u64::MAX] {
-            let path = closed_segment(Path::new("d"), "vxlan-71-fd00--2", id, (0, last_ns));
-            let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
-            assert_eq!(parse_closed_segment(name), Some((last_ns, id)), "{name}");
-            let longer = name.replace(".pcapng", "-x.pcapng");
-            assert_eq!(parse_closed_segment(&longer), None);
-            assert_eq!(parse_closed_segment(&name[1..]), None);
-        }
         let path = open_segment(Path::new("d"), "vxlan-71-fd00--2", id);
         let name = path.file_name().and_then(|name| name.to_str()).expect("a name");
         assert_eq!(parse_open_segment(name), Some(("vxlan-71-fd00--2", id)));
         for name in ["x.pcapng.open", "x-y.pcapng.open", "x", "-.pcapng", "a-b-c.pcapng"] {
-            assert_eq!((parse_open_segment(name), parse_closed_segment(name)), (None, None));
+            assert_eq!(parse_open_segment(name), None);
         }
     }
 }

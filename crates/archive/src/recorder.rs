@@ -1,7 +1,7 @@
 //! The recorder: a sink that writes each series into files of its own.
 
 use crate::disk::{Disk, Room, folder, probe};
-use crate::layout::{Layout, Previous, Rotation, spool};
+use crate::layout::{Layout, Previous, Rotation};
 use crate::retention::Retention;
 use crate::segment::{Plan, Segment};
 use crate::status::RecorderStatus;
@@ -22,9 +22,9 @@ const FILES_BURST: u64 = 4096;
 const FILE_NS: u64 = 1_000_000;
 /// What a killed process may lose: what came since the last flush.
 const FLUSH_NS: u64 = 500_000_000;
-/// How long what failed (a file to open, to remove, to move) is left alone.
+/// How long what failed (a file to open, to remove, to rename) is left alone.
 const RETRY_NS: u64 = 1_000_000_000;
-/// Complete segments that may wait for being moved. One more stays in the spool, to be adopted.
+/// Complete segments that may wait for being renamed. One more stays open, to be adopted.
 const UNPLACED_MAX: usize = 64;
 /// More than a packet's block has beside its bytes.
 const BLOCK_BYTES: u64 = 64;
@@ -43,7 +43,7 @@ pub struct RecorderOptions {
     pub unbuffered: bool,
     /// The interface that a file names before its first packet.
     pub first: Option<InterfaceId>,
-    /// Bytes that an archive's segments may take, open ones included: the oldest closed ones are
+    /// Bytes that a spool's segments may take, open ones included: the oldest closed ones are
     /// removed to make room.
     pub bytes_max: Option<u64>,
 }
@@ -52,9 +52,9 @@ pub struct RecorderOptions {
 pub struct Recorder {
     plan: Plan,
     unbuffered: bool,
-    /// Open files, by series: of an archive one for each origin, else a single one.
+    /// Open files, by series: of a spool one for each origin, else a single one.
     open: Vec<(Option<Origin>, Segment)>,
-    /// Complete segments that could not be moved to their place yet.
+    /// Complete segments that could not be renamed yet.
     unplaced: Vec<Segment>,
     /// The origin of the last packet and the place of its file; none after a file was closed, as
     /// places move then.
@@ -90,7 +90,7 @@ impl Recorder {
         let RecorderOptions { layout, rotation, unbuffered, first, bytes_max } = options;
         let format = match &layout {
             Layout::File(path) => FileFormat::of_path(path),
-            Layout::Archive(_) => FileFormat::Pcapng,
+            Layout::Spool(_) => FileFormat::Pcapng,
         };
         let first = first.filter(|_| matches!(layout, Layout::File(_)));
         let plan = Plan { layout, rotation, format, interfaces: interfaces.clone(), first };
@@ -113,10 +113,10 @@ impl Recorder {
             failure: None,
         };
         match &recorder.plan.layout {
-            Layout::Archive(archive) => {
-                make_spool(archive)?;
+            Layout::Spool(spool) => {
+                make_spool(spool)?;
                 if let Some(bytes_max) = bytes_max {
-                    recorder.retention = Some(bounded(archive, bytes_max, rotation.bytes)?);
+                    recorder.retention = Some(bounded(spool, bytes_max, rotation.bytes)?);
                     // What is there may be more than the bound, if that was another.
                     let _ = recorder.make_room(0);
                 }
@@ -207,7 +207,7 @@ impl Recorder {
         }
     }
 
-    /// Takes room for so many bytes out of the archive's bound.
+    /// Takes room for so many bytes out of the spool's bound.
     #[inline]
     fn take_room(&mut self, bytes: u64) -> Result<(), DropReason> {
         match self.retention.as_mut().is_none_or(|retention| retention.take(bytes)) {
@@ -216,7 +216,7 @@ impl Recorder {
         }
     }
 
-    /// Removes the oldest segments until so many bytes fit into the archive's bound. Where no closed
+    /// Removes the oldest segments until so many bytes fit into the spool's bound. Where no closed
     /// one is left, the open one that was unused for longest is closed.
     #[cold]
     fn make_room(&mut self, bytes: u64) -> Result<(), DropReason> {
@@ -272,7 +272,7 @@ impl Recorder {
     fn series_of(&self, origin: Origin) -> Option<Origin> {
         match self.plan.layout {
             Layout::File(_) => None,
-            Layout::Archive(_) => Some(origin),
+            Layout::Spool(_) => Some(origin),
         }
     }
 
@@ -321,7 +321,7 @@ impl Recorder {
         }
     }
 
-    /// Closes an open file and brings it to its place.
+    /// Closes an open file and gives it its name.
     fn close(&mut self, place: usize, upstream: Option<&Upstream>) {
         self.current = None;
         let (_, mut segment) = self.open.swap_remove(place);
@@ -336,8 +336,8 @@ impl Recorder {
             time.is_some() && files.is_some_and(|n| self.previous.files >= u64::from(n));
     }
 
-    /// Brings a complete file to its place; its counters go over to the past. What cannot be moved
-    /// now is tried again, and stays in the spool at the end.
+    /// Gives a complete file the name that it keeps; its counters go over to the past. What cannot be
+    /// renamed now is tried again, and stays open at the end, to be adopted.
     fn put_away(&mut self, mut segment: Segment, at_end: bool) {
         match segment.place(&self.plan) {
             Ok(Some(closed)) => self.retention.iter_mut().for_each(|kept| kept.add(&closed)),
@@ -431,15 +431,15 @@ impl FileBudget {
     }
 }
 
-/// The bound on an archive, if it leaves room for two segments of the size at which they are closed.
-fn bounded(archive: &Path, bytes_max: u64, segment_bytes: Option<u64>) -> Result<Retention, Error> {
-    let retention = Retention::load(archive, bytes_max)?;
+/// The bound on a spool, if it leaves room for two segments of the size at which they are closed.
+fn bounded(spool: &Path, bytes_max: u64, segment_bytes: Option<u64>) -> Result<Retention, Error> {
+    let retention = Retention::load(spool, bytes_max)?;
     let needed = 2 * (segment_bytes.unwrap_or(0) + SEGMENT_BYTES) + retention.fixed_bytes();
     if needed <= bytes_max {
         return Ok(retention);
     }
     Err(Error::System {
-        what: format!("keep {} within {bytes_max} bytes", archive.display()),
+        what: format!("keep {} within {bytes_max} bytes", spool.display()),
         source: std::io::Error::other(format!(
             "two segments, the open one and one that is closed, need {needed}, of which {} are \
              damaged segments and other recorders' open ones",
@@ -449,9 +449,8 @@ fn bounded(archive: &Path, bytes_max: u64, segment_bytes: Option<u64>) -> Result
     })
 }
 
-fn make_spool(archive: &Path) -> Result<(), Error> {
-    let spool = spool(archive);
-    std::fs::create_dir_all(&spool).map_err(|source| Error::System {
+fn make_spool(spool: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(spool).map_err(|source| Error::System {
         what: format!("make the folder {}", spool.display()),
         source,
         mend: "; choose a folder that you may write to",

@@ -1,11 +1,12 @@
-//! The bound on an archive's bytes: the oldest closed segments are removed to make room.
+//! The bound on a spool's bytes: the oldest closed segments are removed to make room.
 //!
 //! Counted are the lengths of files: closed segments by their names, open ones by what their writers
 //! put into them, those of other recorders and damaged ones as found at the start. Age is the time of
-//! a segment's last packet. What is no segment is neither counted nor touched, nor is what a link
-//! leads to: that may be outside of the archive.
+//! a segment's last packet. What is no segment is not touched, nor is what a link leads to: that may
+//! be outside of the spool.
 
-use crate::layout::{damaged, parse_closed_segment, spool};
+use crate::layout::damaged;
+use crate::name::{Part, SegmentName, SpoolState};
 use crate::segment::Closed;
 use api::Removed;
 use capfile::{Interface, PcapngWriter, Reader, SectionInfo};
@@ -16,16 +17,14 @@ use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use ulid::Ulid;
 
-/// Folders that a segment stands in below its archive: date, hour, source.
-const DEPTH: usize = 3;
 /// Longest block that is taken for the statistics at a segment's end.
 const STATISTICS_BYTES_MAX: u32 = 4096;
 
-/// The closed segments of an archive, and how many bytes they may take with the open ones.
+/// The closed segments of a spool, and how many bytes they may take with the open ones.
 pub(crate) struct Retention {
-    archive: PathBuf,
+    spool: PathBuf,
     bytes_max: u64,
-    /// By the time of the last packet, then by id; the same segment may stand in two places.
+    /// By the time of the last packet, then by id and place.
     closed: BTreeMap<(u64, Ulid, PathBuf), Kept>,
     closed_bytes: u64,
     /// What is there and cannot be removed.
@@ -46,10 +45,10 @@ impl Retention {
     /// Counts what is there.
     ///
     /// # Errors
-    /// [`Error::System`] if the archive cannot be listed.
-    pub(crate) fn load(archive: &Path, bytes_max: u64) -> Result<Retention, Error> {
+    /// [`Error::System`] if the spool cannot be listed.
+    pub(crate) fn load(spool: &Path, bytes_max: u64) -> Result<Retention, Error> {
         let mut retention = Retention {
-            archive: archive.into(),
+            spool: spool.into(),
             bytes_max,
             closed: BTreeMap::new(),
             closed_bytes: 0,
@@ -58,38 +57,30 @@ impl Retention {
             removed: Removed::default(),
         };
         retention.find().map_err(|source| Error::System {
-            what: format!("count the segments in {}", archive.display()),
+            what: format!("count the segments in {}", spool.display()),
             source,
-            mend: "; a bounded archive must be readable",
+            mend: "; a bounded spool must be readable",
         })?;
         Ok(retention)
     }
 
     fn find(&mut self) -> std::io::Result<()> {
-        for folder in [spool(&self.archive), damaged(&self.archive)] {
-            for entry in list(&folder)? {
-                self.fixed_bytes += file_bytes(&entry);
-            }
+        for entry in list(&damaged(&self.spool))? {
+            self.fixed_bytes += file_bytes(&entry);
         }
-        let mut folders = vec![(self.archive.clone(), 0)];
-        while let Some((folder, depth)) = folders.pop() {
-            for entry in list(&folder)? {
-                let name = entry.file_name();
-                let Some(name) = name.to_str() else { continue };
-                let Ok(kind) = entry.file_type() else { continue };
-                if depth < DEPTH {
-                    let key = ["date=", "hour=", "source="][depth];
-                    if kind.is_dir() && name.starts_with(key) {
-                        folders.push((entry.path(), depth + 1));
-                    }
-                } else if kind.is_file()
-                    && let Some((last_ns, id)) = parse_closed_segment(name)
+        for entry in list(&self.spool)? {
+            let name = entry.file_name();
+            let name = name.to_str().and_then(SegmentName::parse_spool_file);
+            let bytes = file_bytes(&entry);
+            match name {
+                Some((name, Part::Plain, SpoolState::Closed))
+                    if entry.file_type().is_ok_and(|kind| kind.is_file()) =>
                 {
-                    let bytes = file_bytes(&entry);
                     self.closed_bytes += bytes;
                     let kept = Kept { bytes, packets: None };
-                    self.closed.insert((last_ns, id, entry.path()), kept);
+                    self.closed.insert((name.last_ns, name.id, entry.path()), kept);
                 }
+                _ => self.fixed_bytes += bytes,
             }
         }
         Ok(())
@@ -103,10 +94,10 @@ impl Retention {
 
     /// Notes a segment that was closed.
     pub(crate) fn add(&mut self, segment: &Closed) {
-        let &Closed { last_ns, id, bytes, packets, .. } = segment;
+        let &Closed { ref name, bytes, packets, .. } = segment;
         self.closed_bytes += bytes;
         let kept = Kept { bytes, packets: Some(packets) };
-        self.closed.insert((last_ns, id, segment.path.clone()), kept);
+        self.closed.insert((name.last_ns, name.id, segment.path.clone()), kept);
     }
 
     /// Notes a file that stays where it is.
@@ -168,19 +159,19 @@ fn file_bytes(entry: &DirEntry) -> u64 {
     metadata.filter(|of| of.is_file()).map_or(0, |of| of.len())
 }
 
-/// Removes a segment and the folders that have become empty. False if it is not in the archive any
-/// more: somebody removed it, or moved it elsewhere and left a link.
+/// Removes a segment. False if it is not in the spool any more: somebody removed it, or moved it
+/// elsewhere and left a link.
 fn remove(path: &Path) -> std::io::Result<bool> {
-    if path.ancestors().take(1 + DEPTH).any(Path::is_symlink) {
+    if path.is_symlink() {
         return Ok(false);
     }
-    let is_gone = match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => false,
-        result => result.map(|()| true)?,
-    };
-    tracing::debug!("removed the oldest segment, {}", path.display());
-    remove_empty_folders(path);
-    Ok(is_gone)
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        result => {
+            tracing::debug!("removed the oldest segment, {}", path.display());
+            result.map(|()| true)
+        }
+    }
 }
 
 /// Packets in a segment that an earlier process closed: its last block tells, or else all are
@@ -219,15 +210,5 @@ fn told_at_the_end(file: &mut File) -> Option<u64> {
     match reader.advance() {
         Ok(false) => reader.statistics(0)?.delivered,
         _ => None,
-    }
-}
-
-/// Removes the folders that have become empty, up to the archive's own.
-fn remove_empty_folders(path: &Path) {
-    for folder in path.ancestors().skip(1).take(DEPTH) {
-        // One that is not empty refuses, and so do those above it.
-        if fs::remove_dir(folder).is_err() {
-            break;
-        }
     }
 }

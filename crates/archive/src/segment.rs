@@ -1,8 +1,8 @@
 //! One open file of a series, from its creation to the name that it keeps.
 
-use crate::adopt::put;
-use crate::layout::{Layout, Previous, Rotation, closed_segment, numbered, open_segment};
+use crate::layout::{Layout, Previous, Rotation, numbered, open_segment};
 use crate::lock;
+use crate::name::{Part, SegmentName, SpoolState};
 use api::DropReason;
 use io::file::{FileFormat, FileWriter, Origin, OriginCounters};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Upstream};
@@ -40,11 +40,10 @@ pub(crate) struct Segment {
     is_complete: bool,
 }
 
-/// A segment that has its place in the archive.
+/// A segment that is complete, in the spool.
 pub(crate) struct Closed {
+    pub name: SegmentName,
     pub path: PathBuf,
-    pub last_ns: u64,
-    pub id: Ulid,
     pub bytes: u64,
     pub packets: u64,
 }
@@ -69,9 +68,9 @@ impl Segment {
                 let path = numbered(path, &plan.rotation, previous, now.utc_ns);
                 (FileWriter::create(&path, *format, interfaces, *first)?, Some(path))
             }
-            Layout::Archive(archive) => {
+            Layout::Spool(spool) => {
                 let (file, path);
-                (id, path, file) = create_locked(archive, &source)?;
+                (id, path, file) = create_locked(spool, &source)?;
                 (FileWriter::over(file, &path, *format, interfaces, *first)?, Some(path))
             }
         };
@@ -163,35 +162,35 @@ impl Segment {
         }
     }
 
-    /// Moves a complete segment of an archive to its place; one without a packet is removed.
+    /// Gives a complete segment the name of one that is closed; one without a packet is removed.
     ///
     /// # Errors
-    /// If it cannot be moved. It still has its path, and the call may be repeated, unless somebody
+    /// If it cannot be renamed. It still has its path, and the call may be repeated, unless somebody
     /// removed the file: then its packets are counted as dropped.
     pub(crate) fn place(&mut self, plan: &Plan) -> Result<Option<Closed>, Error> {
-        let (Layout::Archive(archive), Some(path)) = (&plan.layout, &self.path) else {
+        let (Layout::Spool(spool), Some(path)) = (&plan.layout, &self.path) else {
             return Ok(None);
         };
-        let Some(span) = self.writer.span_ns() else {
+        let Some((first_ns, last_ns)) = self.writer.span_ns() else {
             // Nothing was brought into it: its packets are counted as dropped.
             let removed = std::fs::remove_file(path)
                 .map_err(|e| system(format!("remove the empty {}", path.display()), e));
             self.path = None;
             return removed.map(|()| None);
         };
-        let target = closed_segment(archive, &self.source, self.id, span);
-        if let Err(error) = put(path, &target) {
+        let name = SegmentName { first_ns, last_ns, id: self.id, source: self.source.clone() };
+        let target = spool.join(name.spool_file(Part::Plain, SpoolState::Closed));
+        if let Err(error) = std::fs::rename(path, &target) {
             if !path.exists() {
                 self.writer.give_up(DropReason::WriteError);
                 self.path = None;
             }
-            return Err(system(format!("move a segment to {}", target.display()), error));
+            return Err(system(format!("rename a segment to {}", target.display()), error));
         }
         self.path = None;
         Ok(Some(Closed {
+            name,
             path: target,
-            last_ns: span.1,
-            id: self.id,
             bytes: self.writer.bytes(),
             packets: self.counters().map(|(_, of_origin)| of_origin.fate.sent).sum(),
         }))
@@ -199,10 +198,10 @@ impl Segment {
 }
 
 /// Creates the file of a new segment, and locks it before anybody takes it for one left behind.
-fn create_locked(archive: &Path, source: &str) -> Result<(Ulid, PathBuf, File), Error> {
+fn create_locked(spool: &Path, source: &str) -> Result<(Ulid, PathBuf, File), Error> {
     for _ in 0..TRIES {
         let id = Ulid::new();
-        let path = open_segment(archive, source, id);
+        let path = open_segment(spool, source, id);
         let failed = |error| system(format!("begin the segment {}", path.display()), error);
         let file = File::options().write(true).create_new(true).open(&path).map_err(failed)?;
         match lock::take(&file, &path) {
@@ -216,7 +215,7 @@ fn create_locked(archive: &Path, source: &str) -> Result<(Ulid, PathBuf, File), 
         }
     }
     let error = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
-    Err(system(format!("begin a segment in {}", archive.display()), error))
+    Err(system(format!("begin a segment in {}", spool.display()), error))
 }
 
 fn system(what: String, source: std::io::Error) -> Error {

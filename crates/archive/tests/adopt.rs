@@ -1,4 +1,4 @@
-//! Segments that a killed recorder left behind open: each packet that can be read is in the archive,
+//! Segments that a killed recorder left behind open: each packet that can be read is kept,
 //! once, and nothing of a living recorder is touched.
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
@@ -18,7 +18,7 @@ const SOURCE: &str = "10.71.2.2";
 
 /// Leaves an open segment of some packets behind, as a killed process does; gives its path.
 fn left_behind(archive: &Path, packets: u64) -> PathBuf {
-    let mut rig = Rig::archive(archive, Rotation::default());
+    let mut rig = Rig::spool(archive, Rotation::default());
     for n in 0..packets {
         rig.send(71, SOURCE, T + n, 100);
     }
@@ -39,17 +39,16 @@ fn adopted(segments: u64, packets: u64) -> Adopted {
 fn nothing_is_adopted_where_there_is_nothing() {
     let folder = Folder::new();
     assert_eq!(adopt(&folder.0.join("none")).unwrap(), Adopted::default());
-    Rig::archive(&folder.0, Rotation::default()).finish();
+    Rig::spool(&folder.0, Rotation::default()).finish();
     assert_eq!(adopt(&folder.0).unwrap(), Adopted::default());
-    let circle = folder.0.join("circle/.spool");
-    fs::create_dir(folder.0.join("circle")).unwrap();
+    let circle = folder.0.join("circle");
     std::os::unix::fs::symlink(&circle, &circle).unwrap();
     let message = adopt(&folder.0.join("circle")).unwrap_err().to_string();
     assert!(message.contains("list the open segments in"), "{message}");
 }
 
 #[test]
-fn a_segment_left_open_gets_its_place_once() {
+fn a_segment_left_open_is_closed_once() {
     let folder = Folder::new();
     let path = left_behind(&folder.0, 10);
     let name = path.file_name().unwrap().to_string_lossy().into_owned();
@@ -60,7 +59,7 @@ fn a_segment_left_open_gets_its_place_once() {
     let segment = &segments[0];
     assert_eq!(segment.packets, (T..T + 10).map(|ts_ns| (ts_ns, 100)).collect::<Vec<_>>());
     let place = (partition(segment, "date"), partition(segment, "hour"));
-    assert_eq!(place, ("2026-11-27", "13"));
+    assert_eq!(place, ("2026-11-27".into(), "13".into()));
     assert_eq!(partition(segment, "source"), "vxlan-71-10.71.2.2");
     let (first, last, id) = name_parts(segment);
     assert_eq!(
@@ -102,15 +101,15 @@ fn what_cannot_be_read_is_moved_aside_with_all_its_bytes() {
     append(&path, &[0xff; 64]);
     let bytes = fs::read(&path).unwrap();
     let found = adopt(&folder.0).unwrap();
-    let place = folder.0.join(".spool/damaged").join(path.file_stem().unwrap());
+    let place = folder.0.join("damaged").join(path.file_stem().unwrap());
     assert_eq!(found, Adopted { damaged: vec![place.clone()], ..adopted(0, 0) });
     assert_eq!(fs::read(&place).unwrap(), bytes);
     assert_eq!(adopt(&folder.0).unwrap(), adopted(0, 0));
 
     // One that is no capture at all, and one beside it that is good.
-    let strange = folder.0.join(".spool/vxlan-1-10.0.0.1-01ARZ3NDEKTSV4RRFFQ69G5FAV.pcapng.open");
+    let strange = folder.0.join("vxlan-1-10.0.0.1-01ARZ3NDEKTSV4RRFFQ69G5FAV.pcapng.open");
     fs::write(&strange, [b'?'; 5000]).unwrap();
-    drop(Rig::archive(&folder.0, Rotation::default()));
+    drop(Rig::spool(&folder.0, Rotation::default()));
     left_behind_beside(&folder.0);
     let found = adopt(&folder.0).unwrap();
     assert_eq!((found.segments, found.packets, found.damaged.len()), (1, 3, 1));
@@ -118,7 +117,7 @@ fn what_cannot_be_read_is_moved_aside_with_all_its_bytes() {
 }
 
 fn left_behind_beside(archive: &Path) {
-    let mut rig = Rig::archive(archive, Rotation::default());
+    let mut rig = Rig::spool(archive, Rotation::default());
     (0..3).for_each(|n| rig.send(5, SOURCE, T + n, 100));
     rig.pass(SECOND);
 }
@@ -154,7 +153,7 @@ fn what_is_no_file_is_left_alone() {
 #[test]
 fn a_living_recorder_is_not_robbed() {
     let folder = Folder::new();
-    let mut rig = Rig::archive(&folder.0, Rotation::default());
+    let mut rig = Rig::spool(&folder.0, Rotation::default());
     for n in 0..10 {
         rig.send(71, SOURCE, T + n, 100);
         if n == 5 {
@@ -182,7 +181,7 @@ fn adoption_at_any_moment_takes_nothing_from_a_living_recorder() {
             }
             found
         });
-        let mut rig = Rig::archive(&folder.0, rotation);
+        let mut rig = Rig::spool(&folder.0, rotation);
         for n in 0..1000 {
             rig.send(n % 7, SOURCE, T + u64::from(n), 100);
         }
@@ -196,15 +195,15 @@ fn adoption_at_any_moment_takes_nothing_from_a_living_recorder() {
 }
 
 #[test]
-fn one_that_was_complete_but_not_yet_moved_stays_as_it_is() {
+fn one_that_was_complete_but_not_yet_renamed_stays_as_it_is() {
     let folder = Folder::new();
-    let mut rig = Rig::archive(&folder.0, Rotation::default());
+    let mut rig = Rig::spool(&folder.0, Rotation::default());
     rig.send(71, SOURCE, T, 100);
     rig.finish();
-    let closed = files(&folder.0, ".pcapng").remove(0);
+    let closed = files(&folder.0, ".closed").remove(0);
     let bytes = fs::read(&closed).unwrap();
     let (_, _, id) = name_parts(&read(&closed));
-    let open = folder.0.join(format!(".spool/vxlan-71-10.71.2.2-{id}.pcapng.open"));
+    let open = folder.0.join(format!("vxlan-71-10.71.2.2-{id}.pcapng.open"));
     fs::rename(&closed, &open).unwrap();
     assert_eq!(adopt(&folder.0).unwrap(), adopted(1, 1));
     assert_eq!(fs::read(&closed).unwrap(), bytes);

@@ -1,4 +1,4 @@
-//! The bound on an archive: never exceeded, the oldest go first, what went is counted.
+//! The bound on a spool: never exceeded, the oldest go first, what went is counted.
 
 #![expect(clippy::unwrap_used, reason = "a test's own functions")]
 
@@ -19,7 +19,7 @@ const BOUND: u64 = 100_000;
 
 fn bounded(folder: &Path, segment_bytes: u64) -> Rig {
     let rotation = Rotation { bytes: Some(segment_bytes), ..Rotation::default() };
-    Rig::bounded(Layout::Archive(folder.into()), rotation, Some(BOUND))
+    Rig::bounded(Layout::Spool(folder.into()), rotation, Some(BOUND))
 }
 
 /// Bytes of all files.
@@ -52,7 +52,7 @@ fn the_oldest_are_removed_and_counted() {
     let removed = status.removed();
     assert_eq!(kept, (removed.packets..1000).collect::<Vec<_>>(), "the newest, without a gap");
     assert_eq!(removed.packets, 10 * removed.segments);
-    let one = files(&folder.0, ".pcapng")[0].metadata().unwrap().len();
+    let one = files(&folder.0, ".closed")[0].metadata().unwrap().len();
     assert_eq!(removed.bytes, removed.segments * one, "all are alike");
 }
 
@@ -82,7 +82,7 @@ fn segments_without_statistics_are_counted_by_their_packets() {
     let mut rig = bounded(&folder.0, 10_000);
     (0..10).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
     rig.finish();
-    let path = files(&folder.0, ".pcapng").remove(0);
+    let path = files(&folder.0, ".closed").remove(0);
     let whole = fs::read(&path).unwrap();
     let statistics = u32::from_le_bytes(*whole.last_chunk().unwrap()) as usize;
     fs::write(&path, &whole[..whole.len() - statistics]).unwrap();
@@ -94,24 +94,22 @@ fn segments_without_statistics_are_counted_by_their_packets() {
 }
 
 #[test]
-fn a_lower_bound_holds_from_the_start_and_empty_folders_go() {
+fn a_lower_bound_holds_from_the_start() {
     let folder = Folder::new();
     let rotation = Rotation { bytes: Some(10_000), ..Rotation::default() };
-    let mut rig = Rig::archive(&folder.0, rotation);
+    let mut rig = Rig::spool(&folder.0, rotation);
     for hour in 0..10 {
         (0..30).for_each(|n| rig.send(71, SOURCE, T + hour * HOUR + n, 1000));
     }
     rig.finish();
     assert!(bytes(&folder.0) > 3 * BOUND);
-    let other = folder.0.join("date=2026-11-27/hour=13/notes.txt");
+    let other = folder.0.join("notes.txt");
     fs::write(&other, "mine").unwrap();
     let mut rig = bounded(&folder.0, 10_000);
     let removed = rig.recorder.status().removed();
     assert!(bytes(&folder.0) <= BOUND);
     assert!(removed.segments > 20, "{removed:?}");
     assert!(other.exists(), "what is no segment stays");
-    let hours = || fs::read_dir(folder.0.join("date=2026-11-27")).unwrap().count();
-    assert!(hours() < 5, "{} hours are left of ten", hours());
     rig.send(71, SOURCE, T + HOUR, 1000);
     rig.finish();
 }
@@ -136,7 +134,7 @@ fn a_large_packet_that_begins_a_segment_stays_within_it_too() {
         let folder = Folder::new();
         let second = Some(Duration::from_secs(1));
         let rotation = Rotation { bytes: Some(40_000), time: second, ..Rotation::default() };
-        let mut rig = Rig::bounded(Layout::Archive(folder.0.clone()), rotation, Some(BOUND));
+        let mut rig = Rig::bounded(Layout::Spool(folder.0.clone()), rotation, Some(BOUND));
         rig.send(71, SOURCE, T, len);
         rig.pass(SECOND);
         assert_eq!(segments(&folder.0).len(), 1, "nothing is open");
@@ -152,7 +150,7 @@ fn some_segments(archive: &Path) -> Vec<PathBuf> {
     let mut rig = bounded(archive, 10_000);
     (0..50).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
     rig.finish();
-    files(archive, ".pcapng")
+    files(archive, ".closed")
 }
 
 #[test]
@@ -179,52 +177,11 @@ fn what_has_a_segment_s_name_and_is_none_is_neither_counted_nor_touched() {
 }
 
 #[test]
-fn a_folder_that_was_moved_elsewhere_is_out_of_its_reach() {
-    let (folder, elsewhere) = (Folder::new(), Folder::new());
-    some_segments(&folder.0);
-    let mut rig = bounded(&folder.0, 10_000);
-    let (date, moved) = (folder.0.join("date=2026-11-27"), elsewhere.0.join("moved"));
-    fs::rename(&date, &moved).unwrap();
-    std::os::unix::fs::symlink(&moved, &date).unwrap();
-    for n in 50..250 {
-        rig.send(71, SOURCE, T + 24 * HOUR + n, 1000);
-    }
-    let status = rig.recorder.status();
-    rig.finish();
-    assert_eq!(files(&moved, ".pcapng").len(), 5);
-    assert!(status.removed().packets > 0);
-    let kept = segments(&folder.0.join("date=2026-11-28"));
-    let kept: u64 = kept.iter().map(|segment| segment.packets.len() as u64).sum();
-    assert_eq!(kept + status.removed().packets, 200, "what was moved was not removed");
-}
-
-#[test]
-fn a_segment_that_stands_in_two_places_is_removed_from_both() {
-    let folder = Folder::new();
-    let oldest = some_segments(&folder.0).remove(0);
-    let copies: Vec<PathBuf> = (0..3)
-        .map(|n| oldest.parent().unwrap().with_file_name(format!("source=copy-{n}")))
-        .map(|copy| {
-            fs::create_dir(&copy).unwrap();
-            copy.join(oldest.file_name().unwrap())
-        })
-        .collect();
-    for copy in &copies {
-        fs::copy(&oldest, copy).unwrap();
-    }
-    let mut rig = bounded(&folder.0, 10_000);
-    (50..250).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
-    rig.finish();
-    assert!(!oldest.exists() && copies.iter().all(|copy| !copy.exists()));
-    assert!((BOUND - 25_000..=BOUND).contains(&bytes(&folder.0)), "{}", bytes(&folder.0));
-}
-
-#[test]
 fn a_bound_below_two_segments_is_refused() {
     let folder = Folder::new();
     let refused = |bytes| {
         let rotation = Rotation { bytes: Some(bytes), ..Rotation::default() };
-        let layout = Layout::Archive(folder.0.clone());
+        let layout = Layout::Spool(folder.0.clone());
         let options = RecorderOptions {
             layout,
             rotation,
@@ -238,8 +195,8 @@ fn a_bound_below_two_segments_is_refused() {
     let message = refused(50_000).expect("the header does not fit");
     assert!(message.contains("within 100000 bytes: two segments"), "{message}");
     assert!(message.contains("; raise the bound"), "{message}");
-    fs::create_dir_all(folder.0.join(".spool/damaged")).unwrap();
-    fs::write(folder.0.join(".spool/damaged/x"), vec![0; 20_000]).unwrap();
+    fs::create_dir_all(folder.0.join("damaged")).unwrap();
+    fs::write(folder.0.join("damaged/x"), vec![0; 20_000]).unwrap();
     assert!(refused(45_000).expect("damaged ones stay").contains("20000 are damaged"));
 }
 
@@ -249,7 +206,7 @@ fn where_nothing_can_be_removed_packets_are_dropped_until_it_can() {
     let mut rig = bounded(&folder.0, 10_000);
     (0..80).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
     // A folder in the place of the oldest segment cannot be removed as a file.
-    let oldest = files(&folder.0, ".pcapng").remove(0);
+    let oldest = files(&folder.0, ".closed").remove(0);
     let aside = folder.0.join("aside");
     fs::rename(&oldest, &aside).unwrap();
     fs::create_dir(&oldest).unwrap();

@@ -3,11 +3,14 @@
 mod recording;
 
 use api::DropReason;
-use archive::{DiskState, Layout, Recorder, RecorderOptions, Rotation};
+use archive::{
+    DiskState, Layout, Part, Recorder, RecorderOptions, Rotation, SegmentName, SpoolState,
+};
 use io::{Interfaces, Now, Sink, Upstream};
 use recording::*;
 use rig::Tmpfs;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 const SOURCE: &str = "10.71.2.2";
@@ -25,8 +28,8 @@ fn a_place_that_cannot_be_written_to_is_an_error_at_the_start() {
     let folder = Folder::new();
     let file = folder.0.join("file");
     fs::write(&file, "in the way").unwrap();
-    let message = refused(Layout::Archive(file.join("archive")));
-    assert!(message.contains("file/archive/.spool"), "{message}");
+    let message = refused(Layout::Spool(file.join("archive")));
+    assert!(message.contains("file/archive"), "{message}");
     assert!(message.contains("choose a folder that you may write to"), "{message}");
     for path in [folder.0.join("none/x.pcapng"), folder.0.clone()] {
         let message = refused(Layout::File(path.clone()));
@@ -39,22 +42,22 @@ fn a_place_that_cannot_be_written_to_is_an_error_at_the_start() {
 fn an_archive_that_cannot_be_written_to_is_an_error_at_the_start_though_its_folders_are_there() {
     let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
     let archive = disk.path().join("archive");
-    Rig::archive(&archive, Rotation::default()).finish();
+    Rig::spool(&archive, Rotation::default()).finish();
     disk.remount("ro");
-    let message = refused(Layout::Archive(archive.clone()));
-    assert!(message.contains("archive/.spool: Read-only file system"), "{message}");
+    let message = refused(Layout::Spool(archive.clone()));
+    assert!(message.contains("archive: Read-only file system"), "{message}");
     assert!(message.contains("choose a folder that you may write to"), "{message}");
     disk.remount("rw");
-    Rig::archive(&archive, Rotation::default()).finish();
+    Rig::spool(&archive, Rotation::default()).finish();
 }
 
 #[test]
 fn an_archive_on_a_disk_that_is_full_is_known_to_be_so_from_the_start() {
     let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
     let archive = disk.path().join("archive");
-    Rig::archive(&archive, Rotation::default()).finish();
+    Rig::spool(&archive, Rotation::default()).finish();
     let filler = disk.fill("filler");
-    let mut rig = Rig::archive(&archive, Rotation::default());
+    let mut rig = Rig::spool(&archive, Rotation::default());
     let status = rig.recorder.status();
     assert_eq!(status.disk(), DiskState::Full);
     rig.pass(SECOND);
@@ -94,7 +97,7 @@ fn a_folder_that_is_removed_while_recording_costs_what_was_in_it_and_no_more() {
     let folder = Folder::new();
     let archive = folder.0.join("archive");
     let rotation = Rotation { time: Some(Duration::from_secs(10)), ..Rotation::default() };
-    let mut rig = Rig::archive(&archive, rotation);
+    let mut rig = Rig::spool(&archive, rotation);
     rig.send(71, SOURCE, T, 60);
     fs::remove_dir_all(&archive).unwrap();
     rig.send(71, SOURCE, T + 1, 60);
@@ -104,7 +107,7 @@ fn a_folder_that_is_removed_while_recording_costs_what_was_in_it_and_no_more() {
     rig.send(71, SOURCE, T + 3, 60);
     // What cannot be opened is tried again after a second.
     rig.pass(SECOND);
-    fs::create_dir_all(archive.join(".spool")).unwrap();
+    fs::create_dir_all(&archive).unwrap();
     rig.send(71, SOURCE, T + 4, 60);
     let error = rig.recorder.finish(&Upstream::default()).expect_err("packets were lost on disk");
     assert!(error.to_string().contains("archive"), "{error}");
@@ -124,7 +127,7 @@ fn a_full_disk_is_counted_the_file_stays_whole_and_recording_resumes() {
     let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
     let root = disk.path();
     let archive = root.join("archive");
-    let mut rig = Rig::archive(&archive, Rotation::default());
+    let mut rig = Rig::spool(&archive, Rotation::default());
     let record = |rig: &mut Rig, times: std::ops::Range<u64>| {
         for n in times {
             rig.send(71, SOURCE, T + n, 1000);
@@ -159,7 +162,7 @@ fn a_disk_is_filled_to_the_last_whole_packet() {
         let Some(disk) = Tmpfs::new(200 << 10, "") else { return };
         let path = disk.path().join(name);
         let layout = match name {
-            "archive" => Layout::Archive(path.clone()),
+            "archive" => Layout::Spool(path.clone()),
             _ => Layout::File(path.clone()),
         };
         let mut rig = Rig::new(layout, Rotation::default());
@@ -191,7 +194,7 @@ fn a_disk_is_filled_to_the_last_whole_packet() {
 fn a_disk_that_was_full_is_found_free_though_no_packet_comes() {
     let Some(disk) = Tmpfs::new(512 << 10, "") else { return };
     let root = disk.path();
-    for layout in [Layout::Archive(root.join("archive")), Layout::File(root.join("x.pcapng"))] {
+    for layout in [Layout::Spool(root.join("archive")), Layout::File(root.join("x.pcapng"))] {
         let mut rig = Rig::new(layout, Rotation::default());
         let status = rig.recorder.status();
         (0..10).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
@@ -220,30 +223,41 @@ fn a_disk_that_was_full_is_found_free_though_no_packet_comes() {
     );
 }
 
+/// What a segment of a packet at one moment will be called when it is closed.
+fn closed_name(spool: &Path, ts_ns: u64) -> PathBuf {
+    let open = files(spool, ".open").remove(0);
+    let name = open.file_name().expect("a file").to_string_lossy();
+    let stem = name.strip_suffix(".pcapng.open").expect("it is open");
+    let (source, id) = stem.rsplit_once('-').expect("a source and an id");
+    let id = id.parse().expect("a ULID");
+    let name = SegmentName { first_ns: ts_ns, last_ns: ts_ns, id, source: source.into() };
+    spool.join(name.spool_file(Part::Plain, SpoolState::Closed))
+}
+
 #[test]
-fn a_segment_that_cannot_be_moved_is_tried_again_and_adopted_at_last() {
+fn a_segment_that_cannot_be_renamed_is_tried_again_and_adopted_at_last() {
     let folder = Folder::new();
     let rotation = Rotation { time: Some(Duration::from_secs(10)), ..Rotation::default() };
-    let mut rig = Rig::archive(&folder.0, rotation);
-    let in_the_way = folder.0.join("date=2026-11-27");
-    fs::write(&in_the_way, "a file").unwrap();
+    let mut rig = Rig::spool(&folder.0, rotation);
     rig.send(71, SOURCE, T, 60);
+    let in_the_way = closed_name(&folder.0, T);
+    fs::create_dir(&in_the_way).unwrap();
     rig.pass(10 * SECOND);
-    assert_eq!(files(&folder.0, ".open").len(), 1, "it stays in the spool");
-    fs::remove_file(&in_the_way).unwrap();
+    assert_eq!(files(&folder.0, ".open").len(), 1, "it stays as it is");
+    fs::remove_dir(&in_the_way).unwrap();
     rig.pass(SECOND);
     rig.pass(SECOND);
     assert_eq!(segments(&folder.0).len(), 1);
 
-    let mut rig = Rig::archive(&folder.0, Rotation::default());
-    fs::rename(&in_the_way, folder.0.join("aside")).unwrap();
-    fs::write(&in_the_way, "a file").unwrap();
+    let mut rig = Rig::spool(&folder.0, Rotation::default());
     rig.send(71, SOURCE, T + 1, 60);
-    let error = rig.recorder.finish(&Upstream::default()).expect_err("it has no place");
-    assert!(error.to_string().contains("move a segment to"), "{error}");
+    let in_the_way = closed_name(&folder.0, T + 1);
+    fs::create_dir(&in_the_way).unwrap();
+    let error = rig.recorder.finish(&Upstream::default()).expect_err("its name is taken");
+    assert!(error.to_string().contains("rename a segment to"), "{error}");
     assert_eq!(sums(&rig.lines()).0, 1, "it is in the spool, whole");
     drop(rig);
-    fs::remove_file(&in_the_way).unwrap();
+    fs::remove_dir(&in_the_way).unwrap();
     let adopted = archive::adopt(&folder.0).unwrap();
     assert_eq!((adopted.segments, adopted.packets), (1, 1));
 }
@@ -252,7 +266,7 @@ fn a_segment_that_cannot_be_moved_is_tried_again_and_adopted_at_last() {
 fn a_segment_that_finds_no_room_to_begin_is_counted_and_tried_again() {
     let Some(disk) = Tmpfs::new(256 << 10, "") else { return };
     let root = disk.path();
-    let mut rig = Rig::archive(&root.join("archive"), Rotation::default());
+    let mut rig = Rig::spool(&root.join("archive"), Rotation::default());
     disk.fill("filler");
     for n in 0..100 {
         rig.send(71, SOURCE, T + n, 1000);

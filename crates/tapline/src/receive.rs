@@ -21,6 +21,8 @@ use wire::sequence::Counts;
 /// When an archive's segments are closed unless the user says otherwise.
 const SEGMENT_BYTES: u64 = 100_000_000;
 const SEGMENT_TIME: Duration = Duration::from_secs(60);
+/// The spool of an archive that is a folder, in it.
+const SPOOL: &str = ".spool";
 /// Into how many segments a bound on an archive is cut unless the user says how large they are.
 const SEGMENTS: u64 = 8;
 
@@ -32,7 +34,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     loops::of_receiver(&options.listen, &options.to)?;
     if let Some(archive) = &options.archive {
         // Before anything comes in: it may take a while.
-        tell(&archive::adopt(archive)?);
+        tell(&archive::adopt(&archive.join(SPOOL))?);
     }
     let claim = options.health.map(Claim::new).transpose()?;
     let mut targets = Targets::new(&interfaces);
@@ -107,7 +109,7 @@ fn recorder_options(options: &Receive) -> Result<Option<RecorderOptions>, Failur
             let of_bound = options.max_bytes.map_or(u64::MAX, |bytes| bytes / SEGMENTS);
             rotation.bytes.get_or_insert(SEGMENT_BYTES.min(of_bound));
             rotation.time.get_or_insert(SEGMENT_TIME);
-            Layout::Archive(archive.clone())
+            Layout::Spool(archive.join(SPOOL))
         }
         (None, Some(path)) => Layout::File(path.clone()),
         (None, None) if options.rotation.is_set() || options.max_bytes.is_some() => {

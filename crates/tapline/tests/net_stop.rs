@@ -71,7 +71,7 @@ fn a_signal_under_load_ends_mirror_and_receive_in_balance() {
         let received = &ledgers[usize::from(first == "mirror")].0;
         let files = capture_files(&archive);
         assert_eq!(files.len(), 1, "{files:?}");
-        assert!(!text(&files[0]).contains(".spool"), "an open segment was left: {files:?}");
+        assert!(!text(&files[0]).ends_with(".open"), "an open segment was left: {files:?}");
         assert_is_whole(&files[0]);
         let numbers = numbers_in(&files[0]);
         assert!(received.written > 0);

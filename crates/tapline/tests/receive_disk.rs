@@ -19,7 +19,7 @@ fn read_by_tshark(files: &[PathBuf]) -> u64 {
 /// The files of a recording: an archive's segments, open or closed, or the one file.
 fn recorded(place: &Path) -> Vec<PathBuf> {
     match place.is_dir() {
-        true => [files(place, ".pcapng"), files(place, ".pcapng.open")].concat(),
+        true => [segments(place), files(place, ".pcapng.open")].concat(),
         false => vec![place.into()],
     }
 }
@@ -99,7 +99,7 @@ fn a_disk_that_is_full_at_the_start_is_an_error_for_a_file_and_waited_for_by_an_
     receiver.wait_for_received(100);
     let (ledger, _) = receiver.stop();
     assert_eq!(ledger.written, 50);
-    assert_eq!(numbers_in_whole(&files(&archive, ".pcapng")), (50..100).collect::<Vec<_>>());
+    assert_eq!(numbers_in_whole(&segments(&archive)), (50..100).collect::<Vec<_>>());
     assert_eq!(files(&archive, ".open"), Vec::<PathBuf>::new());
 }
 
@@ -203,7 +203,7 @@ fn a_bounded_archive_stays_within_its_bound_over_restarts() {
         assert!(bytes() <= BOUND, "{} bytes after round {round}", bytes());
         removed_packets += removed.packets;
     }
-    let mut numbers = numbers_in_whole(&files(&archive, ".pcapng"));
+    let mut numbers = numbers_in_whole(&segments(&archive));
     numbers.sort_unstable();
     let kept = numbers.len() as u64;
     assert!(kept > 200, "{kept}");

@@ -56,7 +56,7 @@ fn kill_often(rounds: usize) {
         let open = numbers_in_open(&archive);
         left_open = open.len();
         let readable: HashSet<u64> =
-            numbers_in_whole(&files(&archive, ".pcapng")).into_iter().chain(open).collect();
+            numbers_in_whole(&segments(&archive)).into_iter().chain(open).collect();
         assert!(kept.is_subset(&readable), "round {round}: what was there is gone");
         for (first, _) in sent.iter().filter(|(_, at)| *at + Duration::from_secs(1) < killed) {
             let whole = (*first..first + 10).all(|number| readable.contains(&number));
@@ -70,8 +70,8 @@ fn kill_often(rounds: usize) {
     let (ledger, _) = receiver.stop();
     assert_eq!((ledger.written, ledger.drops.total()), (10, 0));
     assert_eq!(files(&archive, ".open"), Vec::<PathBuf>::new(), "all were adopted");
-    assert_eq!(files(&archive.join(".spool"), ""), Vec::<PathBuf>::new(), "none was damaged");
-    let numbers = numbers_in_whole(&files(&archive, ".pcapng"));
+    assert_eq!(files(&archive.join(".spool/damaged"), ""), Vec::<PathBuf>::new());
+    let numbers = numbers_in_whole(&segments(&archive));
     assert_eq!(duplicates(&numbers), [0; 0]);
     kept.extend(sender.next - 10..sender.next);
     assert_eq!(numbers.into_iter().collect::<HashSet<u64>>(), kept);
@@ -98,7 +98,7 @@ fn a_second_receiver_on_the_same_archive_takes_nothing_from_the_first() {
     assert!(!said.contains("adopted"), "{said}");
     let (ledger, _) = first.stop();
     assert_eq!(ledger.written, 200);
-    let mut numbers = numbers_in_whole(&files(&archive, ".pcapng"));
+    let mut numbers = numbers_in_whole(&segments(&archive));
     numbers.sort_unstable();
     assert_eq!(numbers, (0..200).chain(1000..1100).collect::<Vec<_>>());
     assert_eq!(files(&archive, ".open"), Vec::<PathBuf>::new());

@@ -42,7 +42,7 @@ fn the_service_manager_is_told_of_start_and_stop() {
     assert_eq!(told(SOON).expect("it is stopping").trim_end(), "STOPPING=1");
     let (code, said) = receiver.refused();
     assert_eq!(code, 0, "{said}");
-    assert_eq!(numbers_in_whole(&files(&archive, ".pcapng")).len(), 100);
+    assert_eq!(numbers_in_whole(&segments(&archive)).len(), 100);
 
     // One that cannot listen is never ready.
     let _taken = std::net::UdpSocket::bind(("127.0.0.1", port)).unwrap();

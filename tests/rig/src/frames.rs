@@ -3,7 +3,11 @@
 use capfile::{Direction, Reader, Record};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Read, Seek};
 use std::path::Path;
+
+/// How a file that is compressed by zstd begins (RFC 8878 section 3.1.1).
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// One packet of a capture file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,10 +39,25 @@ pub fn frames_in(path: impl AsRef<Path>) -> Vec<Frame> {
     frames
 }
 
+/// Opens a capture file; what is compressed by zstd (a sealed segment) is read as what it was.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn open_capture(path: impl AsRef<Path>) -> std::io::Result<Box<dyn Read>> {
+    let mut file = File::open(path.as_ref())?;
+    let mut magic = Vec::new();
+    (&mut file).take(4).read_to_end(&mut magic)?;
+    file.rewind()?;
+    Ok(match magic == ZSTD_MAGIC {
+        true => Box::new(zstd::Decoder::new(file)?),
+        false => Box::new(file),
+    })
+}
+
 /// Reads a capture file that must end behind a whole record, in its order.
 pub(crate) fn for_each_record(path: &Path, mut take: impl FnMut(Record<'_>)) {
     let fail = |e: &dyn std::fmt::Display| -> ! { panic!("{}: {e}", path.display()) };
-    let file = File::open(path).unwrap_or_else(|e| fail(&e));
+    let file = open_capture(path).unwrap_or_else(|e| fail(&e));
     let mut reader = Reader::new(file).unwrap_or_else(|e| fail(&e));
     while let Some(record) = reader.next().unwrap_or_else(|e| fail(&e)) {
         take(record);

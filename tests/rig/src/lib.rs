@@ -41,7 +41,7 @@ mod topology;
 mod transfer;
 mod tshark;
 
-pub use frames::{Frame, assert_same_packets, frames_in};
+pub use frames::{Frame, assert_same_packets, frames_in, open_capture};
 pub use generator::{Generator, MAGIC, PAYLOAD_BYTES_MIN, Sent};
 pub use guest::{GUEST_LINK, Guest, guest_or_skip};
 pub use layers::{Layer, Layers, tunnel_layers};

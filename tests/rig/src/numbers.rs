@@ -9,6 +9,10 @@ use std::path::{Path, PathBuf};
 /// Bytes at a packet's front within which the magic must begin: all headers and a tunnel's.
 const HEADERS_BYTES_MAX: usize = 256;
 
+/// How the names of capture files end.
+const ENDINGS: [&str; 5] =
+    [".pcap", ".pcapng", ".pcapng.closed", ".pcapng.zst.sealed", ".pcapng.zst"];
+
 /// Reads the sequence numbers out of a capture file, pcap or pcapng, in the file's order, whatever
 /// headers stand before them. Packets without a number, or cut before its end, are passed over.
 ///
@@ -20,8 +24,8 @@ pub fn numbers_in(path: impl AsRef<Path>) -> Vec<u64> {
     numbers
 }
 
-/// The capture files below a folder (`.pcap`, `.pcapng`), at any depth, sorted by path: in an
-/// archive that is each source's order of time.
+/// The capture files below a folder (`.pcap`, `.pcapng`, an archive's closed and sealed segments), at
+/// any depth, sorted by path: in an archive that is each source's order of time.
 ///
 /// # Panics
 /// If a folder cannot be read.
@@ -34,7 +38,7 @@ pub fn capture_files(folder: impl AsRef<Path>) -> Vec<PathBuf> {
             let path = entry.path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|e| e == "pcap" || e == "pcapng") {
+            } else if ENDINGS.iter().any(|ending| path.to_string_lossy().ends_with(ending)) {
                 files.push(path);
             }
         }

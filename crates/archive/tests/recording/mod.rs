@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use api::{Drops, SourceStats};
-use archive::{Layout, Recorder, RecorderOptions, Rotation};
+use archive::{Layout, Part, Recorder, RecorderOptions, Rotation, SegmentName};
 use capfile::{Reader, Statistics};
 use io::{Data, Direction, Interface, InterfaceId, Interfaces, Meta, Now, Outer, Packet};
 use io::{Selection, Sink, Upstream};
@@ -64,8 +64,8 @@ impl Rig {
         Rig { now, recorder, listener }
     }
 
-    pub fn archive(folder: &Path, rotation: Rotation) -> Rig {
-        Rig::new(Layout::Archive(folder.into()), rotation)
+    pub fn spool(folder: &Path, rotation: Rotation) -> Rig {
+        Rig::new(Layout::Spool(folder.into()), rotation)
     }
 
     /// Lets time go by.
@@ -170,24 +170,29 @@ pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Reads the closed segments of an archive, in which nothing is open any more.
-pub fn segments(archive: &Path) -> Vec<Found> {
-    assert_eq!(files(archive, ".open"), Vec::<PathBuf>::new(), "an open segment is left");
-    files(archive, ".pcapng").iter().map(|path| read(path)).collect()
+/// Reads the closed segments of a spool, in which nothing is open any more.
+pub fn segments(spool: &Path) -> Vec<Found> {
+    assert_eq!(files(spool, ".open"), Vec::<PathBuf>::new(), "an open segment is left");
+    files(spool, ".closed").iter().map(|path| read(path)).collect()
 }
 
-/// The part of a segment's path between `KEY=` and the next slash.
-pub fn partition<'a>(segment: &'a Found, key: &str) -> &'a str {
-    let path = segment.path.to_str().expect("names are plain");
-    let (_, rest) = path.split_once(&format!("/{key}=")).expect("the path has the partition");
-    rest.split('/').next().expect("split gives one")
+/// The part of a segment's key in the archive between `KEY=` and the next slash.
+pub fn partition(segment: &Found, key: &str) -> String {
+    let object = name_of(segment).key(Part::Data);
+    let at = object.find(&format!("{key}=")).expect("the key has the partition");
+    let rest = &object[at + key.len() + 1..];
+    rest.split('/').next().expect("split gives one").into()
 }
 
 /// First, last and id out of a segment's name.
 pub fn name_parts(segment: &Found) -> (String, String, String) {
-    let name = segment.path.file_name().expect("a file").to_string_lossy();
-    let stem = name.strip_suffix(".pcapng").expect("a segment");
+    let stem = name_of(segment).to_string();
     let parts: Vec<&str> = stem.split('-').collect();
-    let [first, last, id] = parts[..] else { panic!("{name}") };
+    let [first, last, id] = parts[..] else { panic!("{stem}") };
     (first.into(), last.into(), id.into())
+}
+
+fn name_of(segment: &Found) -> SegmentName {
+    let name = segment.path.file_name().expect("a file").to_string_lossy();
+    SegmentName::parse_spool_file(&name).expect("a closed segment").0
 }

@@ -3,15 +3,13 @@
 use super::plan::{CLIENTS, SERVER, client_address, source_name};
 use super::stream::{Piece, Stream};
 use crate::failure::Failure;
+use archive::SegmentName;
 use capfile::Reader;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use wire::LinkType;
 use wire::walk::{TransportKind, Walk, protocol};
-
-/// The folder of an archive in which segments stand while they are written.
-const SPOOL: &str = ".spool";
 
 /// All segments of an archive.
 #[derive(Default)]
@@ -69,7 +67,7 @@ impl Archive {
         let mut read = Archive::default();
         for path in paths {
             let source = source_of(&path);
-            let is_open = path.parent().is_some_and(|folder| folder.ends_with(SPOOL));
+            let is_open = path.extension().is_some_and(|extension| extension == "open");
             let bytes = path.metadata().map_err(failed)?.len();
             let (packets, packets_before, fault) = (0, 0, None);
             let mut segment =
@@ -158,12 +156,15 @@ fn find(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The source that a segment's folder names; or, while it is open, its own name.
+/// The source that a segment's folder names; or, in a spool, its own name.
 fn source_of(path: &Path) -> String {
     let folder = path.parent().and_then(Path::file_name).unwrap_or_default().to_string_lossy();
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    match (folder.strip_prefix("source="), name.rsplit_once('-')) {
-        (Some(source), _) => source.into(),
+    if let Some(source) = folder.strip_prefix("source=") {
+        return source.into();
+    }
+    match (SegmentName::parse_spool_file(&name), name.rsplit_once('-')) {
+        (Some((segment, ..)), _) => segment.source,
         // <source>-<ulid>.pcapng.open
         (None, Some((source, _))) => source.into(),
         (None, None) => name.into_owned(),

@@ -5,7 +5,7 @@
 
 use api::Stats;
 use capfile::Reader;
-use rig::{Finished, MAGIC, Running, numbers_in, stats, tool_or_skip, wait_until};
+use rig::{Finished, MAGIC, Running, numbers_in, open_capture, stats, tool_or_skip, wait_until};
 use rustix::process::Signal;
 use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
@@ -147,11 +147,16 @@ pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
+/// The closed segments of an archive.
+pub fn segments(archive: &Path) -> Vec<PathBuf> {
+    files(archive, ".pcapng.closed")
+}
+
 /// The numbers in the closed segments of an archive, or in a file; each must be whole, as Wireshark
 /// sees it too.
 pub fn numbers_in_whole(files: &[PathBuf]) -> Vec<u64> {
     for file in files {
-        let mut reader = Reader::new(File::open(file).expect("it is there")).expect("a capture");
+        let mut reader = Reader::new(open_capture(file).expect("it is there")).expect("a capture");
         while reader.advance().unwrap_or_else(|e| panic!("{}: {e}", file.display())) {}
         assert!(reader.warning().is_none(), "{}: {:?}", file.display(), reader.warning());
     }
