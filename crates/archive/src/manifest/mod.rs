@@ -42,7 +42,7 @@ fn key(writer: Ulid, number: u64) -> String {
 }
 
 /// The writer and the number in the key of an object of a chain.
-fn parse_key(text: &str) -> Option<(Ulid, u64)> {
+pub(crate) fn parse_key(text: &str) -> Option<(Ulid, u64)> {
     let (writer, file) = text.strip_prefix(FOLDER)?.strip_prefix('/')?.split_once('/')?;
     let writer = Ulid::from_string(writer).ok()?;
     let number = file.strip_suffix(".jsonl")?.parse().ok()?;
