@@ -24,6 +24,7 @@ pub mod manifest;
 mod name;
 mod recorder;
 mod retention;
+pub mod seal;
 pub mod search;
 mod segment;
 mod status;

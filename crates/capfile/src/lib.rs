@@ -54,7 +54,7 @@ pub use interface::{Interface, TsResolution};
 pub use option::{Options, RawOption};
 pub use pcap_writer::{PcapResolution, PcapWriter};
 pub use pcapng_writer::PcapngWriter;
-pub use reader::{Format, Reader};
+pub use reader::{Block, Format, Reader};
 pub use record::{Marks, Record};
 pub use section::{SectionInfo, Statistics};
 pub use wire::Direction;

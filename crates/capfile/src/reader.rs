@@ -21,6 +21,15 @@ pub enum Format {
     Pcapng,
 }
 
+/// A block of a pcapng file or a record of a pcap file, as it stands there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Block<'a> {
+    /// Its type in pcapng ([`crate::pcapng_layout::block_type`]); none in pcap.
+    pub kind: Option<u32>,
+    /// All of its bytes, header and padding included.
+    pub bytes: &'a [u8],
+}
+
 /// A packet within its block.
 #[derive(Debug)]
 pub(crate) struct Found {
@@ -47,8 +56,9 @@ enum State {
 pub struct Reader<R> {
     input: Input<R>,
     state: State,
-    /// The packet read last, and the length of its block, which is right behind the input.
-    current: Option<(Found, usize)>,
+    /// The packet of the block read last, if it holds one, and the length of that block, which is
+    /// right behind the input.
+    current: Option<(Option<Found>, usize)>,
     warning: Option<Warning>,
 }
 
@@ -83,7 +93,7 @@ impl<R: Read> Reader<R> {
             return Err(not_a_capture(magic));
         };
         input.consume(len);
-        Ok(Reader { input, state, current: None, warning: None })
+        Ok(Reader { input, state, current: Some((None, len)), warning: None })
     }
 
     /// Gives the next packet, or `None` behind the last one; then [`Self::warning`] tells whether
@@ -110,37 +120,50 @@ impl<R: Read> Reader<R> {
     /// Like [`Self::next`].
     #[inline]
     pub fn advance(&mut self) -> Result<bool, Error> {
-        self.current = None; // the buffer may move
         loop {
-            let offset = self.input.offset();
-            let head_len = match self.state {
-                State::Pcap(_) => RECORD_HEADER_LEN,
-                State::Pcapng(_) => BLOCK_LEN_MIN,
-            };
-            if !self.input.fill(head_len)? {
-                self.end(head_len);
+            if !self.advance_block()? {
                 return Ok(false);
             }
-            let head = self.input.ahead();
-            let len = match &self.state {
-                State::Pcap(pcap) => pcap.record_len(head, offset)?,
-                State::Pcapng(pcapng) => pcapng_reader::block_len(head, pcapng.endian, offset)?,
-            };
-            if !self.input.fill(len)? {
-                self.end(len);
-                return Ok(false);
-            }
-            let block = &self.input.ahead()[..len];
-            let found = match &mut self.state {
-                State::Pcap(pcap) => Some(pcap.record(block)),
-                State::Pcapng(pcapng) => pcapng.block(block, offset)?,
-            };
-            self.input.consume(len);
-            if let Some(found) = found {
-                self.current = Some((found, len));
+            if let Some((Some(_), _)) = self.current {
                 return Ok(true);
             }
         }
+    }
+
+    /// Reads the next block of whatever type, which [`Self::block`] then gives, and
+    /// [`Self::record`] if it holds a packet; false behind the last one.
+    ///
+    /// # Errors
+    /// Like [`Self::next`].
+    #[inline]
+    pub fn advance_block(&mut self) -> Result<bool, Error> {
+        self.current = None; // the buffer may move
+        let offset = self.input.offset();
+        let head_len = match self.state {
+            State::Pcap(_) => RECORD_HEADER_LEN,
+            State::Pcapng(_) => BLOCK_LEN_MIN,
+        };
+        if !self.input.fill(head_len)? {
+            self.end(head_len);
+            return Ok(false);
+        }
+        let head = self.input.ahead();
+        let len = match &self.state {
+            State::Pcap(pcap) => pcap.record_len(head, offset)?,
+            State::Pcapng(pcapng) => pcapng_reader::block_len(head, pcapng.endian, offset)?,
+        };
+        if !self.input.fill(len)? {
+            self.end(len);
+            return Ok(false);
+        }
+        let block = &self.input.ahead()[..len];
+        let found = match &mut self.state {
+            State::Pcap(pcap) => Some(pcap.record(block)),
+            State::Pcapng(pcapng) => pcapng.block(block, offset)?,
+        };
+        self.input.consume(len);
+        self.current = Some((found, len));
+        Ok(true)
     }
 
     /// Notes how the file ended, `needed` bytes not being there.
@@ -163,11 +186,9 @@ impl<R> Reader<R> {
     #[inline]
     pub fn record(&self) -> Option<Record<'_>> {
         let (found, len) = self.current.as_ref()?;
+        let found = found.as_ref()?;
         let block = self.input.behind(*len);
-        let endian = match &self.state {
-            State::Pcap(pcap) => pcap.endian,
-            State::Pcapng(pcapng) => pcapng.endian,
-        };
+        let endian = self.endian();
         Some(Record {
             interface: found.interface,
             ts_ns: found.ts_ns,
@@ -177,6 +198,25 @@ impl<R> Reader<R> {
             data: &block[found.data.clone()],
             options: Options::new(&block[found.options.clone()], endian),
         })
+    }
+
+    /// The block or record that was read last, whole; right after [`Self::new`] it is the section
+    /// header, or pcap's file header. `None` behind the last one, and after an error.
+    pub fn block(&self) -> Option<Block<'_>> {
+        let (_, len) = self.current.as_ref()?;
+        let bytes = self.input.behind(*len);
+        let kind = match &self.state {
+            State::Pcap(_) => None,
+            State::Pcapng(pcapng) => Some(pcapng.endian.u32(bytes, 0)),
+        };
+        Some(Block { kind, bytes })
+    }
+
+    fn endian(&self) -> Endian {
+        match &self.state {
+            State::Pcap(pcap) => pcap.endian,
+            State::Pcapng(pcapng) => pcapng.endian,
+        }
     }
 
     /// The interfaces described so far, over all sections; a pcap file has exactly one.

@@ -28,39 +28,127 @@ const SKIPPABLE_MAGIC: u32 = 0x184D_2A5E;
 const SEEKABLE_MAGIC: u32 = 0x8F92_EAB1;
 const CHECKSUM_FLAG: u8 = 0x80;
 
-/// A seekable file that is being written.
-pub struct SeekableWriter<W> {
-    stream: W,
+/// Of a sample that compresses to more than so many of 32 parts, the frame is stored as it is.
+const STORED_ABOVE: usize = 31;
+/// Bytes of one sample; three are taken of a frame.
+const SAMPLE_LEN: usize = 4 << 10;
+
+/// Makes zstd frames with a checksum: one context, used again for each.
+pub struct FrameCompressor {
     compressor: zstd::bulk::Compressor<'static>,
+    /// Looks for next to nothing: what it makes are frames of raw blocks, at the speed of a copy.
+    storer: zstd::bulk::Compressor<'static>,
+    sample: Vec<u8>,
+}
+
+impl FrameCompressor {
+    /// Sets a context up; `level` is zstd's, from −7 to 22.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if zstd has no memory for it.
+    pub fn new(level: i32) -> Result<Self, Error> {
+        let context = |level| {
+            let mut context = zstd::bulk::Compressor::new(level)?;
+            context.include_checksum(true)?;
+            Ok(context)
+        };
+        let failed = |source| Error::Io { action: "set up zstd for", offset: 0, source };
+        Ok(FrameCompressor {
+            compressor: context(level).map_err(failed)?,
+            storer: context(zstd::zstd_safe::min_c_level()).map_err(failed)?,
+            sample: vec![0; zstd::zstd_safe::compress_bound(SAMPLE_LEN)],
+        })
+    }
+
+    /// Makes `raw` a frame in `frame`, whose content goes. What does not compress is stored, which
+    /// three samples tell.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if zstd fails.
+    pub fn compress(&mut self, raw: &[u8], frame: &mut Vec<u8>) -> Result<(), Error> {
+        let failed = |source| Error::Io { action: "compress a frame of", offset: 0, source };
+        let is_dense = self.is_dense(raw).map_err(failed)?;
+        let context = if is_dense { &mut self.storer } else { &mut self.compressor };
+        frame.clear();
+        frame.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
+        let len = context.compress_to_buffer(raw, &mut frame[..]).map_err(failed)?;
+        frame.truncate(len);
+        Ok(())
+    }
+
+    fn is_dense(&mut self, raw: &[u8]) -> std::io::Result<bool> {
+        if raw.len() < 4 * SAMPLE_LEN {
+            return Ok(false);
+        }
+        let last = raw.len() - SAMPLE_LEN;
+        for at in [last / 5, last / 2, last] {
+            let sample = &raw[at..at + SAMPLE_LEN];
+            let len = self.compressor.compress_to_buffer(sample, &mut self.sample[..])?;
+            if len * 32 <= SAMPLE_LEN * STORED_ABOVE {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// A seekable file that is being written: compresses and writes.
+pub struct SeekableWriter<W> {
+    writer: FrameWriter<W>,
+    compressor: FrameCompressor,
     buffer: Vec<u8>,
-    table: SeekTable,
 }
 
 impl<W: Write> SeekableWriter<W> {
     /// Begins a file; `level` is zstd's, from −7 to 22.
     ///
     /// # Errors
-    /// [`Error::Io`] if zstd cannot be set up.
+    /// As [`FrameCompressor::new`].
     pub fn new(stream: W, level: i32) -> Result<Self, Error> {
-        let compressor = zstd::bulk::Compressor::new(level).map_err(|source| Error::Io {
-            action: "set up zstd for",
-            offset: 0,
-            source,
-        })?;
-        Ok(SeekableWriter { stream, compressor, buffer: Vec::new(), table: SeekTable::default() })
+        let compressor = FrameCompressor::new(level)?;
+        Ok(SeekableWriter { writer: FrameWriter::new(stream), compressor, buffer: Vec::new() })
     }
 
     /// Compresses `raw` into a frame of its own and writes it; gives its number, from 0 up.
     ///
     /// # Errors
-    /// [`Error::Io`] if the stream fails or takes no more frames.
+    /// As [`FrameCompressor::compress`] and [`FrameWriter::push`].
     pub fn frame(&mut self, raw: &[u8]) -> Result<u32, Error> {
+        self.compressor.compress(raw, &mut self.buffer)?;
+        self.writer.push(&self.buffer, raw.len())
+    }
+
+    /// As [`FrameWriter::finish`].
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the stream fails.
+    pub fn finish(self) -> Result<(W, SeekTable), Error> {
+        self.writer.finish()
+    }
+}
+
+/// A seekable file whose frames are compressed elsewhere.
+pub struct FrameWriter<W> {
+    stream: W,
+    table: SeekTable,
+}
+
+impl<W: Write> FrameWriter<W> {
+    /// Begins a file.
+    pub fn new(stream: W) -> Self {
+        FrameWriter { stream, table: SeekTable::default() }
+    }
+
+    /// Writes a frame that [`FrameCompressor::compress`] has made of `raw_len` bytes; gives its number,
+    /// from 0 up.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the stream fails or takes no more frames.
+    pub fn push(&mut self, frame: &[u8], raw_len: usize) -> Result<u32, Error> {
         let offset = self.table.bytes();
         let failed = |source| Error::Io { action: "write", offset, source };
-        self.buffer.resize(zstd::zstd_safe::compress_bound(raw.len()), 0);
-        let len = self.compressor.compress_to_buffer(raw, &mut self.buffer[..]).map_err(failed)?;
-        self.stream.write_all(&self.buffer[..len]).map_err(failed)?;
-        let sizes = u32::try_from(len).ok().zip(u32::try_from(raw.len()).ok());
+        self.stream.write_all(frame).map_err(failed)?;
+        let sizes = u32::try_from(frame.len()).ok().zip(u32::try_from(raw_len).ok());
         let number = sizes.and_then(|(len, raw_len)| self.table.push(len, raw_len));
         number.ok_or_else(|| failed(std::io::ErrorKind::FileTooLarge.into()))
     }
@@ -208,8 +296,8 @@ mod tests {
 
     fn file(frames: &[&[u8]]) -> Vec<u8> {
         let mut writer = SeekableWriter::new(Vec::new(), 1).unwrap();
-        for (number, frame) in (0..).zip(frames) {
-            assert_eq!(writer.frame(frame).unwrap(), number);
+        for (number, raw) in (0..).zip(frames) {
+            assert_eq!(writer.frame(raw).unwrap(), number);
         }
         writer.finish().unwrap().0
     }
