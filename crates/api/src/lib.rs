@@ -18,6 +18,7 @@ mod mirror_file;
 mod policy;
 mod rules;
 mod status;
+mod store_file;
 mod tunnels;
 mod units;
 
@@ -51,5 +52,6 @@ pub use mirror_file::{
 pub use policy::{DSCP_MAX, DirectionChoice, Oversize, RingSize, Sending, Workers};
 pub use rules::{RULE_FILE_BYTES_MAX, RuleFile};
 pub use status::{InterfaceStats, Status};
+pub use store_file::{ObjectLock, ServerEncryption, StoreFile};
 pub use tunnels::{TunnelEnd, TunnelStats, TunnelStatus};
 pub use units::{parse_buffer_size, parse_duration, parse_size, parse_size_tcpdump};

@@ -20,6 +20,8 @@ use jiff::tz::TimeZone;
 use std::fmt;
 use ulid::Ulid;
 
+const HOUR_NS: u64 = 3_600_000_000_000;
+
 /// Names a segment for good: its id is in no other name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SegmentName {
@@ -141,6 +143,21 @@ fn parse_stem(stem: &str) -> Option<((u64, u64), Ulid)> {
     let (first, last, id) = (parts.next()?, parts.next()?, parts.next()?);
     let id = Ulid::from_string(id).ok().filter(|_| parts.next().is_none())?;
     Some(((parse_compact(first)?, parse_compact(last)?), id))
+}
+
+/// The first and the last nanosecond of a `date=` folder.
+pub(crate) fn parse_date(folder: &str) -> Option<(u64, u64)> {
+    let date: jiff::civil::Date = folder.strip_prefix("date=")?.parse().ok()?;
+    let first = date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_nanosecond();
+    let first: u64 = first.try_into().ok()?;
+    Some((first, first.saturating_add(24 * HOUR_NS - 1)))
+}
+
+/// The first and the last nanosecond of an `hour=` folder of a day.
+pub(crate) fn parse_hour(folder: &str, day: (u64, u64)) -> Option<(u64, u64)> {
+    let hour: u64 = folder.strip_prefix("hour=")?.parse().ok().filter(|hour| *hour < 24)?;
+    let first = day.0.saturating_add(hour * HOUR_NS);
+    Some((first, first.saturating_add(HOUR_NS - 1)))
 }
 
 pub(crate) fn parse_compact(text: &str) -> Option<u64> {

@@ -6,8 +6,8 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use s3s_fs::FileSystem;
 use std::net::SocketAddr;
+use std::net::TcpListener;
 use std::path::Path;
-use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
 /// The only key that is known.
@@ -18,7 +18,8 @@ pub const SECRET_KEY: &str = "tapline-secret";
 /// An S3 server on a thread of its own, as long as this value lives.
 pub struct Server {
     address: SocketAddr,
-    _runtime: Runtime,
+    /// There until it is dropped.
+    runtime: Option<Runtime>,
 }
 
 impl Server {
@@ -33,8 +34,13 @@ impl Server {
         let service = builder.build();
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-        let listener = runtime.block_on(TcpListener::bind(address))?;
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
+        let listener = {
+            let _entered = runtime.enter();
+            tokio::net::TcpListener::from_std(listener)?
+        };
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let service = service.clone();
@@ -45,11 +51,20 @@ impl Server {
                 });
             }
         });
-        Ok(Server { address, _runtime: runtime })
+        Ok(Server { address, runtime: Some(runtime) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // So that an asynchronous test may have one.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
