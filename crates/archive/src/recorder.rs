@@ -6,7 +6,7 @@ use crate::retention::Retention;
 use crate::segment::{Plan, Segment};
 use crate::status::RecorderStatus;
 use api::{DropReason, SourceStats};
-use io::file::{FileFormat, Origin, OriginCounters, reason};
+use io::file::{FileFormat, Lanes, Origin, OriginCounters, reason};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Selection, Sink, SinkCounters, Upstream};
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -28,6 +28,9 @@ const RETRY_NS: u64 = 1_000_000_000;
 const UNPLACED_MAX: usize = 64;
 /// More than a packet's block has beside its bytes.
 const BLOCK_BYTES: u64 = 64;
+/// A packet's share of what pads direct writes is less than that part of its bytes and what
+/// `BLOCK_BYTES` has too many: two paddings of at most 4,107 bytes for 256 KiB of blocks.
+const PADDING_PART: u64 = 16;
 /// More than a segment has beside its packets, and of that more than is written when it is closed.
 const SEGMENT_BYTES: u64 = 4096;
 const STATISTICS_BYTES: u64 = 1024;
@@ -93,7 +96,8 @@ impl Recorder {
             Layout::Spool(_) => FileFormat::Pcapng,
         };
         let first = first.filter(|_| matches!(layout, Layout::File(_)));
-        let plan = Plan { layout, rotation, format, interfaces: interfaces.clone(), first };
+        let lanes = (!unbuffered).then(Lanes::default);
+        let plan = Plan { layout, rotation, format, interfaces: interfaces.clone(), first, lanes };
         let mut recorder = Recorder {
             plan,
             unbuffered,
@@ -164,7 +168,7 @@ impl Recorder {
     #[inline]
     fn write(&mut self, packet: &Packet) {
         let origin = (packet.meta.interface, packet.meta.outer);
-        if let Err(reason) = self.take_room(BLOCK_BYTES + packet.data.len() as u64) {
+        if let Err(reason) = self.take_room(block_bytes(packet)) {
             return self.lose(origin, reason);
         }
         if let Some((of, place)) = self.current
@@ -291,7 +295,7 @@ impl Recorder {
             self.close_unused();
         }
         // With the packet, whose room is forgotten where it is counted anew.
-        self.take_room(SEGMENT_BYTES + BLOCK_BYTES + packet.data.len() as u64)?;
+        self.take_room(SEGMENT_BYTES + block_bytes(packet))?;
         match self.begin(self.name_of(origin), packet.meta.ts_ns) {
             Ok(segment) => {
                 self.disk.opened();
@@ -412,6 +416,13 @@ impl Recorder {
         }
         all
     }
+}
+
+/// More than a packet takes in a file.
+#[inline]
+fn block_bytes(packet: &Packet) -> u64 {
+    let bytes = packet.data.len() as u64;
+    BLOCK_BYTES + bytes + bytes / PADDING_PART
 }
 
 /// How many files may be begun now: a bucket that fills by the clock.

@@ -4,7 +4,7 @@ use crate::layout::{Layout, Previous, Rotation, numbered, open_segment};
 use crate::lock;
 use crate::name::{Part, SegmentName, SpoolState};
 use api::DropReason;
-use io::file::{FileFormat, FileWriter, Origin, OriginCounters};
+use io::file::{FileFormat, FileWriter, Lanes, Origin, OriginCounters};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Upstream};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     pub interfaces: Interfaces,
     /// The interface that a file names before its first packet.
     pub first: Option<InterfaceId>,
+    /// By which files that have much to write do so directly.
+    pub lanes: Option<Lanes>,
 }
 
 /// A file that packets are written to.
@@ -59,7 +61,7 @@ impl Segment {
     ) -> Result<Segment, Error> {
         let Plan { format, interfaces, first, .. } = plan;
         let mut id = Ulid::nil();
-        let (writer, path) = match &plan.layout {
+        let (mut writer, path) = match &plan.layout {
             Layout::File(path) if path == Path::new("-") => {
                 let stream = Box::new(std::io::stdout());
                 (FileWriter::stream(stream, *format, interfaces, *first)?, None)
@@ -74,6 +76,7 @@ impl Segment {
                 (FileWriter::over(file, &path, *format, interfaces, *first)?, Some(path))
             }
         };
+        plan.lanes.iter().for_each(|lanes| writer.use_lanes(lanes));
         let hour = plan.layout.hour(ts_ns);
         let [opened_ns, used_ns, flushed_ns] = [now.monotonic_ns; 3];
         Ok(Segment {
@@ -122,6 +125,8 @@ impl Segment {
         if monotonic_ns.saturating_sub(self.flushed_ns) >= after_ns {
             self.writer.flush();
             self.flushed_ns = monotonic_ns;
+        } else {
+            self.writer.poll();
         }
     }
 

@@ -31,6 +31,9 @@
 //!  24  u32 origlen                      20  u32 caplen
 //!  28  packet, padded to 4, options     24  u32 origlen
 //!                                       28  packet, padded to 4, options
+//!
+//! PAD 0x80746170 padding, in the range for local use
+//!   8  zeros, which say nothing: they bring a file to a multiple of a disk's blocks
 //! ```
 //!
 //! All other blocks (name resolution 4, decryption secrets 10, custom 0xBAD and 0x40000BAD, and
@@ -65,6 +68,8 @@ pub mod block_type {
     pub const INTERFACE_STATISTICS: u32 = 5;
     /// Enhanced Packet Block.
     pub const ENHANCED_PACKET: u32 = 6;
+    /// Padding: of the range that the draft leaves to local use, so that readers step over it.
+    pub const PADDING: u32 = 0x8074_6170;
 }
 
 /// Byte-order magic of a section header, as its own byte order reads it.

@@ -231,6 +231,18 @@ impl<W: Write> PcapngWriter<W> {
         self.finish(STATISTICS_HEADER_LEN)
     }
 
+    /// Writes a block that says nothing, of so many bytes: a multiple of 4, from
+    /// [`BLOCK_LEN_MIN`] to [`BLOCK_LEN_MAX`]; other lengths are brought there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the stream fails.
+    pub fn pad(&mut self, total: usize) -> Result<(), Error> {
+        let total = padded(total.clamp(BLOCK_LEN_MIN, BLOCK_LEN_MAX));
+        let block = self.begin(block_type::PADDING);
+        block.resize(total - 4, 0);
+        self.finish(total)
+    }
+
     /// Flushes the stream.
     ///
     /// # Errors
@@ -329,6 +341,23 @@ impl PcapngWriter<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::Reader;
+
+    #[test]
+    fn padding_has_the_length_asked_for_and_is_stepped_over() {
+        let mut writer = PcapngWriter::new(Vec::new(), &SectionInfo::default()).unwrap();
+        writer.add_interface(&Interface::new(1)).unwrap();
+        for (asked, len) in [(0, 12), (12, 12), (14, 16), (4096, 4096), (usize::MAX, BLOCK_LEN_MAX)]
+        {
+            let before = writer.get_ref().len();
+            writer.pad(asked).unwrap();
+            assert_eq!(writer.get_ref().len() - before, len);
+        }
+        writer.write(0, 7, 60, Direction::In, &[1; 60], None).unwrap();
+        let bytes = writer.into_inner();
+        let mut reader = Reader::new(&bytes[..]).unwrap();
+        assert_eq!(reader.next().unwrap().map(|record| record.ts_ns), Some(7));
+        assert!(reader.next().unwrap().is_none() && reader.warning().is_none());
+    }
 
     /// Takes so many bytes, then fails.
     struct Full(usize);

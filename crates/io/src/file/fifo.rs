@@ -6,7 +6,9 @@
 //!
 //! Source: fifo(7), pipe(7), open(2) `O_NONBLOCK`.
 
-use super::writer::{FileFormat, FileWriter, reason};
+use super::encoder::FileFormat;
+use super::gathered::reason;
+use super::writer::FileWriter;
 use crate::batch::Selection;
 use crate::clock::Now;
 use crate::device::{Sink, SinkCounters, Upstream};

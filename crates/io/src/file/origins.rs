@@ -55,14 +55,28 @@ impl Span {
     }
 }
 
+/// Buffers whose packets are counted apart: the one that is being filled, and those on their way.
+pub(super) const LOADS: usize = 4;
+
+/// The packets of one interface in one buffer.
+#[derive(Clone, Copy)]
+struct Load {
+    packets: u64,
+    bytes: u64,
+    span: Span,
+}
+
+impl Load {
+    const EMPTY: Load = Load { packets: 0, bytes: 0, span: Span::EMPTY };
+}
+
 /// One interface of the file.
 pub(super) struct Written {
     pub origin: Origin,
     pub packets: OriginCounters,
-    /// The times of the packets in the file, and of those in the buffer.
+    /// The times of the packets in the file.
     pub span: Span,
-    held_span: Span,
-    held_bytes: u64,
+    loads: [Load; LOADS],
 }
 
 /// The origins of a file's packets, by their interface's number in the file.
@@ -87,8 +101,8 @@ impl Origins {
     /// Adds an origin; gives its place.
     pub fn add(&mut self, origin: Origin) -> usize {
         let packets = OriginCounters::default();
-        let (span, held_span) = (Span::EMPTY, Span::EMPTY);
-        self.list.push(Written { origin, packets, span, held_span, held_bytes: 0 });
+        let loads = [Load::EMPTY; LOADS];
+        self.list.push(Written { origin, packets, span: Span::EMPTY, loads });
         self.last = self.list.len() - 1;
         self.places.insert(origin, self.last);
         self.last
@@ -100,13 +114,15 @@ impl Origins {
         self.list[place].packets.received += 1;
     }
 
-    /// Counts a packet of so many bytes that went into the buffer.
+    /// Counts a packet of so many bytes that went into a buffer.
     #[inline]
-    pub fn held(&mut self, place: usize, ts_ns: u64, bytes: usize) {
+    pub fn held(&mut self, place: usize, load: usize, ts_ns: u64, bytes: usize) {
         let written = &mut self.list[place];
         written.packets.fate.held += 1;
-        written.held_bytes += bytes as u64;
-        written.held_span = written.held_span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
+        let load = &mut written.loads[load];
+        load.packets += 1;
+        load.bytes += bytes as u64;
+        load.span = load.span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
     }
 
     /// Counts a packet that was given up.
@@ -114,30 +130,30 @@ impl Origins {
         self.list[place].packets.fate.drops.add(reason);
     }
 
-    /// Counts one packet of the buffer as brought into the file, before the others are settled.
-    pub fn kept(&mut self, place: usize, ts_ns: u64, bytes: u32) {
+    /// Counts one packet of a buffer as brought into the file, before the others are settled.
+    pub fn kept(&mut self, place: usize, load: usize, ts_ns: u64, bytes: u32) {
         let written = &mut self.list[place];
+        written.loads[load].packets -= 1;
+        written.loads[load].bytes -= u64::from(bytes);
         written.packets.fate.held -= 1;
-        written.held_bytes -= u64::from(bytes);
         written.packets.fate.sent += 1;
         written.packets.fate.sent_bytes += u64::from(bytes);
         written.span = written.span.join(Span { first_ns: ts_ns, last_ns: ts_ns });
     }
 
-    /// Counts what was in the buffer: as brought into the file, or as lost for this reason.
-    pub fn settle(&mut self, lost: Option<DropReason>) {
+    /// Counts what was in a buffer: as brought into the file, or as lost for this reason.
+    pub fn settle(&mut self, load: usize, lost: Option<DropReason>) {
         for written in &mut self.list {
             let counters = &mut written.packets.fate;
-            let held = std::mem::take(&mut counters.held);
-            let held_bytes = std::mem::take(&mut written.held_bytes);
-            let held_span = std::mem::replace(&mut written.held_span, Span::EMPTY);
+            let load = std::mem::replace(&mut written.loads[load], Load::EMPTY);
+            counters.held -= load.packets;
             match lost {
                 None => {
-                    counters.sent += held;
-                    counters.sent_bytes += held_bytes;
-                    written.span = written.span.join(held_span);
+                    counters.sent += load.packets;
+                    counters.sent_bytes += load.bytes;
+                    written.span = written.span.join(load.span);
                 }
-                Some(reason) => counters.drops.add_many(reason, held),
+                Some(reason) => counters.drops.add_many(reason, load.packets),
             }
         }
     }
