@@ -2,6 +2,7 @@
 
 use crate::cli::{Capture, FilterIn, FilterPlace, Rotation, Verbosity};
 use crate::failure::Failure;
+use crate::identity::{Becoming, Keeps};
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
 use crate::session::{self, Session, Taps};
@@ -17,6 +18,10 @@ use wire::decap::Rules;
 
 pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
+    let becoming = Becoming::new(&options.identity)?;
+    if options.write.is_some() || options.identity.user.is_some() {
+        becoming.become_it(Keeps::Capturing)?;
+    }
     let mut begun = Vec::new();
     match (count(options.workers), &options.write) {
         (1, _) => {}
@@ -63,6 +68,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let cut = (options.wire_true && options.read.is_some())
         .then(|| cut_super_packets(&mut opened, options.mtu, &interfaces));
     let statuses = decap.map(|decap| opened.decapsulate(&decap, &interfaces));
+    becoming.settle()?;
     begun.insert(0, opened.announcement);
     let limit = options.count.map(Limit::new);
     let workers = opened.shares.len();

@@ -16,6 +16,7 @@ mod failure;
 mod filter;
 mod fit;
 mod health;
+mod identity;
 mod l2tp;
 mod listeners;
 mod local;

@@ -3,6 +3,7 @@
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
+use crate::identity::{Becoming, Keeps};
 use crate::listeners::{Listeners, Listening};
 use crate::loops;
 use crate::session::{self, Activity, Moment, Session, Taps};
@@ -28,10 +29,15 @@ const SEGMENTS: u64 = 8;
 
 pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
+    let becoming = Becoming::new(&options.identity)?;
     let interfaces = Interfaces::default();
     let recorder = recorder_options(&options)?;
     must_stand_apart(options.write.as_deref(), &options.to)?;
     loops::of_receiver(&options.listen, &options.to)?;
+    if let Some(archive) = &options.archive {
+        becoming.make_folder(&archive.join(SPOOL));
+    }
+    becoming.become_it(Keeps::Capturing)?;
     if let Some(archive) = &options.archive {
         // Before anything comes in: it may take a while.
         tell(&archive::adopt(&archive.join(SPOOL))?);
@@ -41,6 +47,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
     let Listeners { inputs, begun, tunnels } =
         Listeners::open(&listening(&options), &targets.fed(), &interfaces)?;
+    becoming.settle()?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;

@@ -1,7 +1,7 @@
 //! `tapline capture`.
 
 use super::values::{decap_port, direction, layers, ring_size};
-use super::{FilterPlace, Format, Report, Rotation};
+use super::{FilterPlace, Format, Identity, Report, Rotation};
 use api::{DirectionChoice, RingSize, Workers};
 use clap::{ArgAction, Args};
 use std::path::PathBuf;
@@ -66,6 +66,8 @@ pub struct Capture {
     pub numeric: u8,
     #[command(flatten)]
     pub filter_place: FilterPlace,
+    #[command(flatten)]
+    pub identity: Identity,
     #[command(flatten)]
     pub report: Report,
     /// How packets are printed

@@ -38,6 +38,18 @@ pub struct Rotation {
     pub file_count: Option<u32>,
 }
 
+/// Who the process is, and whose its files are.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Identity {
+    /// Become this user at once, when started as root: of root's rights only those stay that capturing
+    /// needs (CAP_NET_RAW, CAP_NET_ADMIN, CAP_BPF). Files are that user's
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// Have files belong to this group, whose members may read them; without it the user's own
+    #[arg(long, value_name = "NAME")]
+    pub group: Option<String>,
+}
+
 /// Where an interface's packets are filtered.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct FilterPlace {

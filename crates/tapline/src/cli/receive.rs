@@ -1,7 +1,7 @@
 //! `tapline receive`.
 
 use super::values::{archive_bound, health_address, kib, receive_layers};
-use super::{Report, Rotation, SendingOptions};
+use super::{Identity, Report, Rotation, SendingOptions};
 use api::{Endpoint, Group};
 use clap::{Args, ValueEnum};
 use std::net::SocketAddr;
@@ -52,6 +52,8 @@ pub struct Receive {
     /// Size of the ring, or of each socket's receive buffer; a bare number means KiB
     #[arg(short = 'B', long, value_parser = kib, value_name = "SIZE", default_value = LISTEN_BUFFER_SIZE)]
     pub buffer_size: u64,
+    #[command(flatten)]
+    pub identity: Identity,
     #[command(flatten)]
     pub report: Report,
 }

@@ -142,7 +142,9 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    // Whatever the umask: captures are hidden, which commands run is not.
+    fs::set_permissions(folder, Permissions::from_mode(FOLDER_MODE))
 }
 
 /// Removes the sockets of processes that were killed: nobody listens there, and there is no process of

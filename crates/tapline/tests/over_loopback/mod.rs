@@ -82,6 +82,11 @@ impl Receiver {
         Receiver { running: Running::start(&mut command), ledger: ledger.into() }
     }
 
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.running.id()
+    }
+
     pub fn signal(&self, signal: Signal) {
         self.running.signal(signal);
     }
