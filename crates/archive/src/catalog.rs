@@ -80,7 +80,7 @@ pub async fn list(
             (_, _) => add(name, State::Sealed, Place::File(file), bytes),
         }
     }
-    for object in store.list("").await? {
+    for object in store.list_window(window).await? {
         let Some((name, part)) = SegmentName::parse_key(&object.key) else { continue };
         let place = Place::Object(object.key);
         match part {

@@ -1,6 +1,7 @@
 //! From a recorded frame to the flow that it belongs to.
 
 use super::address_set::AddressSet;
+use super::community_id::community_id;
 use super::ends::{Ends, mapped};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::decap::{Content, Found, Rules};
@@ -44,7 +45,7 @@ impl FlowKey {
 }
 
 /// Reads frames.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Frames {
     tunnels: Rules,
 }
@@ -83,6 +84,12 @@ impl Frames {
             seen.key.outer = None;
         }
         seen
+    }
+
+    /// The community ids of a frame's innermost and of its outermost flow.
+    pub(crate) fn community_ids(&self, link: LinkType, frame: &[u8]) -> [Option<String>; 2] {
+        let key = self.see(link, frame, None).key;
+        [key.flow, key.outer].map(|ends| ends.map(|ends| community_id(&ends)))
     }
 
     /// Adds all addresses of a frame by which a capture filter may find it.

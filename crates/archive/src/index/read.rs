@@ -57,9 +57,15 @@ where
 /// # Errors
 /// As [`rows`].
 pub fn rows_of(index: Bytes) -> Result<Vec<Row>, Error> {
-    let all = Wanted::default();
-    let reading = rows(InMemory(index), &all);
-    reading.now_or_never().expect("memory is there at once")
+    rows_in(index, &Wanted::default())
+}
+
+/// Reads those rows of an index that is in memory that may hold what is wanted.
+///
+/// # Errors
+/// As [`rows`].
+pub(crate) fn rows_in(index: Bytes, wanted: &Wanted) -> Result<Vec<Row>, Error> {
+    rows(InMemory(index), wanted).now_or_never().expect("memory is there at once")
 }
 
 /// An index in memory.

@@ -48,6 +48,7 @@ pub(crate) struct Table {
 }
 
 /// What a [`Table`] gathered.
+#[derive(Debug)]
 pub(crate) struct Gathered {
     /// In the order of the index.
     pub rows: Vec<Row>,

@@ -1,5 +1,6 @@
 //! A pcap-filter expression, and what it compiles to for each link type.
 
+use super::implied::Tree;
 use filter::Program;
 use io::libpcap::{CompileError, compile};
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use wire::LinkType;
 #[derive(Debug, Clone, Default)]
 pub struct Expression {
     text: String,
+    implied: Arc<Tree>,
     programs: Arc<Mutex<Programs>>,
 }
 
@@ -26,12 +28,18 @@ impl Expression {
         let text = text.trim().to_owned();
         let program = Arc::new(compile(&text, LinkType::ETHERNET, 0)?);
         let programs = BTreeMap::from([(LinkType::ETHERNET, Ok(program))]);
-        Ok(Expression { text, programs: Arc::new(Mutex::new(programs)) })
+        let implied = Arc::new(Tree::of(&text));
+        Ok(Expression { text, implied, programs: Arc::new(Mutex::new(programs)) })
     }
 
     /// The expression as it was given, without blanks around it.
     pub fn text(&self) -> &str {
         &self.text
+    }
+
+    /// What a packet must be like to match it.
+    pub(super) fn implied(&self) -> &Tree {
+        &self.implied
     }
 
     /// Its program for frames of a link type. One that can match no such frame is a program, too.

@@ -2,6 +2,7 @@
 
 use super::Query;
 use super::found::{Found, Origins, Place};
+use crate::index::{Frames, carrier};
 use capfile::{Interface, Record};
 use filter::Program;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ pub(super) struct Judge {
     /// The source says that all packets came in a tunnel that is looked for.
     is_tunnel_known: bool,
     tunnels: Rules,
+    frames: Frames,
     interfaces: Vec<Option<Judged>>,
     /// Why packets of some interfaces could not be judged.
     unjudged: Vec<String>,
@@ -45,9 +47,15 @@ impl Judge {
             source: source.into(),
             is_tunnel_known: wanted.is_empty() || id.is_some_and(|id| wanted.contains(&id)),
             tunnels: Rules::default(),
+            frames: Frames::default(),
             interfaces: Vec::new(),
             unjudged: Vec::new(),
         }
+    }
+
+    /// The id of the tunnel that the source tells.
+    pub(super) fn source_tunnel_id(&self) -> Option<u64> {
+        source_tunnel_id(&self.source)
     }
 
     pub(super) fn query(&self) -> &Query {
@@ -70,6 +78,9 @@ impl Judge {
             return None;
         }
         if !self.is_tunnel_known && !self.is_in_tunnel(link_type, record.data) {
+            return None;
+        }
+        if !self.is_in_flow(link_type, record.data) {
             return None;
         }
         Some(Found::new(Place { ts_ns: record.ts_ns, ..place }, origin, record))
@@ -103,6 +114,14 @@ impl Judge {
         self.interfaces[number].as_ref()
     }
 
+    fn is_in_flow(&self, link_type: LinkType, frame: &[u8]) -> bool {
+        let wanted = &self.shared.query.community_ids;
+        wanted.is_empty() || {
+            let ids = self.frames.community_ids(link_type, frame);
+            ids.into_iter().flatten().any(|id| wanted.contains(&id))
+        }
+    }
+
     fn is_in_tunnel(&self, mut link_type: LinkType, mut frame: &[u8]) -> bool {
         while let Ok(Some(found)) = self.tunnels.in_frame(link_type, frame) {
             let id = found.tunnel.id.map(u64::from);
@@ -121,9 +140,7 @@ impl Judge {
 
 /// The id of the tunnel that a source's packets came in: `71` of `vxlan-71-10.71.2.2`.
 fn source_tunnel_id(source: &str) -> Option<u64> {
-    let (kind, rest) = source.split_once('-')?;
-    wire::tunnel::Kind::ALL.iter().find(|known| known.name() == kind)?;
-    rest.split('-').next()?.parse().ok()
+    carrier(source)?.id.map(u64::from)
 }
 
 #[cfg(test)]
@@ -134,7 +151,7 @@ mod tests {
     fn sources_tell_their_tunnel() {
         assert_eq!(source_tunnel_id("vxlan-71-10.71.2.2"), Some(71));
         assert_eq!(source_tunnel_id("gre-none-10.71.2.2"), None);
-        for other in ["eth0", "eth-71-x", "vxlan", "vxlan-x"] {
+        for other in ["eth0", "eth-71-10.71.2.2", "vxlan", "vxlan-71"] {
             assert_eq!(source_tunnel_id(other), None, "{other}");
         }
     }

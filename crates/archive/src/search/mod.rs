@@ -15,20 +15,26 @@
 //! wait in a file without a name, in the folder for temporary files); [`JOBS_MAX`] reads at a time, each of
 //! up to [`GROUP_FRAMES_MAX`] frames; and half a MiB for each segment that is not sealed and is being read.
 
+mod choose;
 mod expression;
 mod found;
+mod implied;
 mod judge;
 mod merge;
 mod opened;
 mod plan;
 mod run;
+#[cfg(test)]
+mod soundness;
 
 pub use expression::Expression;
 pub use found::Packet;
 pub use plan::{Plan, plan};
 pub use run::{Outcome, Progress, Trouble};
 
+use crate::index::{AddressSet, Flow, Row, Wanted};
 use crate::window::Window;
+use implied::{AddressFacts, RowFacts};
 
 /// Bytes of packets that wait in memory for packets before them.
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
@@ -64,6 +70,43 @@ impl Query {
             community_ids: Vec::new(),
             expression: Expression::default(),
         }
+    }
+
+    /// Whether a segment may hold packets that are looked for, by the addresses in it.
+    fn wants_addresses(&self, addresses: &AddressSet) -> bool {
+        self.expression.implied().may(&AddressFacts(addresses))
+    }
+
+    /// Whether a row may stand for packets that are looked for; `source_tunnel_id` is that of its
+    /// segment's source.
+    fn wants_row(&self, row: &Row, source_tunnel_id: Option<u64>) -> bool {
+        // Of several tunnels in a frame a row has the innermost one.
+        let has_tunnel = |id| self.tunnel_ids.contains(&id);
+        let in_tunnel = self.tunnel_ids.is_empty()
+            || row.outer.is_some()
+            || row.flows > 1
+            || row.tunnel.as_ref().and_then(|tunnel| tunnel.id).is_some_and(has_tunnel)
+            || source_tunnel_id.is_some_and(has_tunnel);
+        let has_id = |flow: &Flow| {
+            flow.community_id.as_ref().is_none_or(|id| self.community_ids.contains(id))
+        };
+        let in_flow = self.community_ids.is_empty()
+            || [&row.flow, &row.outer].into_iter().flatten().any(has_id)
+            || row.flows > 1;
+        in_tunnel
+            && in_flow
+            && self.window.overlaps(row.span_ns)
+            && self.expression.implied().may(&RowFacts(row))
+    }
+
+    /// What an index is asked for: no less than [`Self::wants_row`] takes.
+    fn wanted(&self) -> Wanted {
+        let community_id = match &self.community_ids[..] {
+            [id] => Some(id.clone()),
+            _ => None,
+        };
+        let addresses = self.expression.implied().addresses();
+        Wanted { addresses, community_id, window: self.window }
     }
 
     /// Whether packets of a source may be among those looked for, by the name of the source alone.

@@ -7,6 +7,7 @@ use super::run::Progress;
 use crate::catalog::{self, Place, Segment};
 use crate::error::Error;
 use crate::fetch::Fetch;
+use crate::index::AddressSet;
 use crate::manifest::{self, Entry, Event};
 use crate::name::SegmentName;
 use crate::store::Store;
@@ -77,7 +78,10 @@ pub async fn plan(store: &Store, spool: Option<&Path>, query: Query) -> Result<P
     let mut listed = catalog::list(store, spool, query.window).await?;
     listed.retain(|segment| query.wants_source(&segment.name.source));
     let (digest, manifest_troubles) = digest(&fetch, &query).await?;
+    let segments_listed = listed.len() as u64;
     let there: BTreeSet<Ulid> = listed.iter().map(|segment| segment.name.id).collect();
+    // What the manifest does not know, such as what is still in the spool, may hold anything.
+    listed.retain(|segment| digest.get(&segment.name.id).is_none_or(|noted| noted.may_match));
     let (mut expired, mut missing) = (Gone::default(), Gone::default());
     for (id, noted) in digest {
         if there.contains(&id) {
@@ -86,7 +90,6 @@ pub async fn plan(store: &Store, spool: Option<&Path>, query: Query) -> Result<P
         let gone = if noted.is_removed { &mut expired } else { &mut missing };
         gone.add(&noted.name, noted.object);
     }
-    let segments_listed = listed.len() as u64;
     let bytes = |part: Option<&(Place, u64)>| part.map_or(0, |(_, bytes)| *bytes);
     let progress = Progress::new(&fetch, listed.len() as u64);
     Ok(Plan {
@@ -122,6 +125,8 @@ struct Noted {
     name: SegmentName,
     object: String,
     is_removed: bool,
+    /// By its addresses it may hold what is looked for.
+    may_match: bool,
 }
 
 /// Reads of the manifest what is about segments of the range and of the sources, and nothing else into
@@ -161,20 +166,31 @@ fn note(bytes: &[u8], query: &Query, noted: &mut BTreeMap<Ulid, Noted>) -> usize
             unread += 1;
             continue;
         };
-        let (object, is_removed) = match &entry.event {
-            Event::Stored(record) | Event::Reindexed(record) => (&record.object, false),
-            Event::Removed { object, .. } => (object, true),
+        let (object, addresses) = match &entry.event {
+            Event::Stored(record) | Event::Reindexed(record) => {
+                (&record.object, Some(&record.addresses))
+            }
+            Event::Removed { object, .. } => (object, None),
             Event::Held { .. } | Event::Released { .. } => continue,
         };
         let Some((name, _)) = SegmentName::parse_key(object) else { continue };
         let is_wanted = query.window.overlaps((name.first_ns, name.last_ns))
             && query.wants_source(&name.source);
-        if is_wanted {
-            // An id is never used again, so what was removed stays so.
-            let note = noted.entry(name.id);
-            let note = note.or_insert(Noted { name, object: object.clone(), is_removed });
-            note.is_removed |= is_removed;
+        if !is_wanted {
+            continue;
         }
+        let may_match =
+            addresses.is_some_and(|text| query.wants_addresses(&AddressSet::decode(text)));
+        // An id is never used again, so what was removed stays so.
+        let is_removed = addresses.is_none();
+        let note = Noted { name: name.clone(), object: object.clone(), is_removed, may_match };
+        noted
+            .entry(name.id)
+            .and_modify(|known: &mut Noted| {
+                known.is_removed |= is_removed;
+                known.may_match |= may_match;
+            })
+            .or_insert(note);
     }
     unread
 }

@@ -1,6 +1,7 @@
 //! Runs a plan: reads, judges, and gives the packets found in the order of their times.
 
 use super::JOBS_MAX;
+use super::choose::choose;
 use super::found::{Found, Origin, Packet};
 use super::judge::Judge;
 use super::merge::Merge;
@@ -14,7 +15,7 @@ use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -361,8 +362,19 @@ impl Job<'_> {
             let next = next.into_iter().collect();
             return Ok(Done { examined, next, is_data: true, ..Done::default() });
         }
+        let chosen = choose(self.fetch, &self.segment, &judge).await;
+        if chosen.as_ref().is_some_and(BTreeMap::is_empty) {
+            return Ok(Done::default());
+        }
         let sealed = Arc::new(Sealed::open(self.fetch, &self.segment, judge).await?);
-        let groups = sealed.groups(sealed.frames(), |_| self.segment.name.first_ns);
+        // Nothing is found before the range.
+        let first_ns = self.segment.name.first_ns.max(self.plan.query().window.after_ns);
+        let groups = match &chosen {
+            Some(chosen) => sealed.groups(chosen.keys().copied(), |frame| {
+                chosen.get(&frame).map_or(first_ns, |row_ns| first_ns.max(*row_ns))
+            }),
+            None => sealed.groups(sealed.frames(), |_| first_ns),
+        };
         let next = groups.into_iter().map(|group| {
             let part = group.frames.first().copied().unwrap_or_default();
             self.item(group.first_ns, part, Work::Group(Arc::clone(&sealed), group))
