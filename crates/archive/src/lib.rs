@@ -10,6 +10,7 @@
 //! what nobody removes, and [`expire`] removes.
 
 mod adopt;
+pub mod archiver;
 pub mod catalog;
 mod disk;
 mod error;
@@ -32,6 +33,7 @@ pub mod store;
 mod window;
 
 pub use adopt::{Adopted, adopt};
+pub use archiver::{Archiver, ArchiverOptions, ArchiverStatus};
 pub use error::Error;
 pub use layout::{Layout, Rotation};
 pub use location::Location;

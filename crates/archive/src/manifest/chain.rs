@@ -90,21 +90,56 @@ impl Chain {
     /// [`Error::Store`] if the store has not taken it, [`Error::Damaged`] if it gives back something
     /// else. The call may be repeated, with this event or another one.
     pub async fn append(&mut self, event: Event, utc_ns: u64) -> Result<(), Error> {
+        self.append_all(vec![event], utc_ns).await.map(drop)
+    }
+
+    /// Appends entries, with as few objects written as can be. Gives how many: all, if the store does
+    /// not refuse.
+    ///
+    /// # Errors
+    /// As [`Self::append`], if not even the first one could be appended.
+    pub async fn append_all(&mut self, events: Vec<Event>, utc_ns: u64) -> Result<usize, Error> {
+        let mut appended = 0;
+        let mut events = events.into_iter().peekable();
+        while events.peek().is_some() {
+            let taken = self.lines.len() % ENTRIES_MAX;
+            let some: Vec<Event> = events.by_ref().take(ENTRIES_MAX - taken).collect();
+            let count = some.len();
+            match self.append_some(some, utc_ns).await {
+                Ok(()) => appended += count,
+                Err(error) if appended == 0 => return Err(error),
+                Err(_) => break,
+            }
+        }
+        Ok(appended)
+    }
+
+    /// Appends entries for which the current object, or if that is full the next one, has room.
+    async fn append_some(&mut self, events: Vec<Event>, utc_ns: u64) -> Result<(), Error> {
         let is_full = self.lines.len() >= ENTRIES_MAX;
         let number = self.number + u64::from(is_full);
-        let entry = Entry {
-            version: 1,
-            writer: self.writer.to_string(),
-            seq: self.seq,
-            prev: self.head.clone(),
-            time: format!("{:.9}", timestamp(utc_ns)),
-            event,
-            heads: if self.seq == 0 { self.heads.clone() } else { BTreeMap::new() },
-        };
-        let line = line(&serde_json::to_string(&entry).expect("an entry has only plain keys"));
+        let (mut seq, mut head) = (self.seq, self.head.clone());
+        let (mut added, mut stored) = (Vec::new(), Vec::new());
+        for event in events {
+            if let Event::Stored(record) = &event {
+                stored.push(record.object.clone());
+            }
+            let entry = Entry {
+                version: 1,
+                writer: self.writer.to_string(),
+                seq,
+                prev: head,
+                time: format!("{:.9}", timestamp(utc_ns)),
+                event,
+                heads: if seq == 0 { self.heads.clone() } else { BTreeMap::new() },
+            };
+            let line = line(&serde_json::to_string(&entry).expect("an entry has only plain keys"));
+            (seq, head) = (seq + 1, hash(&line));
+            added.push(line);
+        }
         let before = if is_full { &[][..] } else { &self.lines };
-        let lines = before.iter().chain([&line]);
-        let text: String = lines.flat_map(|line| [line.as_str(), "\n"]).collect();
+        let text: String =
+            before.iter().chain(&added).flat_map(|line| [line.as_str(), "\n"]).collect();
         let object = key(self.writer, number);
         let bytes = Bytes::from(text);
         self.store.put(&object, bytes.clone()).await?;
@@ -120,12 +155,9 @@ impl Chain {
             self.number = number;
             self.stored.drain(..self.stored.len().saturating_sub(ENTRIES_MAX));
         }
-        if let Event::Stored(record) = entry.event {
-            self.stored.push(record.object);
-        }
-        self.head = hash(&line);
-        self.lines.push(line);
-        self.seq += 1;
+        self.lines.extend(added);
+        self.stored.extend(stored);
+        (self.seq, self.head) = (seq, head);
         Ok(())
     }
 
