@@ -55,51 +55,111 @@ pub async fn list(
     spool: Option<&Path>,
     window: Window,
 ) -> Result<Vec<Segment>, Error> {
-    let mut found: BTreeMap<Ulid, Segment> = BTreeMap::new();
-    let mut indexes: BTreeMap<Ulid, (Place, u64)> = BTreeMap::new();
-    let mut add = |name: SegmentName, state, place, bytes| {
+    let mut found = Found::default();
+    // The spool before the store: what is moved on between the two looks is seen twice, not never. And
+    // once more, as a file that is renamed while a folder is read may be in neither of its names.
+    found.add_spool(spool)?;
+    for object in store.list_window(window).await? {
+        found.add_object(object.key, object.bytes);
+    }
+    found.add_spool(spool)?;
+    Ok(found.segments(window))
+}
+
+/// Looks for one segment that was listed before and went on: in the spool, then in the store.
+///
+/// # Errors
+/// As [`list`].
+pub(crate) async fn find(
+    store: &Store,
+    spool: Option<&Path>,
+    segment: &Segment,
+) -> Result<Option<Segment>, Error> {
+    let by_id = |found: Found| {
+        let mut segments = found.segments(Window::ALL).into_iter();
+        segments.find(|found| found.name.id == segment.name.id)
+    };
+    let mut found = Found::default();
+    found.add_spool(spool)?;
+    if let Some(segment) = by_id(found).filter(|found| found.data.0 != segment.data.0) {
+        return Ok(Some(segment));
+    }
+    let window = match segment.state {
+        State::Open => Window::ALL,
+        _ => Window {
+            after_ns: segment.name.first_ns,
+            before_ns: segment.name.last_ns.checked_add(1),
+        },
+    };
+    let mut found = Found::default();
+    for object in store.list_window(window).await? {
+        found.add_object(object.key, object.bytes);
+    }
+    Ok(by_id(found))
+}
+
+/// What was seen so far.
+#[derive(Default)]
+struct Found {
+    segments: BTreeMap<Ulid, Segment>,
+    indexes: BTreeMap<Ulid, (Place, u64)>,
+}
+
+impl Found {
+    fn add_spool(&mut self, spool: Option<&Path>) -> Result<(), Error> {
+        for (file, bytes) in spool.map_or(Ok(Vec::new()), list_files)? {
+            let Some(text) = file.file_name().and_then(|name| name.to_str()) else { continue };
+            if let Some((source, id)) = crate::layout::parse_open_segment(text) {
+                let source = source.into();
+                let name = SegmentName { first_ns: 0, last_ns: u64::MAX, id, source };
+                self.add(name, State::Open, Place::File(file), bytes);
+                continue;
+            }
+            let Some((name, part, state)) = SegmentName::parse_spool_file(text) else { continue };
+            let place = Place::File(file);
+            match (part, state) {
+                // That of the store, if it is there, is as good.
+                (Part::Index, _) => drop(self.indexes.entry(name.id).or_insert((place, bytes))),
+                (_, SpoolState::Closed) => self.add(name, State::Closed, place, bytes),
+                (_, _) => self.add(name, State::Sealed, place, bytes),
+            }
+        }
+        Ok(())
+    }
+
+    fn add_object(&mut self, key: String, bytes: u64) {
+        let Some((name, part)) = SegmentName::parse_key(&key) else { return };
+        let place = Place::Object(key);
+        match part {
+            Part::Index => drop(self.indexes.insert(name.id, (place, bytes))),
+            Part::Data => self.add(name, State::Stored, place, bytes),
+            Part::Plain => self.add(name, State::Plain, place, bytes),
+        }
+    }
+
+    fn add(&mut self, name: SegmentName, state: State, place: Place, bytes: u64) {
         let id = name.id;
         let segment = Segment { name, state, data: (place, bytes), index: None };
-        let known = found.entry(id).or_insert_with(|| segment.clone());
+        let known = self.segments.entry(id).or_insert_with(|| segment.clone());
         if known.state < state {
             *known = segment;
         }
-    };
-    // The spool first: what is moved on between the two looks is then seen twice, not never.
-    for (file, bytes) in spool.map_or(Ok(Vec::new()), list_files)? {
-        let Some(text) = file.file_name().and_then(|name| name.to_str()) else { continue };
-        if let Some((source, id)) = crate::layout::parse_open_segment(text) {
-            let name = SegmentName { first_ns: 0, last_ns: u64::MAX, id, source: source.into() };
-            add(name, State::Open, Place::File(file), bytes);
-            continue;
-        }
-        let Some((name, part, state)) = SegmentName::parse_spool_file(text) else { continue };
-        match (part, state) {
-            (Part::Index, _) => drop(indexes.insert(name.id, (Place::File(file), bytes))),
-            (_, SpoolState::Closed) => add(name, State::Closed, Place::File(file), bytes),
-            (_, _) => add(name, State::Sealed, Place::File(file), bytes),
-        }
     }
-    for object in store.list_window(window).await? {
-        let Some((name, part)) = SegmentName::parse_key(&object.key) else { continue };
-        let place = Place::Object(object.key);
-        match part {
-            Part::Index => drop(indexes.insert(name.id, (place, object.bytes))),
-            Part::Data => add(name, State::Stored, place, object.bytes),
-            Part::Plain => add(name, State::Plain, place, object.bytes),
+
+    fn segments(mut self, window: Window) -> Vec<Segment> {
+        let mut segments: Vec<Segment> = self
+            .segments
+            .into_values()
+            .filter(|segment| window.overlaps((segment.name.first_ns, segment.name.last_ns)))
+            .collect();
+        for segment in &mut segments {
+            if matches!(segment.state, State::Sealed | State::Stored) {
+                segment.index = self.indexes.remove(&segment.name.id);
+            }
         }
+        segments.sort_by(|a, b| a.name.cmp(&b.name));
+        segments
     }
-    let mut segments: Vec<Segment> = found
-        .into_values()
-        .filter(|segment| window.overlaps((segment.name.first_ns, segment.name.last_ns)))
-        .collect();
-    for segment in &mut segments {
-        if matches!(segment.state, State::Sealed | State::Stored) {
-            segment.index = indexes.remove(&segment.name.id);
-        }
-    }
-    segments.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(segments)
 }
 
 fn list_files(folder: &Path) -> Result<Vec<(PathBuf, u64)>, Error> {

@@ -202,3 +202,48 @@ async fn it_ends_early_when_it_is_asked_to() {
     let outcome = cancelled.run(&cancel, |_| unreachable!()).await.unwrap();
     assert_eq!((outcome.packets, outcome.is_stopped), (0, true));
 }
+
+#[tokio::test]
+async fn what_moves_on_meanwhile_is_found_in_its_new_place() {
+    let scratch = rig::Scratch::new("search-moves");
+    let store = Store::memory();
+    let packets = |source: u32| -> Vec<(u64, Vec<u8>)> {
+        (0..50).map(|n| (HOUR + u64::from(n), frame(80, source * 1000 + n))).collect()
+    };
+    let times: Vec<_> = packets(0).iter().map(|packet| packet.0).collect();
+    let file = |name: String| scratch.path(&name);
+    let names = [1, 2, 3, 4].map(|id| name("a", id, &times));
+    let closed = |name: &SegmentName| name.spool_file(Part::Plain, SpoolState::Closed);
+    let sealed_file = |name: &SegmentName| name.spool_file(Part::Data, SpoolState::Sealed);
+    let open = format!("a-{}.pcapng.open", names[0].id);
+    std::fs::write(file(open.clone()), pcapng("a", &packets(1))).unwrap();
+    std::fs::write(file(closed(&names[1])), pcapng("a", &packets(2))).unwrap();
+    std::fs::write(file(sealed_file(&names[2])), sealed("a", &packets(3), 7)).unwrap();
+    let key = names[3].key(Part::Data);
+    store.put(&key, Bytes::from(sealed("a", &packets(4), 7))).await.unwrap();
+
+    let plan = plan(&store, Some(scratch.folder()), Query::all(Window::ALL)).await.unwrap();
+    // The open one is closed, the closed one sealed and shipped, the sealed one shipped, the last one
+    // expires.
+    std::fs::rename(file(open), file(closed(&names[0]))).unwrap();
+    std::fs::remove_file(file(closed(&names[1]))).unwrap();
+    std::fs::remove_file(file(sealed_file(&names[2]))).unwrap();
+    for (name, source) in [(&names[1], 2), (&names[2], 3)] {
+        let bytes = Bytes::from(sealed("a", &packets(source), 7));
+        store.put(&name.key(Part::Data), bytes).await.unwrap();
+    }
+    store.delete(&key).await.unwrap();
+    let mut found = Vec::new();
+    let cancel = AtomicBool::new(false);
+    let outcome = plan.run(&cancel, |packet| {
+        found.push(packet.data.last_chunk().map(|b| u32::from_be_bytes(*b)).unwrap());
+        ControlFlow::Continue(())
+    });
+    let outcome = outcome.await.unwrap();
+    found.sort();
+    let expected: Vec<u32> =
+        (1..4).flat_map(|source| (0..50).map(move |n| source * 1000 + n)).collect();
+    assert_eq!(found, expected, "{outcome:?}");
+    let troubles: Vec<_> = outcome.troubles.iter().map(|trouble| &trouble.segment).collect();
+    assert_eq!(troubles, [&key], "{outcome:?}");
+}

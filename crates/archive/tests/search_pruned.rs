@@ -6,10 +6,11 @@
 use archive::manifest::{Chain, Event, Removal, SegmentRecord};
 use archive::seal::{SealOptions, seal};
 use archive::search::{Expression, Outcome, Plan, Query, plan};
-use archive::store::Store;
-use archive::{Part, SegmentName, Window};
+use archive::store::{Store, StoreOptions};
+use archive::{Location, Part, SegmentName, Window};
 use bytes::Bytes;
 use capfile::{Direction, Interface, LINKTYPE_ETHERNET, PcapngWriter, SectionInfo};
+use s3_server::{ACCESS_KEY, SECRET_KEY, Server};
 use std::ops::ControlFlow;
 use std::sync::atomic::AtomicBool;
 use ulid::Ulid;
@@ -59,8 +60,7 @@ struct Archive {
 }
 
 impl Archive {
-    async fn new() -> Archive {
-        let store = Store::memory();
+    async fn new(store: Store) -> Archive {
         let chain = Chain::open(&store, Ulid::from_parts(1, 1)).await.unwrap();
         Archive { store, packets: Vec::new(), records: Vec::new(), chain }
     }
@@ -129,8 +129,8 @@ fn query(text: &str) -> Query {
 }
 
 /// Six segments of 400 packets; of each, flow 9 is in a few packets next to each other.
-async fn six_segments() -> Archive {
-    let mut archive = Archive::new().await;
+async fn six_segments_in(store: Store) -> Archive {
+    let mut archive = Archive::new(store).await;
     for (hour, source) in [
         (0, "a"),
         (0, "vxlan-71-192.0.2.1"),
@@ -152,6 +152,34 @@ async fn six_segments() -> Archive {
         archive.add(source, packets.collect()).await;
     }
     archive
+}
+
+async fn six_segments() -> Archive {
+    six_segments_in(Store::memory()).await
+}
+
+#[tokio::test]
+async fn a_folder_and_a_bucket_are_searched_alike() {
+    let scratch = rig::Scratch::new("search-stores");
+    let folder = Location::Directory(scratch.path("archive"));
+    std::fs::create_dir_all(scratch.path("s3/bucket")).unwrap();
+    let server = Server::start(&scratch.path("s3"), "127.0.0.1:0").unwrap();
+    let options = StoreOptions::default()
+        .with("aws_endpoint", format!("http://{}", server.address()))
+        .with("aws_allow_http", "true")
+        .with("aws_access_key_id", ACCESS_KEY)
+        .with("aws_secret_access_key", SECRET_KEY);
+    let bucket = "s3://bucket/some/prefix".parse().unwrap();
+    let mut reads = Vec::new();
+    for (location, options) in [(folder, StoreOptions::default()), (bucket, options)] {
+        let archive = six_segments_in(Store::open(&location, &options).unwrap()).await;
+        let window = Window { after_ns: HOUR + 205_000_000, before_ns: Some(HOUR + HOUR_NS + 1) };
+        archive.search(&Query { window, ..query("tcp") }).await;
+        let (outcome, found) = archive.search(&query("host 10.0.0.103")).await;
+        assert_eq!(found, 10);
+        reads.push((outcome.range_reads, outcome.bytes));
+    }
+    assert_eq!(reads[0].0, reads[1].0, "{reads:?}");
 }
 
 #[tokio::test]

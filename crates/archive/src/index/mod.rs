@@ -13,7 +13,7 @@ mod write;
 
 pub use address_set::{ADDRESS_SET_LEN_MAX, AddressSet};
 pub(crate) use packet::{Frames, carrier};
-pub(crate) use read::rows_in;
+pub(crate) use read::each_row_in;
 pub use read::{rows, rows_of};
 pub use row::{Flow, Row, Tunnelled};
 pub use schema::{VERSION, VERSION_KEY};

@@ -32,6 +32,16 @@ pub async fn rows<R>(reader: R, wanted: &Wanted) -> Result<Vec<Row>, Error>
 where
     R: AsyncFileReader + Unpin + Send + 'static,
 {
+    let mut found = Vec::new();
+    each_row(reader, wanted, |row| found.push(row)).await?;
+    Ok(found)
+}
+
+/// Gives each row that [`rows`] gives to `each`; only some at a time are in memory.
+async fn each_row<R>(reader: R, wanted: &Wanted, mut each: impl FnMut(Row)) -> Result<(), Error>
+where
+    R: AsyncFileReader + Unpin + Send + 'static,
+{
     let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await.map_err(broken)?;
     check(&builder)?;
     let mut groups = Vec::new();
@@ -42,14 +52,13 @@ where
     }
     let stream = builder.with_row_groups(groups).with_batch_size(BATCH_ROWS).build();
     let mut batches = stream.map_err(broken)?;
-    let mut found = Vec::new();
     let mut texts = Texts::default();
     while let Some(batch) = batches.try_next().await.map_err(broken)? {
         let rows = of_batch(&batch, &mut texts)
             .ok_or_else(|| damaged("a column of a list or text is not as it should be".into()))?;
-        found.extend(rows.into_iter().filter(|row| wanted.may_be_in(row)));
+        rows.into_iter().filter(|row| wanted.may_be_in(row)).for_each(&mut each);
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Reads all rows of an index that is in memory.
@@ -57,15 +66,22 @@ where
 /// # Errors
 /// As [`rows`].
 pub fn rows_of(index: Bytes) -> Result<Vec<Row>, Error> {
-    rows_in(index, &Wanted::default())
+    let mut rows = Vec::new();
+    each_row_in(index, &Wanted::default(), |row| rows.push(row))?;
+    Ok(rows)
 }
 
-/// Reads those rows of an index that is in memory that may hold what is wanted.
+/// Gives each row of an index in memory that may hold what is wanted to `each`.
 ///
 /// # Errors
 /// As [`rows`].
-pub(crate) fn rows_in(index: Bytes, wanted: &Wanted) -> Result<Vec<Row>, Error> {
-    rows(InMemory(index), wanted).now_or_never().expect("memory is there at once")
+pub(crate) fn each_row_in(
+    index: Bytes,
+    wanted: &Wanted,
+    each: impl FnMut(Row),
+) -> Result<(), Error> {
+    let reading = each_row(InMemory(index), wanted, each);
+    reading.now_or_never().expect("memory is there at once")
 }
 
 /// An index in memory.

@@ -3,11 +3,11 @@
 use super::judge::Judge;
 use crate::catalog::Segment;
 use crate::fetch::{Fetch, in_thread};
-use crate::index::{Row, rows_in};
+use crate::index::each_row_in;
 use std::collections::BTreeMap;
 
 /// Longest index that is read. A longer one is none that sealing makes.
-const INDEX_BYTES_MAX: u64 = 256 << 20;
+const INDEX_BYTES_MAX: u64 = 64 << 20;
 
 /// The frames that may hold packets that are looked for, each with a time before which it holds none of
 /// them; `None` for all frames, if there is no index that can be read: nothing is left out for that.
@@ -22,20 +22,16 @@ pub(super) async fn choose(
     let chosen = in_thread(move || {
         let query = judge.query();
         let tunnel_id = judge.source_tunnel_id();
-        let rows = rows_in(index, &query.wanted())?;
-        Ok(frames(rows.into_iter().filter(|row| query.wants_row(row, tunnel_id))))
+        let mut frames: BTreeMap<u32, u64> = BTreeMap::new();
+        each_row_in(index, &query.wanted(), |row| {
+            if query.wants_row(&row, tunnel_id) {
+                for &frame in &row.frames {
+                    let first_ns = frames.entry(frame).or_insert(row.span_ns.0);
+                    *first_ns = row.span_ns.0.min(*first_ns);
+                }
+            }
+        })?;
+        Ok(frames)
     });
     chosen.await.ok()
-}
-
-/// The frames of these rows, each with the time of the earliest packet of any of them.
-fn frames(rows: impl Iterator<Item = Row>) -> BTreeMap<u32, u64> {
-    let mut frames = BTreeMap::new();
-    for row in rows {
-        for &frame in &row.frames {
-            let first_ns = frames.entry(frame).or_insert(row.span_ns.0);
-            *first_ns = row.span_ns.0.min(*first_ns);
-        }
-    }
-    frames
 }

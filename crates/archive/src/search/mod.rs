@@ -26,6 +26,7 @@ mod plan;
 mod run;
 #[cfg(test)]
 mod soundness;
+mod waiting;
 
 pub use expression::Expression;
 pub use found::Packet;
@@ -40,7 +41,7 @@ use implied::{AddressFacts, RowFacts};
 pub const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Segments and groups of frames that are read at a time.
 pub const JOBS_MAX: usize = 8;
-/// Frames that are read in one range.
+/// Frames of usual length that are read in one range; of longer ones there are fewer.
 pub const GROUP_FRAMES_MAX: usize = 8;
 
 /// What is looked for: packets for which all that is said here holds.

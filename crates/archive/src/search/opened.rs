@@ -7,7 +7,7 @@ use crate::catalog::{self, Segment, State};
 use crate::error::Error;
 use crate::fetch::{Fetch, in_thread};
 use bytes::Bytes;
-use capfile::seekable::{FOOTER_LEN, Frame, SeekTable, decompress};
+use capfile::seekable::{FOOTER_LEN, FRAME_RAW_LEN, Frame, SeekTable, decompress};
 use capfile::{Interface, Reader};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Take};
@@ -83,7 +83,7 @@ impl Sealed {
         Ok(Sealed { place: Mutex::new(place.clone()), table, header, judge })
     }
 
-    /// All frames with packets.
+    /// The numbers of all frames.
     pub(super) fn frames(&self) -> Range<u32> {
         // As many as the table's count, which has 32 bits.
         0..self.table.frames().len() as u32
@@ -96,19 +96,23 @@ impl Sealed {
         first_ns: impl Fn(u32) -> u64,
     ) -> Vec<Group> {
         let mut groups: Vec<Group> = Vec::new();
-        let mut end = 0;
+        let (mut end, mut raw_bytes) = (0, 0);
         for number in frames {
             let Some(frame) = self.frame(number) else { continue };
             let first_ns = first_ns(number);
+            raw_bytes += frame.raw_len as usize;
             match groups.last_mut() {
                 Some(group)
-                    if group.frames.len() < GROUP_FRAMES_MAX
+                    if raw_bytes <= GROUP_FRAMES_MAX * FRAME_RAW_LEN
                         && frame.offset.saturating_sub(end) <= GAP_BYTES_MAX =>
                 {
                     group.frames.push(number);
                     group.first_ns = group.first_ns.min(first_ns);
                 }
-                _ => groups.push(Group { frames: vec![number], first_ns }),
+                _ => {
+                    raw_bytes = frame.raw_len as usize;
+                    groups.push(Group { frames: vec![number], first_ns });
+                }
             }
             end = frame.offset + u64::from(frame.len);
         }

@@ -1,16 +1,15 @@
 //! Runs a plan: reads, judges, and gives the packets found in the order of their times.
 
-use super::JOBS_MAX;
 use super::choose::choose;
 use super::found::{Found, Origin, Packet};
 use super::judge::Judge;
 use super::merge::Merge;
 use super::opened::{Examined, Group, Sealed, Stream, name};
 use super::plan::Plan;
+use super::{JOBS_MAX, WAITING_BYTES_MAX};
 use crate::catalog::{self, Segment, State};
 use crate::error::Error;
 use crate::fetch::Fetch;
-use crate::window::Window;
 use futures_util::StreamExt;
 use futures_util::future::LocalBoxFuture;
 use futures_util::stream::FuturesUnordered;
@@ -105,7 +104,7 @@ impl Plan {
     /// told in the outcome, and the rest is searched. Run it in [`crate::runtime`].
     ///
     /// # Errors
-    /// [`Error::System`] if a file for waiting packets is needed and cannot be written.
+    /// [`Error::System`] if a file for waiting packets is needed, and cannot be written or read.
     pub async fn run(
         self,
         cancel: &AtomicBool,
@@ -117,7 +116,7 @@ impl Plan {
             segments: &self.listed,
             plan: &self,
             queue: BinaryHeap::new(),
-            merge: Merge::default(),
+            merge: Merge::new(WAITING_BYTES_MAX, std::env::temp_dir()),
             origins: Vec::new(),
             is_read: vec![false; self.listed.len()],
             pending: vec![1; self.listed.len()],
@@ -238,7 +237,7 @@ impl<'a> Run<'a> {
             if let Some(at) = bounds.iter().position(|b| *b == (done.bound_ns, done.segment)) {
                 bounds.swap_remove(at);
             }
-            self.take(done);
+            self.take(done)?;
             let queued = self.queue.peek().map(|Reverse(item)| item.bound_ns);
             let running = bounds.iter().map(|(bound_ns, _)| *bound_ns);
             if let Some(before_ns) = running.chain(queued).min()
@@ -250,7 +249,7 @@ impl<'a> Run<'a> {
         self.give(None, cancel, each).map(drop)
     }
 
-    fn take(&mut self, done: Done) {
+    fn take(&mut self, done: Done) -> Result<(), Error> {
         let segment = done.segment as usize;
         self.is_read[segment] |= done.is_data;
         self.pending[segment] = self.pending[segment] - 1 + done.next.len() as u32;
@@ -258,7 +257,6 @@ impl<'a> Run<'a> {
             self.plan.progress.segments_done.fetch_add(1, Relaxed);
         }
         self.queue.extend(done.next.into_iter().map(Reverse));
-        self.merge.add(done.examined.found);
         for what in done.examined.troubles {
             let trouble = Trouble { segment: name(&self.segments[segment]), what };
             self.outcome.troubles_count += 1;
@@ -267,6 +265,7 @@ impl<'a> Run<'a> {
                 troubles.push(trouble);
             }
         }
+        self.merge.add(done.examined.found)
     }
 
     /// Gives out the packets before a time, or all.
@@ -276,7 +275,7 @@ impl<'a> Run<'a> {
         cancel: &AtomicBool,
         each: &mut impl FnMut(&Packet<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, Error> {
-        while let Some(found) = self.merge.next_before(before_ns) {
+        while let Some(found) = self.merge.next_before(before_ns)? {
             if cancel.load(Relaxed) {
                 self.outcome.is_stopped = true;
                 return Ok(ControlFlow::Break(()));
@@ -407,10 +406,7 @@ impl Job<'_> {
 
     /// Where the segment is by now.
     async fn found_again(&self) -> Result<Option<Segment>, Error> {
-        let store = self.fetch.store();
-        let segments = catalog::list(store, self.spool.as_deref(), Window::ALL).await?;
-        let id = self.segment.name.id;
-        Ok(segments.into_iter().find(|segment| segment.name.id == id))
+        catalog::find(self.fetch.store(), self.spool.as_deref(), &self.segment).await
     }
 }
 
