@@ -25,6 +25,18 @@ impl FromStr for Location {
             return Err("an archive's place is empty; write a folder or s3://BUCKET/PREFIX".into());
         }
         if SCHEMES.iter().any(|scheme| text.starts_with(scheme)) {
+            // A place is shown in messages. Azure's `abfss://CONTAINER@ACCOUNT…` is no secret.
+            let authority = text.split("://").nth(1).and_then(|rest| rest.split('/').next());
+            let has_password = authority
+                .and_then(|authority| authority.rsplit_once('@'))
+                .is_some_and(|(user, _)| user.contains(':'));
+            if has_password || text.contains('?') {
+                return Err(
+                    "an archive's URL holds no credentials and no options; set them in the \
+                     environment, or in a file for --store-config"
+                        .into(),
+                );
+            }
             return Ok(Location::Url(text.into()));
         }
         match text.strip_prefix("file://") {
@@ -56,6 +68,10 @@ mod tests {
         assert_eq!("file:///a".parse(), Ok(Location::Directory("/a".into())));
         assert_eq!("s3://b/p".parse(), Ok(Location::Url("s3://b/p".into())));
         assert!("".parse::<Location>().is_err());
+        for secret in ["https://u:hush@h/b", "https://h/b?sig=hush"] {
+            let error = secret.parse::<Location>().unwrap_err();
+            assert!(error.contains("--store-config") && !error.contains("hush"), "{error}");
+        }
         assert!("ftp://b".parse::<Location>().unwrap_err().contains("s3://"));
     }
 }

@@ -40,6 +40,7 @@ struct State {
     next: VecDeque<Option<Fault>>,
     random: Option<(u64, u8, Vec<Fault>)>,
     requests: Vec<String>,
+    heads: Vec<String>,
     is_over: bool,
 }
 
@@ -130,6 +131,13 @@ impl Proxy {
     }
 }
 
+impl Proxy {
+    /// Heads of the requests so far that were read, with all headers but `Connection`.
+    pub fn heads(&self) -> Vec<String> {
+        lock(&self.state).heads.clone()
+    }
+}
+
 impl Drop for Proxy {
     fn drop(&mut self) {
         lock(&self.state).is_over = true;
@@ -167,7 +175,11 @@ fn serve(mut client: &TcpStream, server: SocketAddr, state: &Mutex<State>) -> io
     }
     let mut reader = BufReader::new(client);
     let Some(head) = read_head(&mut reader)? else { return Ok(()) };
-    let fault = lock(state).take(head.line.clone());
+    let fault = {
+        let mut state = lock(state);
+        state.heads.push(head.text.clone());
+        state.take(head.line.clone())
+    };
     let mut body = (&mut reader).take(head.body_bytes);
     match fault {
         Some(Fault::Refuse) => return Ok(()),

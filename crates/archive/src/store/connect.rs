@@ -2,7 +2,8 @@
 
 use super::StoreOptions;
 use super::error::{StoreFault, Told, tell};
-use object_store::aws::{AmazonS3Builder, Checksum};
+use super::s3::S3;
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 use object_store::path::Path as StorePath;
@@ -14,23 +15,34 @@ use std::time::Duration;
 /// How long a connection may take to come about.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
-/// A client, and the prefix that the URL names.
-pub(super) fn connect(
-    url: &str,
-    options: &StoreOptions,
-) -> Result<(Arc<dyn ObjectStore>, StorePath), Told> {
+/// A client, the prefix that the URL names, and what stands beside a client of S3.
+pub(super) struct Connected {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) prefix: StorePath,
+    pub(super) s3: Option<(S3, AmazonS3)>,
+}
+
+pub(super) fn connect(url: &str, options: &StoreOptions) -> Result<Connected, Told> {
     let setup = |reason: String, mend| Told { fault: StoreFault::Setup, reason, mend };
     let parsed: url::Url = url.parse().map_err(|e| setup(format!("no URL: {e}"), ""))?;
     let (scheme, prefix) =
         ObjectStoreScheme::parse(&parsed).map_err(|e| setup(e.to_string(), ""))?;
+    let mut beside = None;
     let store: Arc<dyn ObjectStore> = match scheme {
         ObjectStoreScheme::AmazonS3 => {
             let builder = settings(options, |builder: AmazonS3Builder, key, value| {
                 builder.with_config(key, value)
             });
-            let builder =
-                builder.with_url(url).with_checksum_algorithm(Checksum::SHA256).with_retry(retry());
-            Arc::new(builder.build().map_err(|e| tell(&e))?)
+            let s3 = S3::new(options.retention);
+            let builder = builder
+                .with_url(url)
+                .with_checksum_algorithm(Checksum::SHA256)
+                .with_retry(retry())
+                .with_http_connector(s3.clone());
+            let store = builder.build().map_err(|e| tell(&e))?;
+            s3.belongs_to(&store);
+            beside = Some((s3, store.clone()));
+            Arc::new(store)
         }
         ObjectStoreScheme::MicrosoftAzure => {
             let builder = settings(options, |builder: MicrosoftAzureBuilder, key, value| {
@@ -52,7 +64,12 @@ pub(super) fn connect(
             return Err(setup("no store that is known".into(), mend));
         }
     };
-    Ok((store, prefix))
+    if options.retention.is_some() && beside.is_none() {
+        let mend = "; set a retention policy on the bucket or container itself, and leave \
+             object_lock and legal_hold out";
+        return Err(setup("object locks are put on objects of S3 only".into(), mend));
+    }
+    Ok(Connected { store, prefix, s3: beside })
 }
 
 /// A builder with all settings that it knows; those for other providers are passed over.

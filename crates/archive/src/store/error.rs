@@ -1,5 +1,6 @@
 //! What a store refused, in words that hold no credentials.
 
+use super::xml::element;
 use object_store::client::{HttpError, HttpErrorKind};
 use std::error::Error;
 use std::path::Path;
@@ -83,6 +84,10 @@ impl Told {
         Told { fault: StoreFault::Local, reason, mend: "; it was altered since it was sealed" }
     }
 
+    pub(super) fn unavailable(reason: String) -> Told {
+        Told { fault: StoreFault::Unavailable, reason, mend: "" }
+    }
+
     /// What holds the object does not hold what was sent.
     pub(super) fn unconfirmed() -> Told {
         Told {
@@ -119,6 +124,8 @@ pub(super) fn tell_status(status: u16, body: &str) -> Told {
         (_, "RequestTimeTooSkewed") => (StoreFault::Refused, MEND_CLOCK),
         (401 | 403, _) => (StoreFault::Refused, MEND_KEYS),
         (507, _) | (_, "QuotaExceeded" | "XMinioStorageFull") => (StoreFault::Full, MEND_ROOM),
+        // What it does not know how to do, it does not learn.
+        (501, _) => (StoreFault::Setup, ""),
         (408 | 425 | 429 | 500.., _) | (200..=299, _) => (StoreFault::Unavailable, ""),
         (409, _) => (StoreFault::Unavailable, ""),
         _ => (StoreFault::Refused, ""),
@@ -132,6 +139,15 @@ pub(super) fn tell_status(status: u16, body: &str) -> Told {
     Told { fault, reason: format!("it answers {status}{words}"), mend }
 }
 
+/// The words of an error's deepest cause.
+pub(super) fn deepest(error: &dyn Error) -> String {
+    let mut deepest = error;
+    while let Some(source) = deepest.source() {
+        deepest = source;
+    }
+    deepest.to_string()
+}
+
 /// Tells what object_store's error means. It shows its URLs and bodies as they are: take
 /// credentials out of the words.
 pub(super) fn tell(error: &object_store::Error) -> Told {
@@ -143,13 +159,18 @@ pub(super) fn tell(error: &object_store::Error) -> Told {
     }
     let texts: Vec<String> = chain.iter().map(ToString::to_string).collect();
     let deepest = texts.last().cloned().unwrap_or_default();
+    let is_role = texts.iter().any(|text| {
+        ["169.254.169.254", "/latest/api/token", "/latest/meta-data/"]
+            .iter()
+            .any(|part| text.contains(part))
+    });
     // A body of 200 may still hold an error, of a multipart's completion.
     for text in &texts {
         if let Some(rest) = text.strip_prefix("Server returned non-2xx status code: ") {
             let (status, body) = rest.split_once(": ").unwrap_or((rest, ""));
             let status = status.get(..3).and_then(|digits| digits.parse().ok()).unwrap_or(500);
             let told = tell_status(status, body);
-            if texts.iter().any(|text| text.contains("169.254.169.254")) {
+            if is_role {
                 return Told { fault: StoreFault::Refused, mend: MEND_ROLE, ..told };
             }
             return told;
@@ -158,7 +179,7 @@ pub(super) fn tell(error: &object_store::Error) -> Told {
             return tell_status(200, body);
         }
     }
-    if texts.iter().any(|text| text.contains("169.254.169.254")) {
+    if is_role {
         let reason = format!("no credentials: {deepest}");
         return Told { fault: StoreFault::Refused, reason, mend: MEND_ROLE };
     }
@@ -221,12 +242,6 @@ pub(super) fn plain(words: &str, secrets: &[String]) -> String {
         plain.push('…');
     }
     plain
-}
-
-/// The text of the first element of this name, in XML.
-fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
-    rest.split_once(&format!("</{name}>")).map(|(text, _)| text)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 
 use super::PART_BYTES;
 use super::folder::read_part;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io;
@@ -22,6 +24,28 @@ impl Digest {
             hasher.part(part);
         }
         hasher.finish()
+    }
+
+    /// Whether a checksum of S3's is of this content: its SHA-256 in base64; of an upload in parts that
+    /// of the parts' hashes, with `-` and their number.
+    pub(super) fn is(&self, checksum: &str) -> bool {
+        let (sum, parts) = match checksum.split_once('-') {
+            Some((sum, parts)) => (sum, Some(parts)),
+            None => (checksum, None),
+        };
+        let Ok(sum) = BASE64_STANDARD.decode(sum) else { return false };
+        match parts {
+            Some(parts) => parts == self.parts.len().to_string() && sum == self.composite(),
+            None => sum == self.sha256,
+        }
+    }
+
+    fn composite(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        for part in &self.parts {
+            hasher.update(part);
+        }
+        hasher.finalize().into()
     }
 }
 
@@ -66,5 +90,21 @@ pub(super) fn hash_file(path: &Path, parts: bool) -> io::Result<Digest> {
             return Ok(hasher.finish());
         }
         hasher.part(&part);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn checksums_of_s3_are_compared() {
+        let one = Digest::of(b"abc");
+        assert!(one.is("ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0="));
+        assert!(!one.is("ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa1="));
+        assert!(!one.is("") && !one.is("-") && !one.is("é"));
+        let two = Digest::of(&vec![7; PART_BYTES as usize + 1]);
+        let sum = BASE64_STANDARD.encode(two.composite());
+        assert!(two.is(&format!("{sum}-2")) && !two.is(&format!("{sum}-3")) && !two.is(&sum));
     }
 }

@@ -9,15 +9,18 @@
 mod backoff;
 mod bandwidth;
 mod connect;
+mod credentials;
 mod error;
 mod folder;
 mod hash;
 mod options;
 mod remote;
+mod s3;
+mod xml;
 
 pub use backoff::{Backoff, random};
 pub use error::{StoreError, StoreFault};
-pub use options::StoreOptions;
+pub use options::{Retention, StoreOptions};
 
 use crate::location::Location;
 use crate::window::Window;
@@ -82,10 +85,11 @@ impl Store {
                 Ok(Store { backend: Backend::Folder(folder), place })
             }
             Location::Url(text) => {
-                let (store, prefix) = connect::connect(text, options).map_err(failed)?;
+                let connected = connect::connect(text, options).map_err(failed)?;
                 let remote = Remote {
-                    store,
-                    prefix,
+                    store: connected.store,
+                    prefix: connected.prefix,
+                    s3: connected.s3,
                     place: place.clone(),
                     options: options.clone(),
                     bandwidth: options
@@ -102,6 +106,7 @@ impl Store {
         let remote = Remote {
             store: Arc::new(InMemory::new()),
             prefix: StorePath::default(),
+            s3: None,
             place: "memory".into(),
             options: StoreOptions::default(),
             bandwidth: None,
@@ -273,8 +278,9 @@ impl Store {
         }
     }
 
-    /// Removes what writes left behind that did not end, if it is older than this; gives the number. Of
-    /// a folder these are `.part` files.
+    /// Removes what writes left behind that did not end, if it is older than this; gives the number. In
+    /// a folder these are `.part` files, in S3 uploads in parts, where the server can list them. Azure
+    /// forgets such parts by itself; for GCS, the bucket wants a lifecycle rule.
     ///
     /// # Errors
     /// [`StoreError`] if it cannot be found or removed.
@@ -284,7 +290,7 @@ impl Store {
                 let folder = folder.clone();
                 self.apart("sweep", "", move || Ok(folder.sweep(older_than)?)).await
             }
-            Backend::Remote(_) => Ok(0),
+            Backend::Remote(remote) => remote.sweep(older_than).await,
         }
     }
 

@@ -1,5 +1,7 @@
 //! How a store is reached.
 
+use super::credentials;
+use api::{ObjectLock, ServerEncryption, StoreFile};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -20,6 +22,17 @@ pub struct StoreOptions {
     /// What a request's bytes take at most is reckoned with this rate, in bytes per second: a link
     /// that is slower than this does not serve.
     pub bytes_per_s_min: u64,
+    /// What keeps objects of S3 from being removed.
+    pub retention: Option<Retention>,
+}
+
+/// What keeps an object of S3 from being removed, from when it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// For so long.
+    pub lock: Option<ObjectLock>,
+    /// Until the hold is lifted, at the store.
+    pub legal_hold: bool,
 }
 
 impl Default for StoreOptions {
@@ -30,13 +43,15 @@ impl Default for StoreOptions {
             bytes_per_s_max: None,
             request_time_max: Duration::from_secs(30),
             bytes_per_s_min: 64 << 10,
+            retention: None,
         }
     }
 }
 
 impl StoreOptions {
     /// The defaults, with the settings of the environment: variables that begin with `AWS_`,
-    /// `AZURE_` or `GOOGLE_`.
+    /// `AZURE_` or `GOOGLE_`. Where they give no access to S3, it is the profile `AWS_PROFILE` (else
+    /// `default`) of `AWS_SHARED_CREDENTIALS_FILE` (else `~/.aws/credentials`), if there is one.
     pub fn from_environment() -> StoreOptions {
         let mut options = StoreOptions::default();
         for (name, value) in std::env::vars_os() {
@@ -45,7 +60,53 @@ impl StoreOptions {
                 options.settings.insert(name.to_ascii_lowercase(), value.into());
             }
         }
+        credentials::add_from_home(&mut options.settings);
         options
+    }
+
+    /// The same with what a file says, which goes before the environment.
+    ///
+    /// # Errors
+    /// If the file with credentials that it names cannot be read, or does not have the profile.
+    pub fn with_file(mut self, file: &StoreFile) -> Result<StoreOptions, String> {
+        let sse = file.sse.map(|sse| match sse {
+            ServerEncryption::Aes256 => "AES256".to_owned(),
+            ServerEncryption::Kms => "sse:kms".to_owned(),
+        });
+        let flag = |flag: bool| flag.to_string();
+        let own = [
+            ("aws_endpoint", file.endpoint.clone()),
+            ("azure_storage_endpoint", file.endpoint.clone()),
+            ("aws_region", file.region.clone()),
+            ("aws_virtual_hosted_style_request", file.path_style.map(|style| flag(!style))),
+            ("aws_allow_http", file.allow_http.map(flag)),
+            ("azure_allow_http", file.allow_http.map(flag)),
+            ("aws_access_key_id", file.access_key_id.clone()),
+            ("aws_secret_access_key", file.secret_access_key.clone()),
+            ("aws_session_token", file.session_token.clone()),
+            ("aws_server_side_encryption", sse),
+            ("aws_sse_kms_key_id", file.sse_kms_key_id.clone()),
+            ("azure_storage_account_name", file.account.clone()),
+            ("azure_storage_account_key", file.account_key.clone()),
+            ("azure_storage_sas_key", file.sas_token.clone()),
+        ];
+        if let Some(path) = &file.credentials_file {
+            let profile = file.profile.as_deref().unwrap_or("default");
+            self.settings.extend(credentials::read(path, profile)?);
+        }
+        if file.access_key_id.is_some() {
+            // A token belongs to its key.
+            self.settings.retain(|name, _| !matches!(&**name, "aws_session_token" | "aws_token"));
+        }
+        let own = own.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        self.settings.extend(own);
+        if file.object_lock.is_some() || file.legal_hold {
+            self.retention =
+                Some(Retention { lock: file.object_lock, legal_hold: file.legal_hold });
+        }
+        self.bytes_per_s_max = file.bandwidth_bytes_per_s.or(self.bytes_per_s_max);
+        self.request_time_max = file.request_timeout.unwrap_or(self.request_time_max);
+        Ok(self)
     }
 
     /// The same with one setting more.

@@ -7,20 +7,27 @@ use super::bandwidth::Bandwidth;
 use super::error::{StoreError, StoreFault, Told, plain, tell};
 use super::folder::{read_part, short};
 use super::hash::{Digest, Hasher, hash_file};
+use super::s3::S3;
+use super::xml::Listing;
 use super::{Object, PART_BYTES, PARTS_AT_ONCE, StoreOptions};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
+use object_store::aws::AmazonS3;
 use object_store::path::Path as StorePath;
-use object_store::{MultipartUpload, ObjectStore, ObjectStoreExt};
+use object_store::{GetOptions, GetResult, MultipartUpload, ObjectStore, ObjectStoreExt};
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Parts of an upload at most: what S3 takes.
 const PARTS_MAX: u64 = 10_000;
+
+/// Objects of a page of a list, and bytes that it may have.
+const PAGE: usize = 1000;
+const PAGE_BYTES: u64 = 1 << 20;
 
 /// How long an upload that failed is given to be taken back.
 const ABORT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -29,6 +36,7 @@ const ABORT_TIME_MAX: Duration = Duration::from_secs(5);
 pub(super) struct Remote {
     pub(super) store: Arc<dyn ObjectStore>,
     pub(super) prefix: StorePath,
+    pub(super) s3: Option<(S3, AmazonS3)>,
     pub(super) place: String,
     pub(super) options: StoreOptions,
     pub(super) bandwidth: Option<Bandwidth>,
@@ -153,9 +161,17 @@ impl Remote {
 
     /// Whether the object is there with this content.
     async fn holds(&self, key: &str, expected: &Digest) -> Result<bool, StoreError> {
-        if self.length(key).await? != Some(expected.bytes) {
+        let found = match self.look_up(key).await {
+            Err(error) if error.is_not_found() => return Ok(false),
+            found => found?,
+        };
+        if found.meta.size != expected.bytes {
             return Ok(false);
         }
+        if S3::checksum(&found.attributes).is_some_and(|sum| expected.is(sum)) {
+            return Ok(true);
+        }
+        // It gives none, or one that was made otherwise: the content decides.
         let mut hasher = Hasher::new(false);
         let mut at = 0;
         while at < expected.bytes {
@@ -171,11 +187,17 @@ impl Remote {
     }
 
     pub(super) async fn length(&self, key: &str) -> Result<Option<u64>, StoreError> {
-        match self.within("look up", key, 0, self.store.head(&self.path(key))).await {
-            Ok(meta) => Ok(Some(meta.size)),
+        match self.look_up(key).await {
+            Ok(found) => Ok(Some(found.meta.size)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    async fn look_up(&self, key: &str) -> Result<GetResult, StoreError> {
+        let path = self.path(key);
+        let options = GetOptions { head: true, ..GetOptions::default() };
+        self.within("look up", key, 0, self.store.get_opts(&path, options)).await
     }
 
     pub(super) async fn get(&self, key: &str) -> Result<Bytes, StoreError> {
@@ -213,13 +235,16 @@ impl Remote {
     pub(super) async fn list(&self, folders: &str) -> Result<Vec<Object>, StoreError> {
         let below = self.path(folders);
         let mut objects = Vec::new();
-        let mut pages = self.store.list(Some(&below)).chunks(1000);
-        // The first of a page comes with all of it.
-        while let Some(page) = self.page(folders, pages.next()).await? {
+        let mut pages = self.store.list(Some(&below)).chunks(PAGE);
+        while let Some(page) = self.list_page(folders, pages.next()).await? {
             for meta in page {
-                let meta = meta.map_err(|e| self.failed("list", folders, &e))?;
-                if let Some(key) = self.key(&meta.location) {
-                    objects.push(Object { key, bytes: meta.size });
+                match meta {
+                    Ok(meta) => objects.extend(self.object(meta.location.as_ref(), meta.size)),
+                    // object_store has no name for it: a foreign key.
+                    Err(object_store::Error::InvalidPath { .. }) if self.s3.is_some() => {
+                        return Ok(self.list_by_hand(folders, "").await?.found);
+                    }
+                    Err(error) => return Err(self.failed("list", folders, &error)),
                 }
             }
         }
@@ -230,17 +255,67 @@ impl Remote {
     pub(super) async fn list_folders(&self, folders: &str) -> Result<Vec<String>, StoreError> {
         let below = self.path(folders);
         let listed = self.store.list_with_delimiter(Some(&below));
-        let found = self.within("list", folders, 1 << 20, listed).await?;
-        let names = found.common_prefixes.iter();
-        Ok(names.filter_map(|path| path.filename().map(str::to_owned)).collect())
+        let listed = async {
+            match listed.await {
+                Err(object_store::Error::InvalidPath { .. }) if self.s3.is_some() => Ok(None),
+                listed => listed.map(Some),
+            }
+        };
+        let prefixes: Vec<String> = match self.within("list", folders, PAGE_BYTES, listed).await? {
+            Some(found) => found.common_prefixes.iter().map(ToString::to_string).collect(),
+            None => self.list_by_hand(folders, "/").await?.prefixes,
+        };
+        let name =
+            |prefix: &str| prefix.trim_end_matches('/').rsplit('/').next().map(str::to_owned);
+        Ok(prefixes.iter().filter_map(|prefix| name(prefix)).filter(|n| !n.is_empty()).collect())
     }
 
-    async fn page<T>(
+    /// Lists in a way that knows any key.
+    async fn list_by_hand(
         &self,
         folders: &str,
-        next: impl Future<Output = Option<T>>,
-    ) -> Result<Option<T>, StoreError> {
-        self.within("list", folders, 1 << 20, async { Ok(next.await) }).await
+        delimiter: &str,
+    ) -> Result<Listing<Object>, StoreError> {
+        let mut all = Listing { found: Vec::new(), prefixes: Vec::new(), next: None };
+        let Some((s3, store)) = &self.s3 else { return Ok(all) };
+        let bucket = self.within("list", folders, 0, S3::bucket(store)).await?;
+        let mut prefix = self.path(folders).to_string();
+        if !prefix.is_empty() {
+            prefix.push('/');
+        }
+        loop {
+            let asked = s3.list(&bucket, &prefix, delimiter, all.next.as_deref());
+            let page = self.list_page(folders, asked).await?;
+            let page = page.map_err(|told| self.trouble("list", folders, told))?;
+            let found = page.found.into_iter();
+            all.found.extend(found.filter_map(|object| self.object(&object.key, object.bytes)));
+            all.prefixes.extend(page.prefixes);
+            if page.next.is_none() || page.next == all.next {
+                return Ok(all);
+            }
+            all.next = page.next;
+        }
+    }
+
+    /// Waits for the next page of a list.
+    async fn list_page<T>(
+        &self,
+        folders: &str,
+        page: impl Future<Output = T>,
+    ) -> Result<T, StoreError> {
+        self.within("list", folders, PAGE_BYTES, async { Ok(page.await) }).await
+    }
+
+    /// Takes back uploads that began so long ago and did not end, where that can be.
+    pub(super) async fn sweep(&self, older_than: Duration) -> Result<u64, StoreError> {
+        let Some((s3, store)) = &self.s3 else { return Ok(0) };
+        let bucket = self.within("sweep", "", 0, S3::bucket(store)).await?;
+        let before = SystemTime::now().checked_sub(older_than).unwrap_or(SystemTime::UNIX_EPOCH);
+        match s3.abort_uploads(&bucket, self.prefix.as_ref(), before).await {
+            // A server that cannot list them.
+            Err(told) if told.fault == StoreFault::Setup => Ok(0),
+            swept => swept.map_err(|told| self.trouble("sweep", "", told)),
+        }
     }
 
     pub(super) async fn delete(&self, key: &str) -> Result<(), StoreError> {
@@ -276,10 +351,14 @@ impl Remote {
         StorePath::from_iter(parts.chain(own))
     }
 
-    fn key(&self, path: &StorePath) -> Option<String> {
-        let parts: Vec<String> =
-            path.prefix_match(&self.prefix)?.map(|part| part.as_ref().to_string()).collect();
-        Some(parts.join("/"))
+    /// An object by its key in the bucket; none, if it is not below the prefix.
+    fn object(&self, key: &str, bytes: u64) -> Option<Object> {
+        let prefix = self.prefix.as_ref();
+        let key = match prefix.is_empty() {
+            true => key,
+            false => key.strip_prefix(prefix)?.strip_prefix('/')?,
+        };
+        Some(Object { key: key.into(), bytes })
     }
 
     fn failed(&self, action: &str, key: &str, error: &object_store::Error) -> StoreError {
