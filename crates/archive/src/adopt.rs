@@ -97,6 +97,22 @@ fn adopt_one(spool: &Path, path: &Path, adopted: &mut Adopted) -> std::io::Resul
     Ok(())
 }
 
+/// Mends a closed segment at whose end a loss of power has left zeros: it is cut behind its last whole
+/// block, and renamed if it has fewer packets then. False if that is not what it lacks.
+pub(crate) fn mend(spool: &Path, path: &Path, name: &SegmentName) -> std::io::Result<bool> {
+    let file = File::options().read(true).write(true).open(path)?;
+    let Some(found) = survey(&file)? else { return Ok(false) };
+    let Some((first_ns, last_ns)) = found.span else { return Ok(false) };
+    let is_within = name.first_ns <= first_ns && last_ns <= name.last_ns;
+    if !is_within || file.metadata()?.len() == found.good_bytes {
+        return Ok(false);
+    }
+    repair(&file, &found)?;
+    let name = SegmentName { first_ns, last_ns, ..name.clone() };
+    fs::rename(path, spool.join(name.spool_file(Part::Plain, SpoolState::Closed)))?;
+    Ok(true)
+}
+
 /// What stands in a segment that was left behind.
 struct Found {
     /// Offset behind the last whole block.

@@ -128,6 +128,38 @@ fn a_tail_that_was_cut_costs_no_packet_before_it() {
 }
 
 #[test]
+fn zeros_of_a_loss_of_power_cost_no_packet_before_them() {
+    let mut bench = Bench::new();
+    for zeros in [3, 100_000] {
+        let closed = bench.close(5);
+        let path = bench.spool().join(closed.spool_file(Part::Plain, SpoolState::Closed));
+        let bytes = path.metadata().unwrap().len();
+        File::options().write(true).open(&path).unwrap().set_len(bytes + zeros).unwrap();
+    }
+    ship_all(&bench);
+    assert_eq!(bench.assert_stored_once(10), 2);
+}
+
+#[test]
+fn an_index_that_somebody_removed_is_made_again() {
+    let mut bench = Bench::new();
+    let options = bench.options();
+    let hour = bench.root().join("date=2026-11-27/hour=13");
+    fs::create_dir_all(hour.parent().unwrap()).unwrap();
+    fs::write(&hour, "").unwrap();
+    let name = bench.close(5);
+    let archiver = Archiver::start(options).unwrap();
+    let status = archiver.status();
+    wait_for("a try", || status.progress(0).retries > 0);
+    let index = bench.spool().join(name.spool_file(Part::Index, SpoolState::Sealed));
+    fs::remove_file(index).unwrap();
+    fs::remove_file(hour).unwrap();
+    wait_for("the segment", || status.progress(0).shipped.segments == 1);
+    archiver.finish(PATIENCE).unwrap();
+    assert_eq!(bench.assert_stored_once(5), 1);
+}
+
+#[test]
 fn what_is_no_segment_is_left_alone() {
     let mut bench = Bench::new();
     let name = bench.close(5);

@@ -5,6 +5,7 @@ use super::resume::resume;
 use super::spool::{self, Files, Listing, remove};
 use super::status::{Work, hold};
 use super::{LOOK, RECORDS_MAX, Shared, Step, Stop, be_nice, shipper, utc_ns};
+use crate::adopt::mend;
 use crate::error::Error;
 use crate::manifest::SegmentRecord;
 use crate::name::{Part, SegmentName, SpoolState};
@@ -136,7 +137,7 @@ impl Sealer {
             }
             let done = match files {
                 Files { closed: Some(_), .. } => seal_one(shared, name),
-                Files { sealed: Some(_), .. } => take_up(shared, name),
+                Files { sealed: Some(_), index, .. } => take_up(shared, name, index.is_some()),
                 Files { uploaded: Some(bytes), .. } => tidy_up(shared, name, *bytes),
                 _ => remove_index(shared, name).map(|()| false),
             };
@@ -220,11 +221,12 @@ fn seal_one(shared: &Shared, name: &SegmentName) -> Result<bool, Stop> {
     }
 }
 
-/// Makes the record anew of a segment that was sealed and of which no record is at hand.
-fn take_up(shared: &Shared, name: &SegmentName) -> Result<bool, Stop> {
+/// Makes the record anew of a segment that was sealed and of which no record is at hand, or no index
+/// is there.
+fn take_up(shared: &Shared, name: &SegmentName, has_index: bool) -> Result<bool, Stop> {
     {
         let records = hold(&shared.records);
-        if records.len() >= RECORDS_MAX || records.contains_key(&name.id) {
+        if has_index && (records.len() >= RECORDS_MAX || records.contains_key(&name.id)) {
             return Ok(false);
         }
     }
@@ -277,10 +279,17 @@ fn is_for_want_of_room(error: &Error) -> bool {
     matches!(error, Error::System { source, .. } if source.kind() == ErrorKind::StorageFull)
 }
 
-/// Moves a segment aside that cannot be read; another error is given back.
+/// Mends a segment, or moves it aside if it cannot be read; another error is given back.
 fn set_aside(shared: &Shared, path: &Path, error: Error) -> Result<bool, Stop> {
     if !matches!(error, Error::Capture { .. } | Error::Damaged { .. }) {
         return Err(error.into());
+    }
+    let file = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if let Some((name, Part::Plain, _)) = SegmentName::parse_spool_file(file)
+        && mend(shared.spool.folder(), path, &name).unwrap_or(false)
+    {
+        tracing::warn!("{error}; what stood before is kept");
+        return Ok(true);
     }
     let place = shared.spool.move_aside(path)?;
     shared.budget.set(path, 0);
