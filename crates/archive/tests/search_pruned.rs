@@ -19,7 +19,7 @@ use wire::LinkType;
 const HOUR: u64 = 1_795_784_400_000_000_000; // 2026-11-27 13:00:00 UTC
 const HOUR_NS: u64 = 3_600_000_000_000;
 
-/// Ethernet, IPv4 and UDP or TCP; as long as it has to be for a segment to have several frames.
+/// Ethernet, IPv4 and UDP or TCP; so long, and so random, that a segment has several frames.
 fn frame(tcp: bool, ends: (u8, u8), ports: (u16, u16), number: u32) -> Vec<u8> {
     let mut frame = vec![2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 8, 0];
     let len = 20 + 20 + 4000_u16;
@@ -46,7 +46,13 @@ fn frame(tcp: bool, ends: (u8, u8), ports: (u16, u16), number: u32) -> Vec<u8> {
     frame.extend(ports.0.to_be_bytes());
     frame.extend(ports.1.to_be_bytes());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 0, 9, 0, 0, 0, 0]);
-    frame.resize(14 + usize::from(len) - 4, number as u8);
+    let mut state = u64::from(number) << 8 | u64::from(ends.0) | 1;
+    frame.resize_with(14 + usize::from(len) - 4, || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    });
     frame.extend(number.to_be_bytes());
     frame
 }

@@ -15,7 +15,8 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Bytes at the end of a sealed segment that are read at first: the table of 8,000 frames fits.
+/// Bytes at the end of a sealed segment that are read at first: the table of 8,000 frames fits, and
+/// many a segment does as a whole.
 const TAIL_BYTES: u64 = 64 << 10;
 /// Bytes between two frames that are read with them, rather than to read twice.
 const GAP_BYTES_MAX: u64 = 64 << 10;
@@ -30,6 +31,8 @@ pub(super) struct Sealed {
     table: SeekTable,
     /// The first frame, decompressed: it describes the interfaces.
     header: Vec<u8>,
+    /// The whole of a short one.
+    whole: Option<Bytes>,
     judge: Judge,
 }
 
@@ -78,9 +81,13 @@ impl Sealed {
             let what = "the frames of the seek table are not as long as the file";
             return Err(damaged(capfile::Error::Seekable { what }));
         };
-        let header = fetch.range(place, 0..u64::from(first.len)).await?;
+        let whole = Some(tail).filter(|tail| tail.len() as u64 == *bytes);
+        let header = match &whole {
+            Some(whole) => whole.slice(..first.len as usize),
+            None => fetch.range(place, 0..u64::from(first.len)).await?,
+        };
         let header = decompress(&header, first).map_err(damaged)?;
-        Ok(Sealed { place: Mutex::new(place.clone()), table, header, judge })
+        Ok(Sealed { place: Mutex::new(place.clone()), table, header, whole, judge })
     }
 
     /// The numbers of all frames.
@@ -142,7 +149,11 @@ impl Sealed {
         let frames = group.frames.iter().filter_map(|&number| self.frame(number));
         let start = frames.clone().map(|frame| frame.offset).min().unwrap_or_default();
         let end = frames.map(|frame| frame.offset + u64::from(frame.len)).max().unwrap_or_default();
-        let bytes = fetch.range(&self.place(), start..end).await?;
+        let bytes = match &self.whole {
+            // The table's frames end before the file does.
+            Some(whole) => whole.slice(start as usize..end as usize),
+            None => fetch.range(&self.place(), start..end).await?,
+        };
         in_thread(move || Ok(self.examine_bytes(&group.frames, start, &bytes, segment))).await
     }
 

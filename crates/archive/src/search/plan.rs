@@ -87,8 +87,12 @@ pub async fn plan(store: &Store, spool: Option<&Path>, query: Query) -> Result<P
         if there.contains(&id) {
             continue;
         }
-        let gone = if noted.is_removed { &mut expired } else { &mut missing };
-        gone.add(&noted.name, noted.object);
+        if noted.is_removed {
+            expired.add(&noted.name, noted.object);
+        } else if store.length(&noted.object).await?.is_none() {
+            missing.add(&noted.name, noted.object);
+        }
+        // Else it was stored after it was listed: the search is of what there was.
     }
     let bytes = |part: Option<&(Place, u64)>| part.map_or(0, |(_, bytes)| *bytes);
     let progress = Progress::new(&fetch, listed.len() as u64);

@@ -13,6 +13,7 @@
 
 mod facts;
 mod parse;
+mod services;
 mod token;
 
 pub(super) use facts::{AddressFacts, RowFacts};

@@ -9,7 +9,7 @@
 //! where the whole holds without it. So `vlan` is understood where all must have it, as in `vlan and tcp`.
 
 use super::token::{Token, tokens};
-use super::{AddressPlace, Leaf, Net, Tree};
+use super::{AddressPlace, Leaf, Net, Tree, services};
 use std::net::Ipv4Addr;
 use wire::walk::{IpVersion, ethertype, protocol};
 
@@ -389,7 +389,8 @@ impl<'a> Parser<'a> {
                 }
             },
             (Kind::Port, Token::Word(word)) => {
-                number(word).and_then(|port| ports(qualifiers, port, port))
+                let port = number(word).or_else(|| services::port(qualifiers.protocol, word));
+                port.and_then(|port| ports(qualifiers, port, port))
             }
             (Kind::PortRange, Token::Word(word)) => word.split_once('-').and_then(|(a, b)| {
                 let (a, b) = (number(a)?, number(b)?);
