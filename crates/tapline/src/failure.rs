@@ -49,6 +49,15 @@ impl From<io::Error> for Failure {
     }
 }
 
+impl From<archive::Error> for Failure {
+    fn from(error: archive::Error) -> Failure {
+        match error {
+            archive::Error::Usage(message) => Failure::Usage(message),
+            error => Failure::CouldNot(error.to_string()),
+        }
+    }
+}
+
 impl From<api::Error> for Failure {
     fn from(error: api::Error) -> Failure {
         Failure::CouldNot(error.to_string())

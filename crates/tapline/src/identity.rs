@@ -30,7 +30,6 @@ pub enum Keeps {
     /// What it takes to open rings and sockets, and to open them again.
     Capturing,
     /// Nothing.
-    #[cfg_attr(not(test), allow(dead_code, reason = "for commands that only read archives"))]
     Nothing,
 }
 

@@ -26,10 +26,10 @@ mod mirror;
 mod opened;
 mod print;
 mod receive;
+mod search;
 mod service;
 mod session;
 mod targets;
-#[cfg_attr(not(test), allow(dead_code, reason = "read by the commands of archives"))]
 mod times;
 mod top;
 mod workers;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         Command::Capture(options) => capture::run(options, &cli.verbosity),
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
+        Command::Search(options) => search::run(options, &cli.verbosity),
         Command::L2tp(command) => l2tp::run(command, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
         Command::Diag(command) => diag::run(command, &cli.verbosity),

@@ -1,11 +1,12 @@
 //! Packets as text: one line a packet, or one JSON object a line.
 
 use crate::cli::Format;
-use io::{Direction, Error, Interfaces, Packet, Selection, Sink, SinkCounters, Upstream};
+use io::{Direction, Error, Interfaces, Outer, Packet, Selection, Sink, SinkCounters, Upstream};
 use jiff::Timestamp;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::io::Write;
+use wire::LinkType;
 use wire::walk::{TransportKind, Walk, ethertype};
 
 /// A sink that prints packets on standard output.
@@ -33,13 +34,17 @@ impl Printer {
 
     fn print(&mut self, packet: &Packet) -> std::io::Result<()> {
         let interface = self.interfaces.get(packet.meta.interface);
-        let summary = Summary::of(packet, interface.name.as_deref());
-        match self.format {
-            Format::Text => summary.to_text(&mut self.lines),
-            Format::Json => self.lines += &serde_json::to_string(&summary)?,
-        }
-        self.lines.push('\n');
-        Ok(())
+        let shown = Shown {
+            ts_ns: packet.meta.ts_ns,
+            source: None,
+            interface: interface.name.as_deref(),
+            direction: packet.meta.direction,
+            outer: packet.meta.outer,
+            origlen: packet.meta.origlen,
+            link_type: packet.meta.link_type,
+            frame: &packet.data,
+        };
+        shown.print(self.format, &mut self.lines)
     }
 
     /// Takes no more. A reader that has gone away has seen enough; anything else is a failure.
@@ -85,6 +90,38 @@ impl Sink for Printer {
     }
 }
 
+/// A packet that is to be printed.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown<'a> {
+    /// Nanoseconds since 1970 UTC.
+    pub ts_ns: u64,
+    /// The source in whose series it was recorded; of an archive's packets.
+    pub source: Option<&'a str>,
+    /// The name of its interface.
+    pub interface: Option<&'a str>,
+    pub direction: Direction,
+    /// The tunnel that it came out of.
+    pub outer: Option<Outer>,
+    /// Bytes on the wire.
+    pub origlen: u32,
+    pub link_type: LinkType,
+    /// The bytes present.
+    pub frame: &'a [u8],
+}
+
+impl Shown<'_> {
+    /// Appends a line.
+    pub fn print(&self, format: Format, lines: &mut String) -> std::io::Result<()> {
+        let summary = Summary::of(self);
+        match format {
+            Format::Text => summary.to_text(lines),
+            Format::Json => *lines += &serde_json::to_string(&summary)?,
+        }
+        lines.push('\n');
+        Ok(())
+    }
+}
+
 /// Writes all bytes, or tells in `written` how many went out before it failed.
 fn write_counted(out: &mut impl Write, bytes: &[u8], written: &mut usize) -> std::io::Result<()> {
     while *written < bytes.len() {
@@ -103,6 +140,8 @@ fn write_counted(out: &mut impl Write, bytes: &[u8], written: &mut usize) -> std
 struct Summary {
     /// UTC, RFC 3339 with nanoseconds.
     time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     interface: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -134,23 +173,24 @@ struct Summary {
 }
 
 impl Summary {
-    fn of(packet: &Packet, interface: Option<&str>) -> Summary {
-        let frame = &*packet.data;
-        let walk = Walk::new(packet.meta.link_type, frame);
+    fn of(shown: &Shown<'_>) -> Summary {
+        let frame = shown.frame;
+        let walk = Walk::new(shown.link_type, frame);
         let tuple = walk.five_tuple(frame);
         let ports = tuple.as_ref().and_then(|tuple| tuple.ports);
         Summary {
-            time: time(packet.meta.ts_ns),
-            interface: interface.map(printable),
-            direction: match packet.meta.direction {
+            time: time(shown.ts_ns),
+            source: shown.source.map(printable),
+            interface: shown.interface.map(printable),
+            direction: match shown.direction {
                 Direction::In => Some("in"),
                 Direction::Out => Some("out"),
                 Direction::Unknown => None,
             },
-            tunnel: packet.meta.outer.map(|outer| outer.to_string()),
-            caplen: packet.caplen(),
-            origlen: packet.meta.origlen,
-            link_type: packet.meta.link_type.0,
+            tunnel: shown.outer.map(|outer| outer.to_string()),
+            caplen: frame.len(),
+            origlen: shown.origlen,
+            link_type: shown.link_type.0,
             vlan: walk.vlans().iter().map(|tag| tag.vid()).collect(),
             ethertype: walk.ethertype,
             src: tuple.as_ref().map(|tuple| tuple.src.to_string()),
@@ -169,7 +209,9 @@ impl Summary {
             line.write_fmt(text).expect("writing to a String cannot fail");
         };
         put(format_args!("{}", self.time));
-        let place = self.interface.as_deref().into_iter().chain(self.direction);
+        // The series of a tunnel is named as its interface is.
+        let source = self.source.as_deref().filter(|&name| self.interface.as_deref() != Some(name));
+        let place = source.into_iter().chain(self.interface.as_deref()).chain(self.direction);
         for word in place.chain(self.tunnel.as_deref()) {
             put(format_args!(" {word}"));
         }
@@ -195,7 +237,8 @@ fn printable(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
-fn time(ts_ns: u64) -> String {
+/// RFC 3339 in UTC, with nanoseconds.
+pub fn time(ts_ns: u64) -> String {
     let time =
         Timestamp::from_nanosecond(i128::from(ts_ns)).expect("64 bits of nanoseconds end in 2554");
     format!("{}.{:09}Z", time.strftime("%Y-%m-%dT%H:%M:%S"), ts_ns % 1_000_000_000)
@@ -249,7 +292,7 @@ fn info(walk: &Walk, frame: &[u8]) -> String {
 }
 
 /// tcpdump's letters: S, F, R, P, `.` for ACK, U, E, W.
-fn flags(bits: u8) -> String {
+pub fn flags(bits: u8) -> String {
     let letters =
         [(2, 'S'), (1, 'F'), (4, 'R'), (8, 'P'), (16, '.'), (32, 'U'), (64, 'E'), (128, 'W')];
     letters.iter().filter(|(bit, _)| bits & bit != 0).map(|(_, letter)| letter).collect()

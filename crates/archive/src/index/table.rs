@@ -127,7 +127,7 @@ impl Tally {
     }
 }
 
-fn row(source: &Arc<str>, key: &FlowKey, tally: Tally) -> Row {
+pub(crate) fn row(source: &Arc<str>, key: &FlowKey, tally: Tally) -> Row {
     Row {
         source: source.clone(),
         tunnel: key.tunnel.map(tunnelled),

@@ -17,6 +17,7 @@
 
 mod choose;
 mod expression;
+mod flows;
 mod found;
 mod implied;
 mod judge;
@@ -29,6 +30,7 @@ mod soundness;
 mod waiting;
 
 pub use expression::Expression;
+pub use flows::{FLOWS_MAX, Flows};
 pub use found::Packet;
 pub use plan::{Plan, plan};
 pub use run::{Outcome, Progress, Trouble};

@@ -10,6 +10,7 @@ mod l2tp;
 mod mirror;
 mod options;
 mod receive;
+mod search;
 #[cfg(test)]
 mod tests;
 mod top;
@@ -24,6 +25,7 @@ pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
 pub use mirror::{Datapath, Mirror};
 pub use options::{FilterIn, FilterPlace, Format, Identity, Report, Rotation, SendingOptions};
 pub use receive::{Receive, ReceiveDatapath};
+pub use search::Search;
 pub use top::Top;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -58,6 +60,8 @@ pub enum Command {
     Mirror(Mirror),
     /// Take packets out of tunnels and record them
     Receive(Receive),
+    /// Find packets in an archive, by time, source, tunnel, flow and expression
+    Search(Search),
     /// Carry packets of many sources to many targets: replicate, aggregate, tag, filter, balance
     Broker(Box<Broker>),
     /// Mirror chosen ports through L2TPv3 tunnels over IP, and receive many such tunnels into one device

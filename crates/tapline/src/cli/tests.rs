@@ -46,6 +46,9 @@ fn the_contract_s_forms_are_understood() {
         "l2tp receive -c r.conf --device ruei-mtun --silent-after 2m --datapath socket -B 1MiB",
         "l2tp config remove -c r.conf 10.10.10.11 7",
         "diag tunnels --format json",
+        "search --archive d --after 2026-11-27T14:30:00+01:00 --before now tcp port 80",
+        "search --archive s3://b/p --spool s --after 1795789800.000000001 -w - -c 5 -- vni 71 and tcp",
+        "search --archive d --format flows -q",
         "filter check --rules f",
         "filter check --link-type raw --format json tcp port 80",
         "filter explain --ddd --link-type 1 -Q in --rules f",
@@ -104,6 +107,11 @@ fn mistakes_say_the_mend() {
     assert!(refused("check --in nic:a,vlan=4095 --out null:").contains("0 to 4094"));
     assert!(refused("check --in nic:a --out null: --queue 0MB").contains("holds no packet"));
     assert!(refused("check --in nic:a --out null: --overflow no").contains("drop_oldest or"));
+    assert!(refused("search tcp").contains("--archive"));
+    assert!(refused("search --archive d --after yesterday").contains("3h ago"));
+    assert!(refused("search --archive d -c 0").contains("0"));
+    assert!(refused("search --archive ftp://h").contains("s3://"));
+    assert!(refused("search --archive d -w f --format json").contains("cannot be used with"));
     assert!(refused("filter check").contains("--rules"));
     assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
     assert!(refused("filter test --rules f").contains("--read"));

@@ -2,7 +2,7 @@
 
 mod activity;
 mod ledger_file;
-mod signals;
+pub mod signals;
 mod taps;
 
 pub use activity::{Activity, Reloaded};
