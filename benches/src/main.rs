@@ -3,8 +3,9 @@
 //! `make bench`, or `cargo run --release -p bench -- --quick --only capture`. docs/benchmarks.md
 //! says how it is measured.
 
+mod archives;
 mod micro;
-#[allow(dead_code, reason = "what archives are measured with is made of it")]
+#[allow(dead_code, reason = "one mix is searched, the others are there to be sealed")]
 mod mixes;
 mod network;
 mod row;
@@ -45,11 +46,17 @@ struct Options {
     /// Write capture files below this folder (default: beside the build)
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Bytes of packets in the archive that is searched (default 10 GB, or 300 MB with --quick)
+    #[arg(long, value_name = "SIZE", value_parser = api::parse_size)]
+    archive_bytes: Option<u64>,
+    /// Generate the archive there and leave it, or take what was left there
+    #[arg(long, value_name = "DIR")]
+    archive: Option<PathBuf>,
 }
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let wanted = |name: &str| {
+    let wanted = &|name: &str| {
         options.only.is_empty() || options.only.iter().any(|only| name.contains(only.as_str()))
     };
     let mut rows = Vec::new();
@@ -59,6 +66,7 @@ fn main() -> anyhow::Result<()> {
         rows.extend(run(batch)?);
     }
     rows.extend(with_packets(&options, wanted)?);
+    rows.extend(with_archives(&options, wanted)?);
     print!("{}", row::table(&rows));
     if let Some(path) = &options.json {
         let write = || row::json_lines(&rows, std::fs::File::create(path)?);
@@ -80,11 +88,7 @@ fn with_packets(options: &Options, wanted: impl Fn(&str) -> bool) -> anyhow::Res
         return Ok(chosen.into_iter().map(skipped).collect());
     }
     let tapline = network::tapline()?;
-    let below = match &options.dir {
-        Some(dir) => dir.clone(),
-        None => std::env::current_exe()?.parent().context("a program has a folder")?.into(),
-    };
-    let folder = Folder::below(&below)?;
+    let folder = Folder::below(&below(options)?)?;
     let memory = (!options.quick).then(|| Folder::below(Path::new(MEMORY)).ok()).flatten();
     let effort = effort(options);
     let stage = Stage {
@@ -100,6 +104,37 @@ fn with_packets(options: &Options, wanted: impl Fn(&str) -> bool) -> anyhow::Res
         rows.extend(run(&stage)?);
     }
     Ok(rows)
+}
+
+fn with_archives(options: &Options, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<Row>> {
+    let chosen: Vec<_> = archives::ALL.into_iter().filter(|(name, _)| wanted(name)).collect();
+    if chosen.is_empty() {
+        return Ok(Vec::new());
+    }
+    let tapline = network::tapline()?;
+    let folder = Folder::below(&below(options)?)?;
+    let (bytes, runs) = if options.quick { (300_000_000, 1) } else { (10_000_000_000, 3) };
+    let stage = archives::Stage {
+        tapline: &tapline,
+        folder: &folder.0,
+        kept: options.archive.clone(),
+        raw_bytes: options.archive_bytes.unwrap_or(bytes),
+        runs: options.runs.map_or(runs, |runs| runs as usize),
+    };
+    let mut rows = Vec::new();
+    for (name, run) in chosen {
+        eprintln!("bench: {name}");
+        rows.extend(run(&stage)?);
+    }
+    Ok(rows)
+}
+
+/// Where files are written.
+fn below(options: &Options) -> anyhow::Result<PathBuf> {
+    Ok(match &options.dir {
+        Some(dir) => dir.clone(),
+        None => std::env::current_exe()?.parent().context("a program has a folder")?.into(),
+    })
 }
 
 fn effort(options: &Options) -> Effort {

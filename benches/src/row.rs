@@ -13,6 +13,9 @@ pub enum Unit {
     /// Microseconds: less is better.
     #[serde(rename = "µs")]
     Microseconds,
+    /// Milliseconds: less is better.
+    #[serde(rename = "ms")]
+    Milliseconds,
     /// Thousands of packets a second: more is better.
     #[serde(rename = "kpackets/s")]
     KiloPackets,
@@ -29,6 +32,7 @@ impl Unit {
         match self {
             Unit::NsPerPacket => "ns/packet",
             Unit::Microseconds => "µs",
+            Unit::Milliseconds => "ms",
             Unit::KiloPackets => "kpackets/s",
             Unit::MegaPackets => "Mpackets/s",
             Unit::MegaBytes => "MB/s",
@@ -188,13 +192,17 @@ fn cells_of(row: &Row) -> [String; 12] {
         value(row.median),
         value(row.best),
         row.unit.text().into(),
-        row.to_peer.map(|ratio| format!("{ratio:.2}")).unwrap_or_default(),
+        row.to_peer.map(ratio).unwrap_or_default(),
         traffic(|t| t.offered.to_string()),
         traffic(|t| t.captured.to_string()),
         traffic(|t| t.dropped.to_string()),
         traffic(|t| number(t.sender_ns)),
         row.note.clone().unwrap_or_default(),
     ]
+}
+
+fn ratio(value: f64) -> String {
+    if value < 0.1 { format!("{value:.4}") } else { format!("{value:.2}") }
 }
 
 /// Three or so digits that count.
