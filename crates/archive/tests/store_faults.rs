@@ -237,3 +237,23 @@ async fn a_host_without_a_role_is_told_to_have_credentials() {
     assert_eq!(error.fault, StoreFault::Refused, "{error}");
     assert!(error.to_string().contains("AWS_ACCESS_KEY_ID"), "{error}");
 }
+
+#[tokio::test]
+async fn files_that_are_sent_together_share_memory_and_bandwidth() {
+    let bucket = Bucket::new("store-together");
+    let mut options = bucket.options();
+    options.bytes_per_s_max = Some(40 << 20);
+    let store = bucket.store_with(options);
+    let files: Vec<_> =
+        (0..6).map(|n| content(&bucket.scratch, &n.to_string(), (9 << 20) + n)).collect();
+    let puts = files.iter().enumerate().map(|(n, file)| {
+        let store = &store;
+        async move { store.put_file(&n.to_string(), &file.path, &file.sha256).await }
+    });
+    for put in futures_util::future::join_all(puts).await {
+        put.unwrap();
+    }
+    for (n, file) in files.iter().enumerate() {
+        assert!(bucket.on_disk(&n.to_string()).unwrap() == file.bytes);
+    }
+}

@@ -20,6 +20,8 @@ const AT_ONCE: usize = 8;
 const BATCH: usize = 32;
 /// Bytes that make a batch complete, however few segments they are.
 const BATCH_BYTES: u64 = 64 << 20;
+/// Age of an upload that nobody is still at.
+const UNFINISHED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The longest wait after a failure while it is to end.
 const LAST_WAIT: Duration = Duration::from_secs(1);
 
@@ -196,6 +198,10 @@ impl Shipper<'_> {
             chain => chain?,
         };
         self.chain = Some(chain);
+        // Uploads that a kill cut off; they are in nobody's way.
+        if let Err(error) = store.sweep(UNFINISHED_AGE).await {
+            tracing::warn!("cannot sweep unfinished uploads: {error}");
+        }
         Ok(())
     }
 

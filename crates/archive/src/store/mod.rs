@@ -40,9 +40,6 @@ use std::time::{Duration, Instant};
 /// A file of more bytes is sent in parts of so many.
 pub const PART_BYTES: u64 = 8 << 20;
 
-/// Parts that are sent at once.
-const PARTS_AT_ONCE: usize = 3;
-
 /// An object that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Object {
@@ -95,6 +92,7 @@ impl Store {
                     bandwidth: options
                         .bytes_per_s_max
                         .map(|max| Bandwidth::new(max, Instant::now())),
+                    memory: remote::all_memory(),
                 };
                 Ok(Store { backend: Backend::Remote(Arc::new(remote)), place })
             }
@@ -110,6 +108,7 @@ impl Store {
             place: "memory".into(),
             options: StoreOptions::default(),
             bandwidth: None,
+            memory: remote::all_memory(),
         };
         Store { place: remote.place.clone(), backend: Backend::Remote(Arc::new(remote)) }
     }

@@ -4,6 +4,7 @@ use super::credentials;
 use api::{ObjectLock, ServerEncryption, StoreFile};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 /// Beginnings of the environment's variables that are taken up.
@@ -62,6 +63,21 @@ impl StoreOptions {
         }
         credentials::add_from_home(&mut options.settings);
         options
+    }
+
+    /// Those of the environment, and of the file of `--store-config`, if there is one.
+    ///
+    /// # Errors
+    /// What is wrong with the file, or with one that it names.
+    pub fn load(file: Option<&Path>) -> Result<StoreOptions, String> {
+        let options = StoreOptions::from_environment();
+        match file {
+            Some(path) => {
+                let file = StoreFile::read(path).map_err(|error| error.to_string())?;
+                options.with_file(&file)
+            }
+            None => Ok(options),
+        }
     }
 
     /// The same with what a file says, which goes before the environment.

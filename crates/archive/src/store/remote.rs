@@ -9,7 +9,7 @@ use super::folder::{read_part, short};
 use super::hash::{Digest, Hasher, hash_file};
 use super::s3::S3;
 use super::xml::Listing;
-use super::{Object, PART_BYTES, PARTS_AT_ONCE, StoreOptions};
+use super::{Object, PART_BYTES, StoreOptions};
 use bytes::Bytes;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt};
@@ -19,11 +19,22 @@ use object_store::{GetOptions, GetResult, MultipartUpload, ObjectStore, ObjectSt
 use std::fs::File;
 use std::ops::Range;
 use std::path::Path;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Parts of an upload at most: what S3 takes.
 const PARTS_MAX: u64 = 10_000;
+
+/// Memory for parts of files, however many are sent at once, and the unit in which it is counted.
+const MEMORY_BYTES: u64 = 4 * PART_BYTES;
+const MEMORY_UNIT: u64 = 64 << 10;
+
+/// Permits for all of it.
+pub(super) fn all_memory() -> Semaphore {
+    Semaphore::new((MEMORY_BYTES / MEMORY_UNIT) as usize)
+}
 
 /// Objects of a page of a list, and bytes that it may have.
 const PAGE: usize = 1000;
@@ -40,6 +51,7 @@ pub(super) struct Remote {
     pub(super) place: String,
     pub(super) options: StoreOptions,
     pub(super) bandwidth: Option<Bandwidth>,
+    pub(super) memory: Semaphore,
 }
 
 impl Remote {
@@ -73,6 +85,7 @@ impl Remote {
             }
         }
         let digest = if length <= PART_BYTES {
+            let _memory = self.memory(length).await;
             let bytes = read_part(&mut file).map_err(local)?;
             let digest = Digest::of(&bytes);
             self.check(key, path, &digest, sha256)?;
@@ -104,6 +117,17 @@ impl Remote {
         let mut hasher = Hasher::new(true);
         let mut sending = FuturesUnordered::new();
         loop {
+            let memory = {
+                let mut memory = pin!(self.memory(PART_BYTES));
+                loop {
+                    // Parts that are under way must not wait for the next one.
+                    tokio::select! {
+                        biased;
+                        Some(sent) = sending.next() => sent?,
+                        memory = &mut memory => break memory,
+                    }
+                }
+            };
             let part =
                 read_part(file).map_err(|e| self.trouble("write", key, Told::local(path, &e)))?;
             if part.is_empty() {
@@ -111,11 +135,13 @@ impl Remote {
             }
             hasher.part(&part);
             let bytes = part.len() as u64;
-            self.wait_for_bandwidth(bytes).await;
-            sending.push(self.within("write", key, bytes, upload.put_part(part.into())));
-            while sending.len() >= PARTS_AT_ONCE {
-                sending.try_next().await?;
-            }
+            let put = upload.put_part(part.into());
+            sending.push(async move {
+                self.wait_for_bandwidth(bytes).await;
+                let sent = self.within("write", key, bytes, put).await;
+                drop(memory);
+                sent
+            });
         }
         while sending.try_next().await?.is_some() {}
         drop(sending);
@@ -131,6 +157,13 @@ impl Remote {
         self.wait_for_bandwidth(length).await;
         let path = self.path(key);
         self.within("write", key, length, self.store.put(&path, bytes.into())).await.map(drop)
+    }
+
+    /// Waits until there is memory for these bytes of a file, over all files that are being sent.
+    async fn memory(&self, bytes: u64) -> Option<SemaphorePermit<'_>> {
+        let units = bytes.div_ceil(MEMORY_UNIT).min(MEMORY_BYTES / MEMORY_UNIT) as u32;
+        // It is never closed.
+        self.memory.acquire_many(units).await.ok()
     }
 
     async fn wait_for_bandwidth(&self, bytes: u64) {
