@@ -18,6 +18,7 @@ use parquet::file::statistics::Statistics;
 use std::collections::HashMap;
 use std::net::Ipv6Addr;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 /// Rows that are made at a time.
@@ -38,7 +39,20 @@ where
 }
 
 /// Gives each row that [`rows`] gives to `each`; only some at a time are in memory.
-async fn each_row<R>(reader: R, wanted: &Wanted, mut each: impl FnMut(Row)) -> Result<(), Error>
+async fn each_row<R>(reader: R, wanted: &Wanted, each: impl FnMut(Row)) -> Result<(), Error>
+where
+    R: AsyncFileReader + Unpin + Send + 'static,
+{
+    // The Parquet reader gives up, instead of an answer, on some headers that lie.
+    let reading = AssertUnwindSafe(each_row_unguarded(reader, wanted, each)).catch_unwind();
+    reading.await.unwrap_or_else(|_| Err(damaged("its pages contradict their headers".into())))
+}
+
+async fn each_row_unguarded<R>(
+    reader: R,
+    wanted: &Wanted,
+    mut each: impl FnMut(Row),
+) -> Result<(), Error>
 where
     R: AsyncFileReader + Unpin + Send + 'static,
 {
@@ -66,8 +80,16 @@ where
 /// # Errors
 /// As [`rows`].
 pub fn rows_of(index: Bytes) -> Result<Vec<Row>, Error> {
+    rows_in(index, &Wanted::default())
+}
+
+/// As [`rows`], of an index that is in memory.
+///
+/// # Errors
+/// As [`rows`].
+pub fn rows_in(index: Bytes, wanted: &Wanted) -> Result<Vec<Row>, Error> {
     let mut rows = Vec::new();
-    each_row_in(index, &Wanted::default(), |row| rows.push(row))?;
+    each_row_in(index, wanted, |row| rows.push(row))?;
     Ok(rows)
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 /// | object, source | Utf8 (dictionary) | never |
 /// | tunnel, tunnel_id | Utf8 (dictionary), UInt64 | not tunnelled |
 /// | vlan | `List<UInt16>` | untagged: empty |
-/// | ip_lo, ip_hi | FixedSizeBinary(16), IPv4 mapped, lower one first | not IP, or several (`flows` > 1) |
+/// | ip_lo, ip_hi | FixedSizeBinary(16), IPv4 mapped, lower one first; of several flows ip_lo is the shared one | not IP, or several (`flows` > 1) |
 /// | port_lo, port_hi | UInt16, of ip_lo's and of ip_hi's side | no ports, a fragment, or several |
 /// | proto | UInt8 | not IP |
 /// | ethertype, mac_lo, mac_hi | UInt16, FixedSizeBinary(6) | ethertype never; MACs when IP, or several |
@@ -24,8 +24,20 @@ use std::sync::Arc;
 /// | frames | `List<UInt32>`, numbers of zstd frames, ascending | never |
 ///
 /// Of a packet that holds a tunnel (one that was not taken off before it was recorded) the flow is the
-/// innermost one and `outer` the outermost, as a capture filter reads the frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// innermost one and `outer` the outermost, as a capture filter reads the frame. What stands behind MPLS
+/// labels is no tunnel. Where the innermost packet is not IP there is no flow, only an outer one.
+///
+/// **A row of several flows** (`flows` > 1) is what scans and floods become: flows that share tunnel, tags,
+/// EtherType and protocol, and mostly an address. What they do not share is null there and may be
+/// anything; so may be all of a row with neither flow nor EtherType. `flows` is then at most so many: one
+/// that pauses may count twice.
+///
+/// **No row excludes a packet that it holds**, but this is to be known: a packet's ports are null in
+/// fragments (first ones, too) and where they are cut off; an IPv6 protocol is the one behind all
+/// extension headers; only four VLAN ids are told; a frame whose IP header contradicts itself, or stands
+/// behind PPPoE, has no flow; of three tunnels in each other the middle one is not told.
+/// [`crate::index::Wanted`] takes all of it into account.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Row {
     /// The source of the segment.
     pub source: Arc<str>,
@@ -51,7 +63,7 @@ pub struct Row {
     pub tcp_flags: Option<u8>,
     /// Whether any packet was cut.
     pub truncated: bool,
-    /// Flows in this row: more than 1 if those of few packets were collapsed.
+    /// Flows in this row: more than 1 if those of few packets were collapsed, then at most so many.
     pub flows: u32,
     /// Numbers of the zstd frames with its packets, ascending.
     pub frames: Vec<u32>,

@@ -1,13 +1,30 @@
 //! The flows of a segment while it is read.
+//!
+//! An index has at most [`ROWS_MIN`] rows and one more for each [`BYTES_PER_ROW`] of the segment, and
+//! never more than [`ROWS_MAX`]. Beyond that the flows of the fewest packets collapse.
 
 use super::address_set::AddressSet;
+use super::collapse::Groups;
 use super::packet::{FlowKey, Frames, Seen, carrier};
 use super::row::{Row, Tunnelled};
 use capfile::{Interface, Record};
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use wire::LinkType;
 use wire::tunnel::Tunnel;
+
+/// Rows that an index of a small segment may have.
+pub const ROWS_MIN: usize = 1024;
+/// Bytes of a segment, before it is compressed, that allow one row more.
+pub const BYTES_PER_ROW: u64 = 4096;
+/// Most rows of any index.
+pub const ROWS_MAX: usize = 1 << 16;
+
+/// Flows that are held while a segment is read; beyond it half of them collapse.
+const FLOWS_MAX: usize = 7 << 14;
+/// Numbers of frames that are held for all flows, likewise.
+const NUMBERS_MAX: usize = 1 << 23;
 
 /// What a flow did.
 #[derive(Debug, Clone)]
@@ -42,6 +59,10 @@ pub(crate) struct Table {
     /// Link type and tunnel of each interface, as far as they were asked for.
     interfaces: Vec<(LinkType, Option<Tunnel>)>,
     flows: HashMap<FlowKey, Tally>,
+    /// Flows that collapsed.
+    groups: Groups,
+    /// Numbers of frames that `flows` hold.
+    numbers: usize,
     addresses: AddressSet,
     packets: u64,
     span_ns: Option<(u64, u64)>,
@@ -66,6 +87,8 @@ impl Table {
             carrier: carrier(source),
             interfaces: Vec::new(),
             flows: HashMap::new(),
+            groups: Groups::default(),
+            numbers: 0,
             addresses: AddressSet::default(),
             packets: 0,
             span_ns: None,
@@ -82,23 +105,42 @@ impl Table {
         if tally.frames.is_empty() || key.flow.is_none() || key.outer.is_some() {
             self.frames.addresses(link, record.data, &mut self.addresses);
         }
-        tally.add(record, forward, tcp_flags, number);
+        self.numbers += usize::from(tally.add(record, forward, tcp_flags, number));
         self.packets += 1;
         let (first_ns, last_ns) = self.span_ns.unwrap_or((u64::MAX, 0));
         self.span_ns = Some((first_ns.min(record.ts_ns), last_ns.max(record.ts_ns)));
+        if self.flows.len() > FLOWS_MAX || self.numbers > NUMBERS_MAX {
+            self.collapse();
+        }
     }
 
     /// Gives the rows, whose number `raw_bytes` bounds: the length of the segment.
-    pub(crate) fn finish(self, _raw_bytes: u64) -> Gathered {
-        let mut flows: Vec<(FlowKey, Tally)> = self.flows.into_iter().collect();
-        flows.sort_unstable_by_key(|flow| flow.0);
-        let source = &self.source;
-        Gathered {
-            rows: flows.into_iter().map(|(key, tally)| row(source, &key, tally)).collect(),
-            addresses: self.addresses,
-            packets: self.packets,
-            span_ns: self.span_ns,
+    pub(crate) fn finish(mut self, raw_bytes: u64) -> Gathered {
+        let max = rows_max(raw_bytes);
+        loop {
+            let rows = self.flows.len() + self.groups.len();
+            match rows.saturating_sub(max) {
+                0 => break,
+                _ if self.flows.is_empty() => self.groups.shrink(max),
+                // Some more than that, as the new rows count too.
+                over => self.groups.take_smallest(&mut self.flows, over + over / 8 + 1),
+            }
         }
+        let (flows, source) = (self.flows.into_iter(), &self.source);
+        let mut rows: Vec<Row> = flows.map(|(key, tally)| row(source, &key, tally)).collect();
+        rows.extend(self.groups.into_rows(source));
+        rows.sort_unstable_by(order);
+        Gathered { rows, addresses: self.addresses, packets: self.packets, span_ns: self.span_ns }
+    }
+
+    // Makes room while the segment is read.
+    fn collapse(&mut self) {
+        while self.flows.len() > FLOWS_MAX / 2 || self.numbers > NUMBERS_MAX / 2 {
+            let count = self.flows.len().div_ceil(2);
+            self.groups.take_smallest(&mut self.flows, count);
+            self.numbers = self.flows.values().map(|tally| tally.frames.len()).sum();
+        }
+        self.groups.shrink(ROWS_MAX);
     }
 
     fn interface(&mut self, index: usize, all: &[Interface]) -> (LinkType, Option<Tunnel>) {
@@ -111,7 +153,8 @@ impl Table {
 }
 
 impl Tally {
-    fn add(&mut self, record: &Record, forward: bool, tcp_flags: Option<u8>, number: u32) {
+    // True if the number of the frame is new.
+    fn add(&mut self, record: &Record, forward: bool, tcp_flags: Option<u8>, number: u32) -> bool {
         self.span_ns = (self.span_ns.0.min(record.ts_ns), self.span_ns.1.max(record.ts_ns));
         let way =
             |both: &mut (u64, u64), n| *(if forward { &mut both.0 } else { &mut both.1 }) += n;
@@ -121,12 +164,58 @@ impl Tally {
             *self.tcp_flags.get_or_insert(0) |= flags;
         }
         self.truncated |= record.caplen() < record.origlen;
-        if self.frames.last() != Some(&number) {
+        let is_new = self.frames.last() != Some(&number);
+        if is_new {
             self.frames.push(number);
+        }
+        is_new
+    }
+
+    /// Exchanges the two ways.
+    pub(crate) fn swap(&mut self) {
+        self.packets = (self.packets.1, self.packets.0);
+        self.bytes = (self.bytes.1, self.bytes.0);
+    }
+
+    /// Adds what another flow did. The numbers of frames are in order again.
+    pub(crate) fn merge(&mut self, other: Tally) {
+        self.span_ns = (self.span_ns.0.min(other.span_ns.0), self.span_ns.1.max(other.span_ns.1));
+        self.packets = (self.packets.0 + other.packets.0, self.packets.1 + other.packets.1);
+        self.bytes = (self.bytes.0 + other.bytes.0, self.bytes.1 + other.bytes.1);
+        if let Some(flags) = other.tcp_flags {
+            *self.tcp_flags.get_or_insert(0) |= flags;
+        }
+        self.truncated |= other.truncated;
+        merge_numbers(&mut self.frames, &other.frames);
+    }
+}
+
+// Both are ascending, and often the same.
+fn merge_numbers(into: &mut Vec<u32>, other: &[u32]) {
+    for &number in other {
+        if into.last().is_none_or(|&last| last < number) {
+            into.push(number);
+        } else if let Err(at) = into.binary_search(&number) {
+            into.insert(at, number);
         }
     }
 }
 
+fn rows_max(raw_bytes: u64) -> usize {
+    (ROWS_MIN as u64 + raw_bytes / BYTES_PER_ROW).min(ROWS_MAX as u64) as usize
+}
+
+/// The order of an index: by the higher address, then by the lower one, what has none first; then by
+/// the rest, so that there is only one.
+fn order(a: &Row, b: &Row) -> Ordering {
+    let addresses = |row: &Row| {
+        let flow = row.flow.as_ref();
+        (flow.and_then(|flow| flow.ip_hi), flow.and_then(|flow| flow.ip_lo))
+    };
+    addresses(a).cmp(&addresses(b)).then_with(|| a.cmp(b))
+}
+
+/// The row of one flow.
 pub(crate) fn row(source: &Arc<str>, key: &FlowKey, tally: Tally) -> Row {
     Row {
         source: source.clone(),
@@ -146,6 +235,6 @@ pub(crate) fn row(source: &Arc<str>, key: &FlowKey, tally: Tally) -> Row {
     }
 }
 
-fn tunnelled(tunnel: Tunnel) -> Tunnelled {
+pub(crate) fn tunnelled(tunnel: Tunnel) -> Tunnelled {
     Tunnelled { kind: tunnel.kind.name().into(), id: tunnel.id.map(u64::from) }
 }
