@@ -39,12 +39,13 @@ fn may_in_flow(row: &Row, flow: &Flow, leaf: &Leaf) -> bool {
 }
 
 fn may_without_flow(row: &Row, leaf: &Leaf) -> bool {
+    if says_nothing(row) {
+        return true;
+    }
     let is_ip = |version: Option<IpVersion>| match row.ethertype {
         // An IP header that could not be read, not wholly at least.
         ethertype::IPV4 => version != Some(IpVersion::V6),
         ethertype::IPV6 => version != Some(IpVersion::V4),
-        // Of another link than Ethernet, anything.
-        0 => row.macs.is_none(),
         _ => false,
     };
     match *leaf {
@@ -62,10 +63,13 @@ fn may_without_flow(row: &Row, leaf: &Leaf) -> bool {
 fn may_ethertype(row: &Row, number: u16) -> bool {
     // Below are lengths, and what `ether proto` means by them; tags are passed by the row.
     let is_tag = [ethertype::VLAN, ethertype::QINQ, ethertype::QINQ_OLD].contains(&number);
-    number < ethertype::MIN
-        || is_tag
-        || row.ethertype == number
-        || row.ethertype == 0 && row.macs.is_none()
+    number < ethertype::MIN || is_tag || row.ethertype == number || says_nothing(row)
+}
+
+/// Whether a row may hold anything: packets of a link that the frame walk does not know, or flows that
+/// share nothing. Ethernet frames of 802.3 have MACs.
+fn says_nothing(row: &Row) -> bool {
+    row.ethertype == 0 && row.macs.is_none()
 }
 
 fn may_protocol(row: &Row, flow: &Flow, version: Option<IpVersion>, number: u8) -> bool {

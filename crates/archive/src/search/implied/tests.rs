@@ -135,7 +135,7 @@ fn what_is_not_shared_or_not_seen_may_be_anything() {
     // Of a link that is not known.
     let mut radio = row(0, None);
     radio.macs = None;
-    assert!(may("tcp port 80", &radio) && may("arp", &radio));
+    assert!(may("tcp port 80", &radio) && may("arp", &radio) && may("arp host 10.0.0.9", &radio));
 }
 
 #[test]
