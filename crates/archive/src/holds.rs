@@ -5,13 +5,14 @@
 //! ```
 
 use crate::error::Error;
-use crate::manifest::Event;
+use crate::manifest::{Event, Manifest};
 use crate::name::{SegmentName, timestamp};
 use crate::store::Store;
 use crate::window::Window;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use ulid::Ulid;
 
 /// The folder of all holds.
@@ -21,6 +22,7 @@ pub const FOLDER: &str = "holds";
 const NAME_LEN_MAX: usize = 100;
 /// Version of the form.
 const VERSION: u32 = 1;
+const MEND: &str = "; nothing is removed until the hold is as it was, or released and placed again";
 
 /// A hold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,6 +106,8 @@ fn id_of(key: &str) -> Option<Ulid> {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holds {
     holds: Vec<Hold>,
+    /// SHA-256 of the object of each, in hexadecimal digits; none for those that were not loaded.
+    hashes: Vec<String>,
 }
 
 impl Holds {
@@ -112,13 +116,32 @@ impl Holds {
     /// # Errors
     /// [`Error`] if one cannot be read: then nothing may be removed, as nobody knows what it covers.
     pub async fn load(store: &Store) -> Result<Holds, Error> {
-        let mut holds = Vec::new();
+        let mut holds = Holds::default();
         for object in store.list(FOLDER).await? {
             if name_of(&object.key).is_some() {
-                holds.push(parse(&object.key, &store.get(&object.key).await?)?);
+                let bytes = store.get(&object.key).await?;
+                holds.holds.push(parse(&object.key, &bytes)?);
+                holds.hashes.push(sha256(&bytes));
             }
         }
-        Ok(Holds { holds })
+        Ok(holds)
+    }
+
+    /// Checks that all holds that the manifest knows of were loaded, as they were placed.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] of the first one that is missing or was altered: then nothing may be removed.
+    pub fn complete(&self, manifest: &Manifest) -> Result<(), Error> {
+        for (name, sha256) in in_force(manifest) {
+            let at = self.holds.iter().position(|hold| hold.name == name);
+            let what = match at.and_then(|at| self.hashes.get(at)) {
+                Some(hash) if hash == sha256 => continue,
+                Some(_) => "the hold was altered after it was placed",
+                None => "the hold is missing, and was not released",
+            };
+            return Err(Error::Damaged { object: key(name), what: what.into(), mend: MEND });
+        }
+        Ok(())
     }
 
     /// Whether any hold covers a segment.
@@ -139,8 +162,21 @@ impl Holds {
 
 impl FromIterator<Hold> for Holds {
     fn from_iter<I: IntoIterator<Item = Hold>>(holds: I) -> Holds {
-        Holds { holds: holds.into_iter().collect() }
+        Holds { holds: holds.into_iter().collect(), hashes: Vec::new() }
     }
+}
+
+/// The holds that were placed and not released, by name, with the SHA-256 of their objects.
+pub fn in_force(manifest: &Manifest) -> BTreeMap<&str, &str> {
+    let mut holds = BTreeMap::new();
+    for entry in &manifest.entries {
+        match &entry.event {
+            Event::Held { hold, sha256 } => drop(holds.insert(hold.as_str(), sha256.as_str())),
+            Event::Released { hold } => drop(holds.remove(hold.as_str())),
+            _ => {}
+        }
+    }
+    holds
 }
 
 /// Puts a hold in place. Once this has returned, who loads the holds sees it; the event is what the
@@ -163,19 +199,20 @@ pub async fn place(store: &Store, hold: &Hold) -> Result<Event, Error> {
     let mut text = serde_json::to_vec_pretty(hold)
         .map_err(|error| Error::Usage(format!("a hold that is no JSON: {error}")))?;
     text.push(b'\n');
-    let sha256 = hex(&Sha256::digest(&text));
+    let sha256 = sha256(&text);
     store.put(&key, Bytes::from(text)).await?;
     Ok(Event::Held { hold: hold.name.clone(), sha256 })
 }
 
-/// Whether there is a hold of a name.
+/// Checks that there is a hold of a name: an object, or an entry of the manifest.
 ///
 /// # Errors
 /// [`Error::Usage`] if no hold can have the name, or none has it.
-pub async fn exists(store: &Store, name: &str) -> Result<(), Error> {
+pub async fn exists(store: &Store, manifest: &Manifest, name: &str) -> Result<(), Error> {
     check_name(name)?;
     match store.get(&key(name)).await {
         Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() && in_force(manifest).contains_key(name) => Ok(()),
         Err(error) if error.is_not_found() => Err(Error::Usage(format!(
             "there is no hold `{name}` in {}; `tapline archive ls` names those that there are",
             store.place()
@@ -186,11 +223,7 @@ pub async fn exists(store: &Store, name: &str) -> Result<(), Error> {
 
 /// The hold that an object of the folder of holds says.
 pub(crate) fn parse(key: &str, bytes: &[u8]) -> Result<Hold, Error> {
-    let damaged = |what: String| Error::Damaged {
-        object: key.into(),
-        what,
-        mend: "; nothing is removed until the hold is mended, or released and placed again",
-    };
+    let damaged = |what: String| Error::Damaged { object: key.into(), what, mend: MEND };
     let hold: Hold = serde_json::from_slice(bytes)
         .map_err(|error| damaged(format!("the hold cannot be read: {error}")))?;
     match hold.version == VERSION && hold.key() == key {
@@ -222,6 +255,11 @@ fn check_name(name: &str) -> Result<(), Error> {
     }
 }
 
+/// SHA-256 in hexadecimal digits.
+pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
 /// Hexadecimal digits of a hash.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -230,6 +268,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::{self, Chain};
     use crate::name::Part;
 
     const HOUR: u64 = 3_600_000_000_000;
@@ -278,8 +317,29 @@ mod tests {
         let name = segment("eth0", 1, 2);
         assert_eq!(holds.covering(&name).collect::<Vec<_>>(), ["case-7"]);
         assert!(place(&store, &wanted).await.unwrap_err().to_string().contains("already"));
-        assert!(exists(&store, "case-7").await.is_ok());
-        assert!(exists(&store, "case-8").await.unwrap_err().to_string().contains("no hold"));
+        let none = Manifest::default();
+        assert!(exists(&store, &none, "case-7").await.is_ok());
+        let error = exists(&store, &none, "case-8").await.unwrap_err().to_string();
+        assert!(error.contains("no hold"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_hold_that_was_altered_or_removed_keeps_everything() {
+        let store = Store::memory();
+        let mut chain = Chain::open(&store, Ulid::new()).await.unwrap();
+        chain.append(place(&store, &hold("a")).await.unwrap(), HOUR).await.unwrap();
+        let manifest = manifest::read(&store).await.unwrap();
+        let complete = async || Holds::load(&store).await.unwrap().complete(&manifest);
+        assert!(complete().await.is_ok());
+        let other = Hold { source: Some("none".into()), ..hold("a") };
+        store.put("holds/a.json", serde_json::to_vec(&other).unwrap().into()).await.unwrap();
+        assert!(complete().await.unwrap_err().to_string().contains("altered"));
+        store.delete("holds/a.json").await.unwrap();
+        assert!(complete().await.unwrap_err().to_string().contains("missing"));
+        assert!(exists(&store, &manifest, "a").await.is_ok(), "it can be released");
+        chain.append(Event::Released { hold: "a".into() }, HOUR).await.unwrap();
+        let manifest = manifest::read(&store).await.unwrap();
+        assert!(Holds::load(&store).await.unwrap().complete(&manifest).is_ok());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Exit: 0 done (also by `-c`, SIGINT, SIGTERM), 1 could not, 2 usage, 3 packets lost with
 //! `--fail-on-drop`. Human text goes to standard error, data to standard output.
 
+mod archive;
 mod broker;
 mod capture;
 mod check;
@@ -29,6 +30,7 @@ mod receive;
 mod search;
 mod service;
 mod session;
+mod stores;
 mod targets;
 mod times;
 mod top;
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         Command::Search(options) => search::run(options, &cli.verbosity),
         Command::L2tp(command) => l2tp::run(command, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
+        Command::Archive(command) => archive::run(*command, &cli.verbosity),
         Command::Diag(command) => diag::run(command, &cli.verbosity),
         Command::Top(options) => top::run(&options),
         Command::Check(options) => check::run(&options),

@@ -49,6 +49,11 @@ pub(crate) fn parse_key(text: &str) -> Option<(Ulid, u64)> {
     (key(writer, number) == text).then_some((writer, number))
 }
 
+/// Whether a key is that of an object of a chain.
+pub(crate) fn is_key(text: &str) -> bool {
+    parse_key(text).is_some()
+}
+
 /// SHA-256 of a line without its end, in hexadecimal digits.
 fn hash(line: &str) -> String {
     Sha256::digest(line.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,6 +1,7 @@
 //! The command line: one declaration, from which help comes too. A family of commands is a file;
 //! what several of them take is in [`options`], and how values are read is in [`values`].
 
+mod archive;
 mod broker;
 mod capture;
 mod check;
@@ -16,6 +17,10 @@ mod tests;
 mod top;
 mod values;
 
+pub use archive::{
+    ArchiveCat, ArchiveCommand, ArchiveExpire, ArchiveHold, ArchiveImport, ArchiveLs, ArchivePlace,
+    ArchiveReindex, ArchiveRelease, ArchiveRepair, ArchiveScope, ArchiveVerify,
+};
 pub use broker::{Broker, BrokerCommand, BrokerShort, RunningBroker};
 pub use capture::Capture;
 pub use check::Check;
@@ -70,6 +75,9 @@ pub enum Command {
     /// Check a capture filter, show the program that it becomes, and try it on a capture file
     #[command(subcommand)]
     Filter(FilterCommand),
+    /// Say what is in an archive and whether it is whole; mend it, hold, expire, read out, import
+    #[command(subcommand)]
+    Archive(Box<ArchiveCommand>),
     /// Say what a configuration file would do, and what is wrong with it: a broker's, or one of taps or
     /// of L2TP tunnels. Nothing is opened or changed
     Check(Check),

@@ -49,6 +49,15 @@ fn the_contract_s_forms_are_understood() {
         "search --archive d --after 2026-11-27T14:30:00+01:00 --before now tcp port 80",
         "search --archive s3://b/p --spool s --after 1795789800.000000001 -w - -c 5 -- vni 71 and tcp",
         "search --archive d --format flows -q",
+        "archive ls --archive d --source a --source b --after 2026-11-27 --before now",
+        "archive verify --archive s3://b/p --deep --spool d --format json",
+        "archive repair --archive d --dry-run",
+        "archive hold case-7 --archive d --source a --after 1 --object k --note x",
+        "archive release case-7 --archive d",
+        "archive expire --archive d --older-than 30d --max-bytes 1GB --keep-per-source 1MB --dry-run",
+        "archive cat --archive d -w -",
+        "archive import --archive d --source a x.pcap y.pcapng.gz",
+        "archive reindex --archive d --source a",
         "filter check --rules f",
         "filter check --link-type raw --format json tcp port 80",
         "filter explain --ddd --link-type 1 -Q in --rules f",
@@ -112,6 +121,12 @@ fn mistakes_say_the_mend() {
     assert!(refused("search --archive d -c 0").contains("0"));
     assert!(refused("search --archive ftp://h").contains("s3://"));
     assert!(refused("search --archive d -w f --format json").contains("cannot be used with"));
+    assert!(refused("archive ls").contains("--archive"));
+    assert!(refused("archive ls --archive ftp://x").contains("s3://"));
+    assert!(refused("archive ls --archive d --after noon").contains("3h ago"));
+    assert!(refused("archive expire --archive d").contains("--older-than"));
+    assert!(refused("archive expire --archive d --older-than x").contains("30d"));
+    assert!(refused("archive import --archive d").contains("FILE"));
     assert!(refused("filter check").contains("--rules"));
     assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
     assert!(refused("filter test --rules f").contains("--read"));

@@ -1,5 +1,6 @@
 //! How the values of options are read: each says what it takes instead of what it cannot take.
 
+use crate::times;
 use api::{DirectionChoice, Endpoint, RingSize};
 use io::decap::EVERY_LAYER;
 use std::net::SocketAddr;
@@ -106,6 +107,13 @@ pub fn archive_bound(text: &str) -> Result<u64, api::Error> {
             reason: "an archive needs 100kB at least".into(),
         }),
     }
+}
+
+/// How old something may become: as long as `times` reads it before `ago`.
+pub fn age(text: &str) -> Result<Duration, String> {
+    let since = times::parse_at(&format!("{text} ago"), u64::MAX);
+    let since = since.map_err(|_| "write an age such as 90s, 15m, 36h, 30d or 8w".to_owned())?;
+    Ok(Duration::from_nanos(u64::MAX - since))
 }
 
 /// The name of a TAP device.
