@@ -1,6 +1,7 @@
 //! What needs a large archive, which is generated: how fast packets are found in it.
 
 mod generated;
+mod seal;
 mod search;
 
 use crate::row::Row;
@@ -24,4 +25,4 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 1] = [(search::BENCH, search::run)];
+pub const ALL: [(&str, Run); 2] = [(seal::BENCH, seal::run), (search::BENCH, search::run)];
