@@ -11,6 +11,7 @@ use super::{Stage, to_nobody};
 use crate::row::{Row, Unit, compare};
 use crate::timing::median;
 use rig::Topology;
+use std::path::Path;
 
 pub const BENCH: &str = "highest rate without loss";
 /// The rate is found to one part in so many of the greatest one.
@@ -19,8 +20,18 @@ const STEPS: u64 = 32;
 const PPS_MAX: u64 = 3_200_000;
 
 pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
+    rates(BENCH, "", stage, stage.memory.as_deref().unwrap_or(stage.folder))
+}
+
+/// The highest rates with files in a folder.
+pub fn rates(
+    bench: &'static str,
+    what: &str,
+    stage: &Stage<'_>,
+    folder: &Path,
+) -> anyhow::Result<Vec<Row>> {
     if let Some(why) = super::why_not("ethtool") {
-        return Ok(vec![Row::skipped(BENCH, "", "tapline", Unit::KiloPackets, Some(why))]);
+        return Ok(vec![Row::skipped(bench, "", "tapline", Unit::KiloPackets, Some(why))]);
     }
     let net = Topology::line(["left", "right"]).offloads_off("left", "right").build();
     let (left, right) = (net.host("left"), net.host("right"));
@@ -29,12 +40,12 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let contestants = capturers(stage.tapline, right, "left", to, &filter);
     let mut rows = Vec::new();
     for &frame_bytes in &stage.effort.sizes {
-        let case = format!("{frame_bytes} B");
+        let case = format!("{frame_bytes} B{what}");
         let mut found = vec![Vec::new(); contestants.len()];
         for _ in 0..stage.effort.runs {
             for (contestant, found) in contestants.iter().zip(&mut found) {
                 let contest = |pps| Contest {
-                    bench: BENCH,
+                    bench,
                     case: case.clone(),
                     load: Load {
                         frame_bytes,
@@ -48,7 +59,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
                     sender: (left, "right"),
                     contestants: &contestants,
                     with_sender: false,
-                    folder: stage.memory.as_deref().unwrap_or(stage.folder),
+                    folder,
                 };
                 found.push(highest(contestant, contest)?);
             }
@@ -56,11 +67,11 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         let mut of_case: Vec<Row> = contestants
             .iter()
             .zip(&found)
-            .map(|(contestant, found)| row(&case, contestant.subject, found))
+            .map(|(contestant, found)| row(bench, &case, contestant.subject, found))
             .collect();
         compare(&mut of_case);
         rows.extend(of_case);
-        rows.extend(absent(BENCH, &case, Unit::KiloPackets));
+        rows.extend(absent(bench, &case, Unit::KiloPackets));
     }
     Ok(rows)
 }
@@ -99,7 +110,7 @@ fn highest<'a>(
     Ok(best)
 }
 
-fn row(case: &str, subject: &str, found: &[Found]) -> Row {
+fn row(bench: &str, case: &str, subject: &str, found: &[Found]) -> Row {
     let rates: Vec<f64> = found.iter().map(|found| found.pps as f64 / 1000.0).collect();
     let note = found
         .iter()
@@ -110,6 +121,6 @@ fn row(case: &str, subject: &str, found: &[Found]) -> Row {
         best: rates.iter().copied().reduce(f64::max),
         each: rates,
         note,
-        ..Row::skipped(BENCH, case, subject, Unit::KiloPackets, None)
+        ..Row::skipped(bench, case, subject, Unit::KiloPackets, None)
     }
 }

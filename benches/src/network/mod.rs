@@ -9,6 +9,7 @@ mod lossless;
 mod mirror;
 mod process;
 mod receive;
+mod record;
 
 pub use process::{pin, tapline};
 
@@ -51,12 +52,13 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 7] = [
+pub const ALL: [(&str, Run); 8] = [
     (broker::BENCH, broker::run),
     (capture::BENCH, capture::run),
     (filtered::BENCH, filtered::run),
     (lossless::BENCH, lossless::run),
     (mirror::BENCH, mirror::run),
+    (record::BENCH, record::run),
     (receive::BENCH, receive::run),
     (receive::BENCH_GRETAP, receive::run_gretap),
 ];
