@@ -110,6 +110,15 @@ impl Drops {
         }
     }
 
+    /// What was counted since an earlier look.
+    pub fn since(&self, earlier: &Drops) -> Drops {
+        let mut since = *self;
+        for (mine, theirs) in since.0.iter_mut().zip(earlier.0) {
+            *mine = mine.saturating_sub(theirs);
+        }
+        since
+    }
+
     /// Packets counted under one reason.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.0[reason as usize]

@@ -9,6 +9,8 @@
 //! -G        FILE with strftime's % fields filled in (UTC), else FILE, FILE1 …; -W N ends after N;
 //!           a name that would come twice in a row gets a number too, and so does each one after
 //!           the clock was set back, until it is where it was
+//! {source} {vni}  in any of these: the name of the source, and its tunnel's id; each source has a
+//!           series of its own then
 //! ```
 
 use crate::name::timestamp;
@@ -23,6 +25,11 @@ const OPEN: &str = ".pcapng.open";
 /// Nanoseconds of an hour.
 const HOUR_NS: u64 = 3_600_000_000_000;
 
+/// Stands for the name of the source in the name of a file: each source has files of its own then.
+const SOURCE: &str = "{source}";
+/// Stands for the id of its tunnel, likewise.
+const VNI: &str = "{vni}";
+
 /// When a file is closed and the next one begun: whichever comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Rotation {
@@ -30,6 +37,8 @@ pub struct Rotation {
     pub bytes: Option<u64>,
     /// After so much time.
     pub time: Option<Duration>,
+    /// By time: also at each multiple of it on the clock that people see, in UTC.
+    pub aligned: bool,
     /// How many files: a ring of them by size, the end of the recording by time.
     pub files: Option<u32>,
 }
@@ -37,7 +46,8 @@ pub struct Rotation {
 /// Where files stand and what they are called.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Layout {
-    /// One series of files, the first of which has this name; `-` is standard output.
+    /// A series of files, the first of which has this name; `-` is standard output. With `{source}`
+    /// or `{vni}` in it there is a series for each source.
     File(PathBuf),
     /// Segments in the spool of an archive, one series per source; no segment crosses an hour of its
     /// packets' times, in UTC.
@@ -45,6 +55,14 @@ pub enum Layout {
 }
 
 impl Layout {
+    /// Whether each source has files of its own.
+    pub(crate) fn is_by_source(&self) -> bool {
+        match self {
+            Layout::File(path) => is_of_source(&path.to_string_lossy()),
+            Layout::Spool(_) => true,
+        }
+    }
+
     /// The hour that a packet's segment must be of; files that are no segments have none.
     pub(crate) fn hour(&self, ts_ns: u64) -> u64 {
         match self {
@@ -89,11 +107,14 @@ pub(crate) fn numbered(
     rotation: &Rotation,
     previous: &Previous,
     utc_ns: u64,
+    (source, vni): (&str, Option<u64>),
 ) -> PathBuf {
     let number = previous.files;
-    let name = path.to_string_lossy();
+    let name = path.to_string_lossy().replace(SOURCE, source);
+    let vni = vni.map_or_else(|| "none".into(), |vni| vni.to_string());
+    let name = name.replace(VNI, &vni);
     let timed = rotation.time.is_some() && name.contains('%');
-    let base = if timed { filled_in(&name, utc_ns) } else { name.into_owned() };
+    let base = if timed { filled_in(&name, utc_ns) } else { name };
     match (rotation.bytes, rotation.files) {
         (Some(_), Some(files)) if rotation.time.is_none() => {
             let width = files.to_string().len();
@@ -107,6 +128,18 @@ pub(crate) fn numbered(
         }
         _ => format!("{base}{number}").into(),
     }
+}
+
+/// Whether a name is made anew each time, so that a file that has it already is somebody's. What is
+/// named plainly is replaced, as tcpdump does; a ring replaces its own.
+pub(crate) fn must_not_replace(path: &Path, rotation: &Rotation) -> bool {
+    let name = path.to_string_lossy();
+    let is_ring = rotation.files.is_some() && rotation.time.is_none();
+    !is_ring && (is_of_source(&name) || (rotation.time.is_some() && name.contains('%')))
+}
+
+fn is_of_source(name: &str) -> bool {
+    name.contains(SOURCE) || name.contains(VNI)
 }
 
 /// Fills in strftime's fields. A name that they make no sense in stays as it is.
@@ -144,7 +177,7 @@ mod tests {
     fn names_at(name: &str, rotation: Rotation, times: &[u64]) -> Vec<String> {
         let mut previous = Previous::default();
         let next = |&utc_ns: &u64| {
-            let path = numbered(Path::new(name), &rotation, &previous, utc_ns);
+            let path = numbered(Path::new(name), &rotation, &previous, utc_ns, ("", None));
             previous.add(Some(&path), utc_ns);
             path.display().to_string()
         };
@@ -165,7 +198,7 @@ mod tests {
         let at = "a-20261127-131415";
         let in_one_second = [at.to_string(), format!("{at}1"), format!("{at}2")];
         assert_eq!(names("a-%Y%m%d-%H%M%S", by_time), in_one_second);
-        let both = Rotation { bytes, time, files: None };
+        let both = Rotation { bytes, time, ..Rotation::default() };
         assert_eq!(names("a-%Y%m%d-%H%M%S", both), in_one_second);
         let (second, before) = (1_000_000_000, "a-20261127-131414");
         assert_eq!(names_at("a-%Y%m%d-%H%M%S", by_time, &[T - second, T]), [before, at]);

@@ -8,7 +8,7 @@ use crate::status::RecorderStatus;
 use api::{DropReason, SourceStats};
 use io::file::{FileFormat, Lanes, Origin, OriginCounters, reason};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Selection, Sink, SinkCounters, Upstream};
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -69,7 +69,10 @@ pub struct Recorder {
     others: OriginCounters,
     /// The moment of the last tick.
     now: Now,
-    previous: Previous,
+    /// What came before each series' next file.
+    previous: HashMap<Option<Origin>, Previous>,
+    /// What came before the recorder, as it was told last.
+    upstream: Option<Upstream>,
     files: FileBudget,
     retention: Option<Retention>,
     disk: Disk,
@@ -95,7 +98,7 @@ impl Recorder {
             Layout::File(path) => FileFormat::of_path(path),
             Layout::Spool(_) => FileFormat::Pcapng,
         };
-        let first = first.filter(|_| matches!(layout, Layout::File(_)));
+        let first = first.filter(|_| !layout.is_by_source());
         let lanes = (!unbuffered).then(Lanes::default);
         let plan = Plan { layout, rotation, format, interfaces: interfaces.clone(), first, lanes };
         let mut recorder = Recorder {
@@ -108,7 +111,8 @@ impl Recorder {
             known: HashSet::new(),
             others: OriginCounters::default(),
             now,
-            previous: Previous::default(),
+            previous: HashMap::new(),
+            upstream: None,
             files: FileBudget { files: FILES_BURST, since_ns: now.monotonic_ns },
             retention: None,
             disk: Disk::default(),
@@ -126,8 +130,9 @@ impl Recorder {
                 }
                 recorder.look_at_the_disk()?;
             }
+            layout if layout.is_by_source() => recorder.look_at_the_disk()?,
             Layout::File(_) => {
-                let segment = recorder.begin(String::new(), now.utc_ns)?;
+                let segment = recorder.begin(None, String::new(), now.utc_ns)?;
                 recorder.open.push((None, segment));
             }
         }
@@ -158,9 +163,17 @@ impl Recorder {
         Arc::clone(&self.status)
     }
 
-    fn begin(&mut self, source: String, ts_ns: u64) -> Result<Segment, Error> {
-        let segment = Segment::open(&self.plan, source, &self.previous, ts_ns, self.now)?;
-        self.previous.add(segment.path(), self.now.utc_ns);
+    fn begin(
+        &mut self,
+        series: Option<Origin>,
+        source: String,
+        ts_ns: u64,
+    ) -> Result<Segment, Error> {
+        let previous = self.previous.entry(series).or_default();
+        let lost = self.upstream.unwrap_or_default().drops;
+        let vni = series.and_then(|(_, outer)| outer?.tunnel.id).map(u64::from);
+        let segment = Segment::open(&self.plan, source, vni, previous, ts_ns, self.now, lost)?;
+        previous.add(segment.path(), self.now.utc_ns);
         Ok(segment)
     }
 
@@ -274,10 +287,7 @@ impl Recorder {
     }
 
     fn series_of(&self, origin: Origin) -> Option<Origin> {
-        match self.plan.layout {
-            Layout::File(_) => None,
-            Layout::Spool(_) => Some(origin),
-        }
+        self.plan.layout.is_by_source().then_some(origin)
     }
 
     /// Opens a file for the series of an origin and its first packet; gives its place.
@@ -296,7 +306,7 @@ impl Recorder {
         }
         // With the packet, whose room is forgotten where it is counted anew.
         self.take_room(SEGMENT_BYTES + block_bytes(packet))?;
-        match self.begin(self.name_of(origin), packet.meta.ts_ns) {
+        match self.begin(self.series_of(origin), self.name_of(origin), packet.meta.ts_ns) {
             Ok(segment) => {
                 self.disk.opened();
                 self.open.push((self.series_of(origin), segment));
@@ -328,16 +338,16 @@ impl Recorder {
     /// Closes an open file and gives it its name.
     fn close(&mut self, place: usize, upstream: Option<&Upstream>) {
         self.current = None;
-        let (_, mut segment) = self.open.swap_remove(place);
+        let (series, mut segment) = self.open.swap_remove(place);
         let at_end = upstream.is_some();
-        if let Err(error) = segment.complete(upstream) {
+        if let Err(error) = segment.complete(upstream.or(self.upstream.as_ref()), at_end) {
             self.fail(error, at_end);
         }
         self.disk.closed(segment.trouble());
         self.put_away(segment, at_end);
         let Rotation { time, files, .. } = self.plan.rotation;
-        self.complete |=
-            time.is_some() && files.is_some_and(|n| self.previous.files >= u64::from(n));
+        let begun = self.previous.get(&series).map_or(0, |previous| previous.files);
+        self.complete |= time.is_some() && files.is_some_and(|n| begun >= u64::from(n));
     }
 
     /// Gives a complete file the name that it keeps; its counters go over to the past. What cannot be
@@ -492,13 +502,17 @@ impl Sink for Recorder {
         let mut place = 0;
         while let Some((_, segment)) = self.open.get_mut(place) {
             segment.flush(now_ns, if self.unbuffered { 0 } else { FLUSH_NS });
-            if segment.is_old(&self.plan, now_ns) {
+            if segment.is_old(&self.plan, now) {
                 self.close(place, None);
             } else {
                 place += 1;
             }
         }
         self.look_for_room();
+    }
+
+    fn hear(&mut self, upstream: &Upstream) {
+        self.upstream = Some(*upstream);
     }
 
     fn finish(&mut self, upstream: &Upstream) -> Result<(), Error> {

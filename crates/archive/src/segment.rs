@@ -1,9 +1,9 @@
 //! One open file of a series, from its creation to the name that it keeps.
 
-use crate::layout::{Layout, Previous, Rotation, numbered, open_segment};
+use crate::layout::{Layout, Previous, Rotation, must_not_replace, numbered, open_segment};
 use crate::lock;
 use crate::name::{Part, SegmentName, SpoolState};
-use api::DropReason;
+use api::{DropReason, Drops};
 use io::file::{FileFormat, FileWriter, Lanes, Origin, OriginCounters};
 use io::{Error, InterfaceId, Interfaces, Now, Packet, Upstream};
 use std::fs::File;
@@ -12,6 +12,8 @@ use ulid::Ulid;
 
 /// How often another process may take a new file for one left behind before it has its lock.
 const TRIES: u32 = 8;
+/// Files of one name, which differ by a number.
+const NAMES_MAX: u32 = 100_000;
 
 /// What all files of a recorder have in common.
 pub(crate) struct Plan {
@@ -40,6 +42,10 @@ pub(crate) struct Segment {
     written_to: bool,
     flushed_ns: u64,
     is_complete: bool,
+    /// When it was begun by the clock that people see.
+    opened_utc_ns: u64,
+    /// What had been lost before the recorder when it was begun.
+    lost: Drops,
 }
 
 /// A segment that is complete, in the spool.
@@ -55,9 +61,11 @@ impl Segment {
     pub(crate) fn open(
         plan: &Plan,
         source: String,
+        vni: Option<u64>,
         previous: &Previous,
         ts_ns: u64,
         now: Now,
+        lost: Drops,
     ) -> Result<Segment, Error> {
         let Plan { format, interfaces, first, .. } = plan;
         let mut id = Ulid::nil();
@@ -67,8 +75,13 @@ impl Segment {
                 (FileWriter::stream(stream, *format, interfaces, *first)?, None)
             }
             Layout::File(path) => {
-                let path = numbered(path, &plan.rotation, previous, now.utc_ns);
-                (FileWriter::create(&path, *format, interfaces, *first)?, Some(path))
+                let name = numbered(path, &plan.rotation, previous, now.utc_ns, (&source, vni));
+                if !must_not_replace(path, &plan.rotation) {
+                    (FileWriter::create(&name, *format, interfaces, *first)?, Some(name))
+                } else {
+                    let (file, name) = create_new(name)?;
+                    (FileWriter::over(file, &name, *format, interfaces, *first)?, Some(name))
+                }
             }
             Layout::Spool(spool) => {
                 let (file, path);
@@ -90,6 +103,8 @@ impl Segment {
             written_to: false,
             flushed_ns,
             is_complete: false,
+            opened_utc_ns: now.utc_ns,
+            lost,
         })
     }
 
@@ -112,9 +127,13 @@ impl Segment {
     }
 
     /// Whether the file must be closed by the clock.
-    pub(crate) fn is_old(&self, plan: &Plan, monotonic_ns: u64) -> bool {
-        let age = u128::from(monotonic_ns.saturating_sub(self.opened_ns));
-        plan.rotation.time.is_some_and(|time| age >= time.as_nanos())
+    pub(crate) fn is_old(&self, plan: &Plan, now: Now) -> bool {
+        let Some(time) = plan.rotation.time else { return false };
+        let age = u128::from(now.monotonic_ns.saturating_sub(self.opened_ns));
+        // A clock that is set back does not keep a file open for longer.
+        let period = |utc_ns: u64| u128::from(utc_ns) / time.as_nanos().max(1);
+        let is_over = plan.rotation.aligned && period(now.utc_ns) != period(self.opened_utc_ns);
+        is_over || age >= time.as_nanos()
     }
 
     /// Brings what is held into the file if it has waited for `after_ns`.
@@ -156,14 +175,24 @@ impl Segment {
         }
     }
 
-    /// Completes the file, once.
+    /// Completes the file, once. `upstream` is what came before the recorder so far, as far as that is
+    /// known; it is all if this `is_last`.
     ///
     /// # Errors
     /// As [`FileWriter::finish`]. The counters stay to be read whatever happens.
-    pub(crate) fn complete(&mut self, upstream: Option<&Upstream>) -> Result<(), Error> {
-        match std::mem::replace(&mut self.is_complete, true) {
-            true => Ok(()),
-            false => self.writer.finish(upstream),
+    pub(crate) fn complete(
+        &mut self,
+        upstream: Option<&Upstream>,
+        is_last: bool,
+    ) -> Result<(), Error> {
+        if std::mem::replace(&mut self.is_complete, true) {
+            return Ok(());
+        }
+        let drops = |upstream: &Upstream| upstream.drops.since(&self.lost);
+        let since = upstream.map(|upstream| Upstream { drops: drops(upstream), ..*upstream });
+        match is_last {
+            true => self.writer.finish(since.as_ref()),
+            false => self.writer.finish_part(since.as_ref()),
         }
     }
 
@@ -200,6 +229,24 @@ impl Segment {
             packets: self.counters().map(|(_, of_origin)| of_origin.fate.sent).sum(),
         }))
     }
+}
+
+/// Creates a file where there is none: if one has the name, a number follows.
+fn create_new(name: PathBuf) -> Result<(File, PathBuf), Error> {
+    let mut path = name.clone();
+    for number in 1..=NAMES_MAX {
+        match File::options().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((file, path)),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                let mut next = name.clone().into_os_string();
+                next.push(format!(".{number}"));
+                path = next.into();
+            }
+            Err(error) => return Err(system(format!("write {}", path.display()), error)),
+        }
+    }
+    let error = std::io::Error::from(std::io::ErrorKind::AlreadyExists);
+    Err(system(format!("write {}", name.display()), error))
 }
 
 /// Creates the file of a new segment, and locks it before anybody takes it for one left behind.

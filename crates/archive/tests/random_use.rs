@@ -35,7 +35,7 @@ proptest! {
     ) {
         let folder = Folder::new();
         let time = seconds.map(Duration::from_secs);
-        let mut rig = Rig::spool(&folder.0, Rotation { bytes, time, files: None });
+        let mut rig = Rig::spool(&folder.0, Rotation { bytes, time, ..Rotation::default() });
         let mut sent = BTreeSet::new();
         for (number, step) in (0..).zip(steps) {
             match step {

@@ -3,7 +3,7 @@
 mod recording;
 
 use archive::{Layout, Rotation};
-use io::Sink;
+use io::{Sink, Upstream};
 use recording::*;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -35,7 +35,7 @@ fn by_size_files_are_numbered() {
 #[test]
 fn a_ring_keeps_the_newest_files() {
     let folder = Folder::new();
-    let rotation = Rotation { bytes: Some(2000), files: Some(3), time: None };
+    let rotation = Rotation { bytes: Some(2000), files: Some(3), ..Rotation::default() };
     let mut rig = rig(&folder, "x", rotation);
     for n in 0..13 {
         rig.send(71, "10.0.0.1", T + n, 1000);
@@ -54,7 +54,7 @@ fn a_ring_keeps_the_newest_files() {
 fn by_time_a_series_ends_after_so_many_files() {
     let folder = Folder::new();
     let time = Some(Duration::from_secs(60));
-    let mut rig = rig(&folder, "x", Rotation { bytes: None, time, files: Some(2) });
+    let mut rig = rig(&folder, "x", Rotation { time, files: Some(2), ..Rotation::default() });
     rig.send(71, "10.0.0.1", T, 100);
     rig.pass(61 * SECOND);
     assert!(!rig.recorder.is_closed());
@@ -72,7 +72,7 @@ fn by_time_a_series_ends_after_so_many_files() {
 fn a_time_in_the_name_is_filled_in() {
     let folder = Folder::new();
     let time = Some(Duration::from_secs(60));
-    let rotation = Rotation { bytes: None, time, files: None };
+    let rotation = Rotation { time, ..Rotation::default() };
     let mut rig = rig(&folder, "x-%Y.pcapng", rotation);
     rig.send(71, "10.0.0.1", T, 100);
     rig.finish();
@@ -86,7 +86,7 @@ fn a_clock_that_is_set_neither_stops_rotation_and_flushing_nor_costs_a_file() {
     for step_ns in [HOUR as i64, -(HOUR as i64)] {
         let folder = Folder::new();
         let time = Some(Duration::from_secs(60));
-        let rotation = Rotation { bytes: None, time, files: None };
+        let rotation = Rotation { time, ..Rotation::default() };
         let mut rig = rig(&folder, "x-%H%M", rotation);
         // A file a minute; the clock is set in the third and set right again in the sixth.
         for minute in 0..9 {
@@ -116,4 +116,129 @@ fn an_empty_recording_is_a_readable_file() {
     let mut rig = rig(&folder, "x.pcapng", Rotation::default());
     assert!(rig.finish().is_empty());
     assert_eq!(read(&folder.0.join("x.pcapng")).packets, []);
+}
+
+#[test]
+fn aligned_files_begin_when_the_clock_shows_a_multiple() {
+    let folder = Folder::new();
+    let rotation = Rotation {
+        time: Some(Duration::from_secs(3600)),
+        bytes: Some(10_000),
+        aligned: true,
+        ..Rotation::default()
+    };
+    // It is 13:14:15.
+    let mut rig = rig(&folder, "x-%H%M%S", rotation);
+    for second in [0, 44 * 60, 46 * 60, 106 * 60 - 20] {
+        rig.send(71, "10.0.0.1", T + second, 100);
+        let until = T + second * SECOND;
+        rig.pass(until.saturating_sub(rig.now.utc_ns).max(1));
+    }
+    // Nothing came for an hour: the file is closed all the same.
+    rig.pass(3600 * SECOND);
+    rig.finish();
+    let found = names(&folder.0);
+    assert_eq!(found[..2], ["x-131415", "x-1400151"], "{found:?}");
+    assert_eq!(read(&folder.0.join("x-131415")).packets.len(), 3);
+}
+
+#[test]
+fn each_source_has_its_files_if_their_names_say_so() {
+    let folder = Folder::new();
+    let rotation = Rotation { bytes: Some(2000), ..Rotation::default() };
+    let mut rig = rig(&folder, "{vni}-{source}.pcapng", rotation);
+    assert_eq!(names(&folder.0), [""; 0], "no file before its first packet");
+    for n in 0..6 {
+        rig.send(71 + n as u32 % 2, "fd00::1", T + n, 1000);
+    }
+    let lines = rig.finish();
+    assert_eq!(lines.iter().map(|line| line.written).sum::<u64>(), 6);
+    let expected = [71, 72].map(|vni| format!("{vni}-vxlan-{vni}-fd00--1.pcapng"));
+    assert_eq!(
+        names(&folder.0),
+        expected.iter().flat_map(|n| [n.clone(), format!("{n}1")]).collect::<Vec<_>>()
+    );
+    assert_eq!(read(&folder.0.join(&expected[0])).packets.len(), 2);
+}
+
+#[test]
+fn a_name_that_is_made_anew_replaces_no_file() {
+    let folder = Folder::new();
+    let time = Some(Duration::from_secs(60));
+    for (name, at_start) in [("x-%H%M", "x-1314"), ("y-{source}", "y-vxlan-71-10.0.0.1")] {
+        let taken = folder.0.join(at_start);
+        std::fs::write(&taken, "precious").expect("a file");
+        let mut rig = rig(&folder, name, Rotation { time, ..Rotation::default() });
+        rig.send(71, "10.0.0.1", T, 100);
+        rig.finish();
+        assert_eq!(std::fs::read(&taken).expect("it is there"), b"precious");
+        assert_eq!(read(&folder.0.join(format!("{at_start}.1"))).packets.len(), 1);
+    }
+    // One that is named plainly is what the user asked to replace.
+    std::fs::write(folder.0.join("z"), "old").expect("a file");
+    rig(&folder, "z", Rotation::default()).finish();
+    assert_eq!(read(&folder.0.join("z")).packets, []);
+}
+
+#[test]
+fn files_are_compressed_if_their_name_says_so() {
+    for name in ["x.pcapng.gz", "x.pcap.gz"] {
+        let folder = Folder::new();
+        let mut rig = rig(&folder, name, Rotation::default());
+        for n in 0..2000 {
+            rig.send(71, "10.0.0.1", T + n, 1000);
+            // It can be read while it grows: each write is a whole member.
+            if n % 500 == 499 {
+                rig.pass(SECOND);
+                assert_eq!(count_in_gzip(&folder.0.join(name)), n + 1);
+            }
+        }
+        let lines = rig.finish();
+        assert_eq!(lines[0].written, 2000);
+        let path = folder.0.join(name);
+        assert_eq!(count_in_gzip(&path), 2000);
+        assert!(path.metadata().expect("a file").len() < 200_000);
+        assert!(
+            std::process::Command::new("gzip")
+                .arg("-t")
+                .arg(&path)
+                .status()
+                .is_ok_and(|s| s.success())
+        );
+    }
+}
+
+fn count_in_gzip(path: &Path) -> u64 {
+    let file = std::fs::File::open(path).expect("a file");
+    let mut reader =
+        capfile::Reader::new(flate2::read::MultiGzDecoder::new(file)).expect("a capture");
+    let mut count = 0;
+    while reader.next().expect("whole blocks").is_some() {
+        count += 1;
+    }
+    assert!(reader.warning().is_none());
+    count
+}
+
+#[test]
+fn files_that_rotation_closes_tell_what_was_lost_meanwhile() {
+    let folder = Folder::new();
+    let time = Some(Duration::from_secs(60));
+    let mut rig = rig(&folder, "x.pcapng", Rotation { time, ..Rotation::default() });
+    let mut upstream = Upstream::default();
+    for (nth, lost) in [3, 0, 4].into_iter().enumerate() {
+        rig.send(71, "10.0.0.1", T + nth as u64, 100);
+        upstream.drops.add_many(api::DropReason::KernelRing, lost);
+        rig.recorder.hear(&upstream);
+        if nth < 2 {
+            rig.pass(60 * SECOND);
+        }
+    }
+    upstream.drops.add(api::DropReason::KernelSocket);
+    rig.recorder.finish(&upstream).expect("the file can be completed");
+    let told = |name: &str| read(&folder.0.join(name)).statistics[0].os_drop;
+    assert_eq!(
+        [told("x.pcapng"), told("x.pcapng1"), told("x.pcapng2")],
+        [Some(3), Some(0), Some(5)]
+    );
 }

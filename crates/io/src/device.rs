@@ -165,6 +165,9 @@ pub trait Sink: Send {
     /// time go by [`Now::monotonic_ns`].
     fn tick(&mut self, _now: Now) {}
 
+    /// Hears what came before it so far, about once a second.
+    fn hear(&mut self, _upstream: &Upstream) {}
+
     /// Completes what was begun: files are closed and named. No packet comes after it.
     ///
     /// # Errors

@@ -10,20 +10,37 @@ pub use capfile::Interface;
 
 /// The interfaces of a process. Cloning shares the table.
 #[derive(Debug, Clone, Default)]
-pub struct Interfaces(Arc<RwLock<Vec<Arc<Interface>>>>);
+pub struct Interfaces {
+    table: Arc<RwLock<Vec<Arc<Interface>>>>,
+    filter: Option<Arc<str>>,
+}
 
 impl Interfaces {
+    /// A table whose interfaces are said to be filtered by this expression, unless they come with a
+    /// filter of their own.
+    pub fn filtered(filter: &str) -> Interfaces {
+        Interfaces { filter: Some(filter.into()), ..Interfaces::default() }
+    }
+
+    fn described(&self, mut interface: Interface) -> Interface {
+        if interface.filter.is_none() {
+            interface.filter = self.filter.as_deref().map(String::from);
+        }
+        interface
+    }
+
     /// Adds an interface. Interfaces are never removed, so ids stay valid.
     pub fn add(&self, interface: Interface) -> InterfaceId {
-        let mut table = self.0.write().expect("no holder of the lock panics");
-        table.push(Arc::new(interface));
+        let mut table = self.table.write().expect("no holder of the lock panics");
+        table.push(Arc::new(self.described(interface)));
         InterfaceId(u32::try_from(table.len() - 1).expect("fewer than 2³² interfaces"))
     }
 
     /// Finds the first interface that is described alike, or adds one if there are fewer than
     /// `bound`.
     pub fn find_or_add(&self, interface: Interface, bound: usize) -> Option<InterfaceId> {
-        let mut table = self.0.write().expect("no holder of the lock panics");
+        let interface = self.described(interface);
+        let mut table = self.table.write().expect("no holder of the lock panics");
         let place = table.iter().position(|known| **known == interface).unwrap_or(table.len());
         if place == table.len() {
             if place >= bound {
@@ -39,7 +56,7 @@ impl Interfaces {
     /// # Panics
     /// If the id is not of this table.
     pub fn get(&self, id: InterfaceId) -> Arc<Interface> {
-        let table = self.0.read().expect("no holder of the lock panics");
+        let table = self.table.read().expect("no holder of the lock panics");
         Arc::clone(&table[id.0 as usize])
     }
 }

@@ -82,6 +82,11 @@ impl Target {
         self.sink.tick(now);
     }
 
+    /// Tells the sink what came before it so far.
+    pub fn hear(&mut self, upstream: &Upstream) {
+        self.sink.hear(upstream);
+    }
+
     /// Gives up what still waits, and completes the sink.
     ///
     /// # Errors

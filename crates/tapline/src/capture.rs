@@ -6,7 +6,7 @@ use crate::identity::{Becoming, Keeps};
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::print::Printer;
 use crate::session::{self, Session, Taps};
-use crate::workers::{count, file_of, say_files};
+use crate::workers::{count, file_of, of_tap, say_files};
 use api::{DecapStats, FilterConfig, Stats};
 use archive::{Layout, Recorder, RecorderOptions};
 use io::decap::{DecapOptions, Policy};
@@ -34,7 +34,10 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         }
     }
     let wanted = filter_config(options.rules.as_deref(), &options.expression)?;
-    let interfaces = Interfaces::default();
+    let interfaces = match &wanted {
+        FilterConfig::Expression(text) if options.interface.is_some() => Interfaces::filtered(text),
+        _ => Interfaces::default(),
+    };
     let decap = decap_options(&options)?;
     let mut opened = match (&options.interface, &options.read) {
         (Some(name), _) => Opened::interface(
@@ -74,7 +77,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
     let workers = opened.shares.len();
     let mut taps = Vec::with_capacity(workers);
     for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
-        let target = target(&options, (worker, workers), opened.first, &interfaces)?;
+        let target = target(&options, &opened.name, (worker, workers), opened.first, &interfaces)?;
         let groups = vec![TargetGroup::new(vec![target], &[1])];
         let mut tap = Tap::new(opened.name.clone(), vec![input], groups);
         tap.filter = filter;
@@ -134,6 +137,7 @@ fn decap_options(options: &Capture) -> Result<Option<DecapOptions>, Failure> {
 /// The file or the printer of one of some workers.
 fn target(
     options: &Capture,
+    tap: &str,
     (worker, workers): (usize, usize),
     first: Option<InterfaceId>,
     interfaces: &Interfaces,
@@ -142,7 +146,7 @@ fn target(
         Some(path) => {
             must_differ(options.read.as_deref(), path, options.rotation.is_set())?;
             let recorder = RecorderOptions {
-                layout: Layout::File(file_of(path, worker, workers)?),
+                layout: Layout::File(file_of(&of_tap(path, tap), worker, workers)?),
                 rotation: options.rotation.to_archive(),
                 unbuffered: options.packet_buffered,
                 first,
@@ -180,6 +184,7 @@ impl Rotation {
         archive::Rotation {
             bytes: self.file_size,
             time: self.rotate_seconds,
+            aligned: self.align,
             files: self.file_count,
         }
     }

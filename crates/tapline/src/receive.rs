@@ -8,6 +8,7 @@ use crate::listeners::{Listeners, Listening};
 use crate::loops;
 use crate::session::{self, Activity, Moment, Session, Taps};
 use crate::targets::{Places, Targets, devices, files, has_tunnels, may_wait};
+use crate::workers::of_tap;
 use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
 use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
 use io::apart::Apart;
@@ -118,7 +119,7 @@ fn recorder_options(options: &Receive) -> Result<Option<RecorderOptions>, Failur
             rotation.time.get_or_insert(SEGMENT_TIME);
             Layout::Spool(archive.join(SPOOL))
         }
-        (None, Some(path)) => Layout::File(path.clone()),
+        (None, Some(path)) => Layout::File(of_tap(path, "receive")),
         (None, None) if options.rotation.is_set() || options.max_bytes.is_some() => {
             return Err(Failure::Usage(
                 "files are bounded that are not written: add -w FILE or --archive DIR".into(),

@@ -27,6 +27,11 @@ pub fn file_of(path: &Path, worker: usize, workers: usize) -> Result<PathBuf, Fa
              worker gets one, or leave --workers out"
         )));
     }
+    if path.extension().is_some_and(|extension| extension == "gz") {
+        let mut name = file_of(&path.with_extension(""), worker, workers)?.into_os_string();
+        name.push(".gz");
+        return Ok(name.into());
+    }
     let digits = (workers - 1).to_string().len();
     let mut name = path.file_stem().unwrap_or_default().to_owned();
     name.push(format!("-{worker:0digits$}"));
@@ -35,6 +40,12 @@ pub fn file_of(path: &Path, worker: usize, workers: usize) -> Result<PathBuf, Fa
         name.push(extension);
     }
     Ok(path.with_file_name(name))
+}
+
+/// The name of a file with the tap's put in for `{tap}`.
+pub fn of_tap(path: &Path, tap: &str) -> PathBuf {
+    let tap = archive::source_name(tap.rsplit('/').next().unwrap_or(tap));
+    path.to_string_lossy().replace("{tap}", &tap).into()
 }
 
 /// What to say of the files of some workers.
@@ -61,10 +72,20 @@ mod tests {
         assert_eq!(name("/d.x/web", 3, 12), "/d.x/web-03");
         assert_eq!(name("web.2026.pcap", 0, 4), "web.2026-0.pcap");
         assert_eq!(name("web-%H%M.pcapng", 0, 4), "web-%H%M-0.pcapng");
+        assert_eq!(name("a/web.pcap.gz", 1, 2), "a/web-1.pcap.gz");
         assert_eq!(name("-", 0, 1), "-");
         assert!(file_of(Path::new("-"), 0, 2).is_err());
         let said = say_files(Path::new("a.pcap"), 2).unwrap();
         assert!(said.contains("a-0.pcap to a-1.pcap; mergecap"), "{said}");
+    }
+
+    #[test]
+    fn a_tap_s_name_is_a_part_of_a_path_and_no_more() {
+        let name = |path: &str, tap| of_tap(Path::new(path), tap).display().to_string();
+        assert_eq!(name("d/{tap}-%H.pcapng", "eth0"), "d/eth0-%H.pcapng");
+        assert_eq!(name("d/{tap}", "/tmp/in.pcapng"), "d/in.pcapng");
+        assert_eq!(name("d/{tap}", "../.."), "d/source-..");
+        assert_eq!(name("-", "eth0"), "-");
     }
 
     #[test]

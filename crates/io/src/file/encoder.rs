@@ -19,15 +19,32 @@ pub enum FileFormat {
     Pcapng,
     /// Nanosecond pcap: one link type, no interfaces.
     Pcap,
+    /// pcapng, compressed by gzip: each write is a member of its own.
+    PcapngGzip,
+    /// pcap, likewise.
+    PcapGzip,
 }
 
 impl FileFormat {
-    /// pcap for names that end in `.pcap`, else pcapng.
+    /// pcap for names that end in `.pcap`, else pcapng; by gzip if `.gz` follows.
     pub fn of_path(path: &Path) -> FileFormat {
-        match path.extension() {
-            Some(extension) if extension == "pcap" => FileFormat::Pcap,
-            _ => FileFormat::Pcapng,
+        let ends_in = |path: &Path, ending| path.extension().is_some_and(|of| of == ending);
+        let is_gzip = ends_in(path, "gz");
+        let stem = if is_gzip { path.file_stem().map(Path::new) } else { Some(path) };
+        match (stem.is_some_and(|stem| ends_in(stem, "pcap")), is_gzip) {
+            (true, true) => FileFormat::PcapGzip,
+            (true, false) => FileFormat::Pcap,
+            (false, true) => FileFormat::PcapngGzip,
+            (false, false) => FileFormat::Pcapng,
         }
+    }
+
+    pub(super) fn is_pcapng(self) -> bool {
+        matches!(self, FileFormat::Pcapng | FileFormat::PcapngGzip)
+    }
+
+    pub(super) fn is_gzip(self) -> bool {
+        matches!(self, FileFormat::PcapngGzip | FileFormat::PcapGzip)
     }
 }
 
@@ -41,16 +58,12 @@ pub(super) enum Encoder {
 impl Encoder {
     /// Puts the file's header into a buffer; pcap's comes with the first interface.
     pub fn new(format: FileFormat, buffer: Vec<u8>) -> io::Result<Encoder> {
-        Ok(match format {
-            FileFormat::Pcapng => {
+        Ok(match format.is_pcapng() {
+            true => {
                 Encoder::Pcapng(PcapngWriter::new(buffer, &section()).map_err(io::Error::other)?)
             }
-            FileFormat::Pcap => Encoder::Pcap(None, buffer),
+            false => Encoder::Pcap(None, buffer),
         })
-    }
-
-    pub fn is_pcapng(&self) -> bool {
-        matches!(self, Encoder::Pcapng(_))
     }
 
     #[inline]

@@ -1,10 +1,13 @@
 //! Blocks that were gathered to be written at once, and what is done when there is no room for all.
 
+use super::encoder::FileFormat;
 use super::origins::Origins;
 use api::DropReason;
 use capfile::pcapng_layout::block_type;
+use flate2::Compression;
+use flate2::write::GzEncoder;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
@@ -33,26 +36,29 @@ impl Gathered {
     }
 
     /// Writes all to a file's end, through the page cache. If there is no room the file ends behind
-    /// its last whole packet (pcap: where it ended before), and no more than the descriptions of
+    /// its last whole packet (pcap, gzip: where it ended before), and no more than the descriptions of
     /// interfaces that are not in it are left. Gives the bytes by which it grew.
     pub fn write(
         &mut self,
         file: &File,
         end: u64,
-        is_pcapng: bool,
+        format: FileFormat,
         origins: &mut Origins,
     ) -> (u64, io::Result<()>) {
-        let (written, result) = write_counted(file, end, self.bytes());
+        let (written, result) = match format.is_gzip() {
+            true => write_counted(file, end, &member(self.bytes())),
+            false => write_counted(file, end, self.bytes()),
+        };
         if result.is_ok() {
             self.clear();
             return (written as u64, result);
         }
         let load = self.load;
-        let kept = match is_pcapng {
-            true => whole_blocks(&self.bytes()[..written], |place, ts_ns, bytes| {
+        let kept = match format {
+            FileFormat::Pcapng => whole_blocks(&self.bytes()[..written], |place, ts_ns, bytes| {
                 origins.kept(place, load, ts_ns, bytes);
             }),
-            false => 0,
+            _ => 0,
         };
         // If even this fails, a reader finds whole packets up to there.
         let _ = file.set_len(end + kept as u64);
@@ -81,6 +87,13 @@ impl Gathered {
         let others = others.map(|at| at.start - other.lead + lead..at.end - other.lead + lead);
         self.descriptions = others.chain(own).collect();
     }
+}
+
+/// A member of a gzip file.
+fn member(bytes: &[u8]) -> Vec<u8> {
+    let packed = Vec::with_capacity(bytes.len() / 2);
+    let mut encoder = GzEncoder::new(packed, Compression::fast());
+    encoder.write_all(bytes).and_then(|()| encoder.finish()).expect("writing to memory")
 }
 
 /// Writes all bytes, or as many as there is room for, and says how many that were.

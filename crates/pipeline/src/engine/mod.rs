@@ -176,9 +176,8 @@ impl Running {
         }
         if now.monotonic_ns.saturating_sub(self.counters_read_ns) >= COUNTERS_NS {
             // The kernel's counters have 32 bits: read before they can come round.
-            for lane in &mut self.lanes {
-                lane.input.source.drops();
-            }
+            let upstream = self.upstream();
+            self.targets().for_each(|target| target.hear(&upstream));
             self.counters_read_ns = now.monotonic_ns;
         }
         if idle {
@@ -414,17 +413,22 @@ impl Running {
         for lane in &mut self.lanes {
             lane.give_up_rest(&mut self.batch);
         }
-        let report = self.report();
-        let upstream = Upstream {
-            seen: report.seen(),
-            matched: report.matched,
-            drops: report.drops_before_match(),
-        };
+        let upstream = self.upstream();
         let mut failure = self.failure.take();
         for result in finish(self.targets(), upstream) {
             result.unwrap_or_else(|error| note(&mut failure, error));
         }
         failure.map_or(Ok(()), Err)
+    }
+
+    /// What came before the targets so far. Reads the kernel's counters.
+    fn upstream(&mut self) -> Upstream {
+        let report = self.report();
+        Upstream {
+            seen: report.seen(),
+            matched: report.matched,
+            drops: report.drops_before_match(),
+        }
     }
 
     /// The ledger now. Reads the kernel's counters.

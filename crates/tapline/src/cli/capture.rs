@@ -16,8 +16,9 @@ pub struct Capture {
     /// Capture file to read, pcap or pcapng; - is standard input
     #[arg(short, long, value_name = "FILE")]
     pub read: Option<PathBuf>,
-    /// Write packets to a file instead of printing them: pcapng, or pcap if its name ends in .pcap;
-    /// - is standard output
+    /// Write packets to a file instead of printing them: pcapng, or pcap if its name ends in .pcap,
+    /// either by gzip if .gz follows; {tap}, {source} and {vni} in the name are filled in, and each
+    /// source has files of its own then; - is standard output
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
     /// Keep the first N bytes of each packet; 0 keeps all. The original length is recorded

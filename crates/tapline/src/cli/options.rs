@@ -33,6 +33,10 @@ pub struct Rotation {
     /// filled in, in UTC
     #[arg(short = 'G', long, value_name = "SEC", value_parser = api::parse_duration)]
     pub rotate_seconds: Option<Duration>,
+    /// With -G: begin a new file also when the clock shows a multiple of it, in UTC; with -G 1h on
+    /// the hour
+    #[arg(long, requires = "rotate_seconds")]
+    pub align: bool,
     /// With -C: keep N files, the oldest replaced. With -G: end after N files
     #[arg(short = 'W', long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub file_count: Option<u32>,

@@ -16,7 +16,8 @@ pub struct Receive {
     /// Where to listen: vxlan://ADDRESS:PORT?vni=N; without the port 4789, without vni every VNI
     #[arg(long, value_name = "ENDPOINT", required = true, value_parser = Endpoint::listener)]
     pub listen: Vec<Endpoint>,
-    /// Write all packets to one series of files; - is standard output
+    /// Write all packets to one series of files, or with {source} or {vni} in the name to one for each
+    /// source; formats as with capture; - is standard output
     #[arg(short, long, value_name = "FILE", conflicts_with = "archive")]
     pub write: Option<PathBuf>,
     /// Write a series of segments for each VNI and sender below this folder. They are closed at

@@ -15,7 +15,7 @@ use crate::file::encoder::{Encoder, FileFormat};
 use crate::file::gathered::{Gathered, reason};
 use crate::file::origins::{LOADS, Origin, OriginCounters, Origins, Written};
 use crate::interface::{Interface, Interfaces};
-use crate::packet::{InterfaceId, Packet};
+use crate::packet::{InterfaceId, Outer, Packet};
 use api::DropReason;
 use capfile::Statistics;
 use std::fs::File;
@@ -32,6 +32,7 @@ const QUIET_FLUSHES: u32 = 8;
 /// A capture file that is being written.
 pub struct FileWriter {
     output: Output,
+    format: FileFormat,
     encoder: Encoder,
     interfaces: Interfaces,
     origins: Origins,
@@ -144,6 +145,7 @@ impl FileWriter {
         let encoder = Encoder::new(format, Vec::with_capacity(2 * BUFFER_BYTES))?;
         let mut writer = FileWriter {
             output,
+            format,
             encoder,
             interfaces: interfaces.clone(),
             origins: Origins::default(),
@@ -258,7 +260,7 @@ impl FileWriter {
         }
         self.flush_through_cache();
         if self.trouble.is_none()
-            && self.encoder.is_pcapng()
+            && self.format == FileFormat::Pcapng
             && let (Some(lanes), Output::File(file)) = (&self.lanes, &self.output)
             && let Some(direct) = Direct::begin(file, lanes)
         {
@@ -316,7 +318,7 @@ impl FileWriter {
     fn align(&mut self, direct: &Direct, missing: usize) -> bool {
         let mut padding = Encoder::padding(missing);
         let Output::File(file) = &self.output else { return false };
-        let (grown, result) = padding.write(file, self.file_bytes, true, &mut self.origins);
+        let (grown, result) = padding.write(file, self.file_bytes, self.format, &mut self.origins);
         self.file_bytes += grown;
         debug_assert!(result.is_err() || direct.missing(self.file_bytes) == 0);
         result.is_ok()
@@ -356,7 +358,7 @@ impl FileWriter {
             let result = match &self.output {
                 Output::File(file) => {
                     let (grown, result) =
-                        gathered.write(file, self.file_bytes, true, &mut self.origins);
+                        gathered.write(file, self.file_bytes, self.format, &mut self.origins);
                     self.file_bytes += grown;
                     result
                 }
@@ -427,12 +429,25 @@ impl FileWriter {
         }
     }
 
-    /// Completes the file with its statistics. On a full disk it stays without them: it is whole
+    /// Completes the file with its statistics: what came before the tap's end, and what of it was lost
+    /// while the file was open. On a full disk it stays without them: it is whole
     /// all the same, and what it lost is counted.
     ///
     /// # Errors
     /// [`Error::System`] if the statistics could not be written for another reason.
     pub fn finish(&mut self, upstream: Option<&Upstream>) -> Result<(), Error> {
+        self.complete(upstream, true)
+    }
+
+    /// Completes one of several files, after which the tap goes on: of `upstream` only the drops are told.
+    ///
+    /// # Errors
+    /// As [`Self::finish`].
+    pub fn finish_part(&mut self, upstream: Option<&Upstream>) -> Result<(), Error> {
+        self.complete(upstream, false)
+    }
+
+    fn complete(&mut self, upstream: Option<&Upstream>, is_last: bool) -> Result<(), Error> {
         self.leave_lane();
         self.flush_through_cache();
         if self.closed {
@@ -444,7 +459,7 @@ impl FileWriter {
         }
         let alone = self.origins.iter().len() == 1;
         for (interface, written) in self.origins.iter().enumerate() {
-            let statistics = statistics(written, upstream, alone);
+            let statistics = statistics(written, upstream, alone, is_last);
             self.encoder
                 .add_statistics(interface, &statistics)
                 .map_err(|e| Error::system("write the statistics", io::Error::other(e)))?;
@@ -489,6 +504,7 @@ impl FileWriter {
     fn describe(&mut self, origin: Origin) -> usize {
         let mut interface = Interface::clone(&self.interfaces.get(origin.0));
         if let Some(outer) = origin.1 {
+            interface.description = Some(came_out_of(&interface, &outer));
             interface.name = Some(outer.to_string());
         }
         let start = self.encoder.buffer().len();
@@ -499,13 +515,12 @@ impl FileWriter {
 
     /// Writes the buffer, or cuts the file back to where it was and gives the packets up.
     fn write_buffer(&mut self) -> io::Result<()> {
-        let is_pcapng = self.encoder.is_pcapng();
         let mut gathered = self.gathered();
         let result = match &mut self.output {
             _ if self.closed => Err(io::ErrorKind::BrokenPipe.into()),
             Output::File(file) => {
                 let (grown, result) =
-                    gathered.write(file, self.file_bytes, is_pcapng, &mut self.origins);
+                    gathered.write(file, self.file_bytes, self.format, &mut self.origins);
                 self.file_bytes += grown;
                 result
             }
@@ -550,14 +565,34 @@ fn unwritable(path: &Path, source: io::Error) -> Error {
     Error::System { what: format!("write {}", path.display()), source, mend }
 }
 
-fn statistics(written: &Written, upstream: Option<&Upstream>, alone: bool) -> Statistics {
-    let upstream_alone = upstream.filter(|_| alone);
+/// What is said of an interface: the tunnel, its sender, and where it came in.
+fn came_out_of(at: &Interface, outer: &Outer) -> String {
+    let mut text = format!("{} from {}", outer.tunnel, outer.source);
+    for (before, part) in [(", at ", &at.name), (": ", &at.description)] {
+        if let Some(part) = part {
+            text += before;
+            text += part;
+        }
+    }
+    text
+}
+
+/// `alone`: the file has one interface; `is_last`: the tap has ended.
+fn statistics(
+    written: &Written,
+    upstream: Option<&Upstream>,
+    alone: bool,
+    is_last: bool,
+) -> Statistics {
+    let of_tap = upstream.filter(|_| alone && is_last);
+    let own = written.packets.fate.drops.total();
+    let before = upstream.filter(|_| alone).map(|u| u.drops.total());
     Statistics {
         start_ns: written.span.pair().map(|(first, _)| first),
         end_ns: written.span.pair().map(|(_, last)| last),
-        received: upstream_alone.map(|u| u.seen),
-        dropped: upstream_alone.map(|u| u.drops.total()),
-        filter_accepted: upstream_alone.map(|u| u.matched),
+        received: of_tap.map(|u| u.seen),
+        dropped: before.map(|before| before + own).or((own > 0).then_some(own)),
+        filter_accepted: of_tap.map(|u| u.matched),
         os_drop: upstream
             .map(|u| u.drops.get(DropReason::KernelRing) + u.drops.get(DropReason::KernelSocket)),
         delivered: Some(written.packets.fate.sent),
