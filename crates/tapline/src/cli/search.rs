@@ -31,6 +31,10 @@ pub struct Search {
     /// End after N packets: the earliest ones
     #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub count: Option<u64>,
+    /// File that says how the store is reached: endpoint, region, credentials. It goes before the
+    /// environment
+    #[arg(long, value_name = "FILE")]
+    pub store_config: Option<PathBuf>,
     #[command(flatten)]
     pub identity: Identity,
     /// What to look for: source NAME (`*` for any characters), vni ID or tunnel ID, flow COMMUNITY-ID,

@@ -10,9 +10,10 @@ use crate::failure::Failure;
 use crate::identity::{Becoming, Keeps};
 use crate::print;
 use crate::session::{say, signals};
+use crate::stores;
 use archive::Location;
 use archive::search::{Expression, Outcome, Plan, Query, plan};
-use archive::store::{Store, StoreOptions};
+use archive::store::Store;
 use output::Output;
 use progress::{Bytes, Watch, shows_bar};
 use std::ops::ControlFlow;
@@ -29,7 +30,7 @@ pub fn run(options: Search, verbosity: &Verbosity) -> Result<(), Failure> {
     let query = query(&options)?;
     let runtime = archive::runtime()
         .map_err(|e| Failure::CouldNot(format!("set up reading from stores: {e}")))?;
-    let store = open(&options.archive)?;
+    let store = open(&options)?;
     let spool = options.spool.clone().or_else(|| own_spool(&store));
     let plan = runtime.block_on(plan(&store, spool.as_deref(), query))?;
     if !verbosity.quiet {
@@ -85,14 +86,15 @@ fn query(options: &Search) -> Result<Query, Failure> {
 }
 
 /// Opens the store of an archive, which must be there.
-fn open(archive: &Location) -> Result<Store, Failure> {
-    if let Location::Directory(path) = archive
+fn open(options: &Search) -> Result<Store, Failure> {
+    if let Location::Directory(path) = &options.archive
         && !path.is_dir()
     {
         let path = path.display();
         return Err(Failure::CouldNot(format!("there is no archive at {path}: it is no folder")));
     }
-    let store = Store::open(archive, &StoreOptions::from_environment());
+    let reached = stores::options(options.store_config.as_deref())?;
+    let store = Store::open(&options.archive, &reached);
     store.map_err(|error| Failure::CouldNot(error.to_string()))
 }
 
