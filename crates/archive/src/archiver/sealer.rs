@@ -74,11 +74,19 @@ fn take_charge(shared: &Shared) -> bool {
                 shared.status.set_trouble(Work::Sealing, Some(error.to_string()), utc_ns())
             }
         }
-        if shared.wakeup.deadline().is_some() {
+        // At the end it is enough if the other one ships what is there.
+        let is_ending = shared.wakeup.deadline().is_some();
+        if shared.is_over() || (is_ending && !is_anything_left(shared)) {
             return false;
         }
-        shared.wakeup.wait(LOOK);
+        shared.wakeup.wait(if is_ending { LOOK / 20 } else { LOOK });
     }
+}
+
+/// Whether the spool has anything that is not stored.
+fn is_anything_left(shared: &Shared) -> bool {
+    let listed = shared.spool.list().map(|listing| spool::sum(&listing));
+    listed.is_ok_and(|listed| listed.closed.segments + listed.sealed.segments > 0)
 }
 
 /// What a sealer remembers from look to look.

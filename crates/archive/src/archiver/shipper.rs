@@ -1,15 +1,15 @@
 //! The thread that ships.
 
-use super::spool::{Files, Listing, Spool, remove};
-use super::status::{Work, hold};
-use super::{LOOK, Shared, Step, Stop, utc_ns};
+use super::spool::{Files, Spool, remove, sum};
+use super::status::{Listed, Work, hold};
+use super::{LOOK, RECORDS_MAX, Shared, Step, Stop, utc_ns};
 use crate::error::Error;
 use crate::manifest::{Chain, Event, SegmentRecord};
 use crate::name::{Part, SegmentName, SpoolState};
 use crate::store::{Backoff, StoreFault, random};
 use futures_util::StreamExt;
 use futures_util::stream;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 use ulid::Ulid;
@@ -35,6 +35,8 @@ pub(super) fn run(shared: &Shared) {
         let mut shipper = Shipper {
             shared,
             chain: None,
+            queue: VecDeque::new(),
+            waiting: Listed::default(),
             tries: HashMap::new(),
             backoff: shared.backoff.clone(),
             is_lasting_told: false,
@@ -62,6 +64,10 @@ struct Shipper<'a> {
     shared: &'a Shared,
     /// Opened when the store first answers.
     chain: Option<Chain>,
+    /// What was found to ship and is not tried yet.
+    queue: VecDeque<SegmentName>,
+    /// What there was in the spool then.
+    waiting: Listed,
     /// Tries of segments that failed. What failed least is tried first, so that one that always fails
     /// keeps no other from its way.
     tries: HashMap<Ulid, u32>,
@@ -90,11 +96,14 @@ impl Shipper<'_> {
     async fn pass(&mut self) -> Result<bool, Stop> {
         // At the start, too: it shows whether the store can be reached.
         self.open_chain().await?;
-        let listing = self.shared.spool.list()?;
-        let ready = self.ready(&listing);
+        let mut ready = self.ready();
+        if ready.is_empty() {
+            self.look()?;
+            ready = self.ready();
+        }
         if ready.is_empty() {
             self.tries.clear();
-            self.succeeded(&listing);
+            self.succeeded();
             return Ok(false);
         }
         let (shared, chain) = (self.shared, self.chain.as_ref());
@@ -135,6 +144,9 @@ impl Shipper<'_> {
             Err(Stop::Failed(error)) => failure = Some(error),
         }
         self.clear(&entered)?;
+        if failure.is_some() {
+            self.queue.clear();
+        }
         match failure {
             Some(error) if entered.is_empty() => Err(error.into()),
             Some(error) => {
@@ -143,7 +155,7 @@ impl Shipper<'_> {
                 Ok(true)
             }
             None => {
-                self.succeeded(&listing);
+                self.succeeded();
                 Ok(true)
             }
         }
@@ -161,28 +173,37 @@ impl Shipper<'_> {
         Ok(count)
     }
 
-    /// The segments that are shipped next: those that failed least, the oldest first; a single one as
-    /// long as the store refuses.
-    fn ready(&self, listing: &Listing) -> Vec<Ready> {
-        let records = hold(&self.shared.records);
-        let mut ready: Vec<(u32, &SegmentName)> = listing
-            .iter()
-            .filter(|(name, files)| {
-                let is_sealed =
-                    matches!(files, Files { closed: None, sealed: Some(_), index: Some(_), .. });
-                is_sealed && records.contains_key(&name.id)
-            })
+    /// Looks what there is to ship: those first that failed least, the oldest first.
+    fn look(&mut self) -> Result<(), Error> {
+        let listing = self.shared.spool.list()?;
+        self.waiting = sum(&listing);
+        let is_sealed = |files: &Files| {
+            matches!(files, Files { closed: None, sealed: Some(_), index: Some(_), .. })
+        };
+        let sealed = listing.into_iter().filter(|(_, files)| is_sealed(files));
+        let mut sealed: Vec<(u32, SegmentName)> = sealed
             .map(|(name, _)| (self.tries.get(&name.id).copied().unwrap_or(0), name))
             .collect();
-        ready.sort();
-        ready.truncate(if self.backoff.failures() > 0 { 1 } else { BATCH });
-        let mut bytes = 0;
-        let with_record = |(_, name): (u32, &SegmentName)| {
-            let record = records.get(&name.id).filter(|_| bytes < BATCH_BYTES)?;
-            bytes += record.bytes;
-            Some((name.clone(), record.clone()))
-        };
-        ready.into_iter().map_while(with_record).collect()
+        sealed.sort();
+        self.queue = sealed.into_iter().map(|(_, name)| name).collect();
+        Ok(())
+    }
+
+    /// The segments that are shipped next; a single one as long as the store refuses.
+    fn ready(&mut self) -> Vec<Ready> {
+        let records = hold(&self.shared.records);
+        let segments_max = if self.backoff.failures() > 0 { 1 } else { BATCH };
+        let (mut ready, mut bytes) = (Vec::new(), 0);
+        while ready.len() < segments_max
+            && bytes < BATCH_BYTES
+            && let Some(name) = self.queue.pop_front()
+        {
+            if let Some(record) = records.get(&name.id) {
+                bytes += record.bytes;
+                ready.push((name, record.clone()));
+            }
+        }
+        ready
     }
 
     async fn open_chain(&mut self) -> Result<(), Error> {
@@ -235,17 +256,19 @@ impl Shipper<'_> {
             hold(&shared.records).remove(&name.id);
         }
         // There may be others whose records had no room.
-        shared.wakeup.wake();
+        if hold(&shared.records).len() + 2 * BATCH >= RECORDS_MAX {
+            shared.wakeup.wake();
+        }
         Ok(())
     }
 
-    fn succeeded(&mut self, listing: &Listing) {
+    fn succeeded(&mut self) {
         let Shared { status, store, .. } = self.shared;
         self.backoff.succeeded();
         self.is_lasting_told = false;
         status.set_trouble(Work::Shipping, None, utc_ns());
         if status.set_store_up(true) {
-            let waiting = super::spool::sum(listing);
+            let waiting = self.waiting;
             tracing::info!(
                 "{} takes segments again; {} wait to be shipped, {} bytes",
                 store.place(),
