@@ -72,6 +72,8 @@ drop_reasons! {
     TooManySources = "too_many_sources",
     /// The file system had no room for the packet.
     DiskFull = "disk_full",
+    /// The spool was full of segments that the archive's store had not taken.
+    SpoolFull = "spool_full",
     /// The file could not be written for another reason.
     WriteError = "write_error",
     /// The packet was still in a ring or a queue when the tap stopped.

@@ -4,7 +4,7 @@
 //! `matched = sent + queued + drops`; per source `received = written + queued + drops`. What does not
 //! balance is "unaccounted": the sum of the absolute differences, 0 unless a counter lies.
 
-use crate::{DecapStats, DropReason, Drops, TunnelStats};
+use crate::{ArchiveStats, DecapStats, DropReason, Drops, TunnelStats};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -45,6 +45,9 @@ pub struct Stats {
     /// What a bounded archive gave up of what it held; `None` where nothing bounds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub removed: Option<Removed>,
+    /// How far the segments of an archive have come; `None` where none is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveStats>,
     /// What `--wire-true` made of a file's super-packets; `None` without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wire_true: Option<WireTrue>,
@@ -103,6 +106,7 @@ impl Stats {
             stages: Vec::new(),
             tunnels: Vec::new(),
             removed: None,
+            archive: None,
             wire_true: None,
             decap: None,
         }
@@ -132,14 +136,16 @@ impl fmt::Display for Stats {
                  ({estimated} of estimated size), left {left} long ones whole"
             )?;
         }
-        match self.removed {
-            Some(Removed { segments, packets, bytes }) if segments > 0 => writeln!(
+        if let Some(Removed { segments, packets, bytes }) = self.removed
+            && segments > 0
+        {
+            writeln!(
                 f,
                 "archive: removed the oldest {segments} segments ({packets} packets, {bytes} bytes) \
                  to stay within its bound"
-            ),
-            _ => Ok(()),
+            )?;
         }
+        self.archive.iter().try_for_each(|archive| writeln!(f, "{archive}"))
     }
 }
 

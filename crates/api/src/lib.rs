@@ -4,6 +4,7 @@
 //! everywhere: [`Endpoint`] is where packets come from or go to, [`DropReason`] is why a packet
 //! went no further, [`Stats`] is the ledger that `--stats-json` writes.
 
+mod archive;
 mod broker;
 mod broker_file;
 mod decap;
@@ -22,6 +23,7 @@ mod store_file;
 mod tunnels;
 mod units;
 
+pub use archive::{ArchiveStats, StoreState};
 pub use broker::{
     Action, Anchor, AnonymizeKey, AnonymizeKeyError, Balance, BrokerConfig, BrokerMistake, Check,
     DedupIgnore, FlowKey, Health, Layer, MapConfig, Name, Origin, Overflow, Pace, Part,

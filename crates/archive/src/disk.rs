@@ -1,5 +1,6 @@
 //! What is known of the disk while it refuses something, and when to try again.
 
+use crate::archiver::Full;
 use crate::layout::Layout;
 use api::DropReason;
 use std::fs::{self, File};
@@ -16,8 +17,9 @@ const ROOM_BYTES: usize = 64 << 10;
 pub(crate) struct Disk {
     /// No file is opened until then, for this reason.
     open: Option<(u64, DropReason)>,
-    /// No segment is removed until then, as one could not be, although so many bytes had to fit.
-    remove: Option<(u64, u64)>,
+    /// No room is made until then, as none could be, although so many bytes had to fit; and within
+    /// which bound.
+    remove: Option<(u64, u64, Full)>,
     /// Why packets were lost, until room is found.
     latch: Option<DropReason>,
     /// When to look again whether there is room.
@@ -75,44 +77,39 @@ impl Disk {
     /// Whether it is worth to try to remove a segment; else why there is no room.
     pub(crate) fn may_remove(&self, now_ns: u64) -> Result<(), DropReason> {
         match self.remove {
-            Some((until_ns, _)) if now_ns < until_ns => Err(DropReason::DiskFull),
+            Some((until_ns, _, full)) if now_ns < until_ns => Err(reason_of(full)),
             _ => Ok(()),
         }
     }
 
     /// Bytes that had to fit within the bound and did not; 0 if there is room.
     pub(crate) fn wanted_bytes(&self) -> u64 {
-        self.remove.map_or(0, |(_, bytes)| bytes)
+        self.remove.map_or(0, |(_, bytes, _)| bytes)
     }
 
     /// There is room within the bound.
     pub(crate) fn removed(&mut self) {
         if self.remove.take().is_some() {
-            tracing::info!("the archive has room within its bound again");
+            tracing::info!("there is room within the bound again");
         }
     }
 
     /// No room for so many bytes can be made within the bound. Gives the reason for the packets that it costs.
-    pub(crate) fn cannot_remove(
-        &mut self,
-        until_ns: u64,
-        bytes: u64,
-        error: Option<std::io::Error>,
-    ) -> DropReason {
+    pub(crate) fn cannot_remove(&mut self, until_ns: u64, bytes: u64, full: Full) -> DropReason {
         if self.remove.is_none() {
-            let why = error.map_or("no closed segment is left".into(), |error| error.to_string());
-            tracing::error!(
-                "the archive is at its bound and nothing can be removed: {why}; packets are \
-                 dropped and counted until it can"
-            );
+            let what = match full {
+                Full::Spool => "the spool is full of segments that the store has not taken",
+                Full::Archive => "the archive is at its bound and nothing can be removed",
+            };
+            tracing::error!("{what}; packets are dropped and counted until there is room");
         }
-        self.remove = Some((until_ns, bytes));
-        DropReason::DiskFull
+        self.remove = Some((until_ns, bytes, full));
+        reason_of(full)
     }
 
     /// Why packets are being lost, if they are.
     pub(crate) fn trouble(&self) -> Option<DropReason> {
-        self.open.map(|(_, reason)| reason).or(self.remove.map(|_| DropReason::DiskFull))
+        self.open.map(|(_, reason)| reason).or(self.remove.map(|(_, _, full)| reason_of(full)))
     }
 
     /// Why packets are being lost, `in_file` being what an open file says; once they are, until room
@@ -139,6 +136,13 @@ impl Disk {
             self.look_ns = now_ns + period_ns;
         }
         is_due
+    }
+}
+
+const fn reason_of(full: Full) -> DropReason {
+    match full {
+        Full::Spool => DropReason::SpoolFull,
+        Full::Archive => DropReason::DiskFull,
     }
 }
 

@@ -1,8 +1,9 @@
 //! The recorder: a sink that writes each series into files of its own.
 
-use crate::disk::{Disk, Room, folder, probe};
+use crate::archiver::{Full, SpoolBudget, Waker};
+use crate::disk::{self, Disk, folder, probe};
 use crate::layout::{Layout, Previous, Rotation};
-use crate::retention::Retention;
+use crate::retention::Room;
 use crate::segment::{Plan, Segment};
 use crate::status::RecorderStatus;
 use api::{DropReason, SourceStats};
@@ -46,9 +47,10 @@ pub struct RecorderOptions {
     pub unbuffered: bool,
     /// The interface that a file names before its first packet.
     pub first: Option<InterfaceId>,
-    /// Bytes that a spool's segments may take, open ones included: the oldest closed ones are
-    /// removed to make room.
-    pub bytes_max: Option<u64>,
+    /// The bound on a spool, if it has one.
+    pub budget: Option<Arc<SpoolBudget>>,
+    /// Whom to wake when a segment was closed.
+    pub waker: Option<Waker>,
 }
 
 /// Writes packets into capture files.
@@ -74,7 +76,7 @@ pub struct Recorder {
     /// What came before the recorder, as it was told last.
     upstream: Option<Upstream>,
     files: FileBudget,
-    retention: Option<Retention>,
+    room: Option<Room>,
     disk: Disk,
     status: Arc<RecorderStatus>,
     complete: bool,
@@ -93,7 +95,7 @@ impl Recorder {
         interfaces: &Interfaces,
         now: Now,
     ) -> Result<Recorder, Error> {
-        let RecorderOptions { layout, rotation, unbuffered, first, bytes_max } = options;
+        let RecorderOptions { layout, rotation, unbuffered, first, budget, waker } = options;
         let format = match &layout {
             Layout::File(path) => FileFormat::of_path(path),
             Layout::Spool(_) => FileFormat::Pcapng,
@@ -114,7 +116,7 @@ impl Recorder {
             previous: HashMap::new(),
             upstream: None,
             files: FileBudget { files: FILES_BURST, since_ns: now.monotonic_ns },
-            retention: None,
+            room: None,
             disk: Disk::default(),
             status: Arc::default(),
             complete: false,
@@ -123,8 +125,9 @@ impl Recorder {
         match &recorder.plan.layout {
             Layout::Spool(spool) => {
                 make_spool(spool)?;
-                if let Some(bytes_max) = bytes_max {
-                    recorder.retention = Some(bounded(spool, bytes_max, rotation.bytes)?);
+                if let Some(budget) = budget {
+                    must_fit(spool, &budget)?;
+                    recorder.room = Some(Room::new(budget, waker));
                     // What is there may be more than the bound, if that was another.
                     let _ = recorder.make_room(0);
                 }
@@ -142,7 +145,7 @@ impl Recorder {
     /// Finds out at the start what no file tells that is not there yet. A disk that is only full is
     /// waited for.
     fn look_at_the_disk(&mut self) -> Result<(), Error> {
-        let Room::None(source) = probe(&self.plan.layout) else { return Ok(()) };
+        let disk::Room::None(source) = probe(&self.plan.layout) else { return Ok(()) };
         let reason = reason(&source);
         let what = format!("write in {}", folder(&self.plan.layout).display());
         let mend = match reason {
@@ -227,7 +230,7 @@ impl Recorder {
     /// Takes room for so many bytes out of the spool's bound.
     #[inline]
     fn take_room(&mut self, bytes: u64) -> Result<(), DropReason> {
-        match self.retention.as_mut().is_none_or(|retention| retention.take(bytes)) {
+        match self.room.as_mut().is_none_or(|room| room.take(bytes)) {
             true => Ok(()),
             false => self.make_room(bytes),
         }
@@ -242,18 +245,16 @@ impl Recorder {
         loop {
             let segments = self.open.iter().map(|(_, segment)| segment).chain(&self.unplaced);
             let open = segments.map(|segment| segment.bytes() + STATISTICS_BYTES).sum();
-            let Some(retention) = &mut self.retention else { return Ok(()) };
-            let result = retention.make_room(open, bytes);
-            self.status.set_removed(retention.removed);
-            match result {
-                Ok(true) => {
+            let Some(room) = &mut self.room else { return Ok(()) };
+            match room.refill(open, bytes) {
+                Ok(()) => {
                     self.disk.removed();
                     return Ok(());
                 }
-                Ok(false) if !self.open.is_empty() => self.close_unused(),
-                refused => {
+                Err(Full::Archive) if !self.open.is_empty() => self.close_unused(),
+                Err(full) => {
                     let until_ns = now_ns + RETRY_NS;
-                    return Err(self.disk.cannot_remove(until_ns, bytes, refused.err()));
+                    return Err(self.disk.cannot_remove(until_ns, bytes, full));
                 }
             }
         }
@@ -354,7 +355,10 @@ impl Recorder {
     /// renamed now is tried again, and stays open at the end, to be adopted.
     fn put_away(&mut self, mut segment: Segment, at_end: bool) {
         match segment.place(&self.plan) {
-            Ok(Some(closed)) => self.retention.iter_mut().for_each(|kept| kept.add(&closed)),
+            Ok(Some(closed)) => {
+                let held = closed.bytes + STATISTICS_BYTES;
+                self.room.iter_mut().for_each(|room| room.closed(&closed, held));
+            }
             Ok(None) => {}
             Err(error) => {
                 let is_there = segment.path().is_some();
@@ -363,11 +367,6 @@ impl Recorder {
                         tracing::warn!("{error}; it is tried again");
                     }
                     return self.unplaced.push(segment);
-                }
-                if let Some(retention) = &mut self.retention
-                    && is_there
-                {
-                    retention.add_fixed(segment.bytes());
                 }
                 self.fail(error, at_end);
             }
@@ -397,12 +396,12 @@ impl Recorder {
                 let _ = self.make_room(wanted_bytes);
             }
             let room = probe(&self.plan.layout);
-            if matches!(room, Room::Found) {
+            if matches!(room, disk::Room::Found) {
                 self.disk.opened();
                 let segments = self.open.iter_mut().map(|(_, segment)| segment);
                 segments.for_each(|segment| segment.recovered(now_ns, RETRY_NS));
             }
-            if !matches!(room, Room::None(_)) {
+            if !matches!(room, disk::Room::None(_)) {
                 self.disk.unlatch();
             }
             let unplaced = std::mem::take(&mut self.unplaced);
@@ -452,22 +451,21 @@ impl FileBudget {
     }
 }
 
-/// The bound on a spool, if it leaves room for two segments of the size at which they are closed.
-fn bounded(spool: &Path, bytes_max: u64, segment_bytes: Option<u64>) -> Result<Retention, Error> {
-    let retention = Retention::load(spool, bytes_max)?;
-    let needed = 2 * (segment_bytes.unwrap_or(0) + SEGMENT_BYTES) + retention.fixed_bytes();
-    if needed <= bytes_max {
-        return Ok(retention);
+/// Refuses a bound that leaves no room for two segments of the size at which they are closed.
+fn must_fit(spool: &Path, budget: &SpoolBudget) -> Result<(), Error> {
+    let (needed, damaged) = budget.least();
+    let needed = needed + 2 * SEGMENT_BYTES;
+    match budget.bound() {
+        Some(bytes_max) if needed > bytes_max => Err(Error::System {
+            what: format!("keep {} within {bytes_max} bytes", spool.display()),
+            source: std::io::Error::other(format!(
+                "two segments, the open one and one that is closed, and the sealed one that becomes \
+                 of it need {needed}, of which {damaged} are damaged segments"
+            )),
+            mend: "; raise the bound, or lower the size of segments",
+        }),
+        _ => Ok(()),
     }
-    Err(Error::System {
-        what: format!("keep {} within {bytes_max} bytes", spool.display()),
-        source: std::io::Error::other(format!(
-            "two segments, the open one and one that is closed, need {needed}, of which {} are \
-             damaged segments and other recorders' open ones",
-            retention.fixed_bytes()
-        )),
-        mend: "; raise the bound, or lower the size of segments",
-    })
 }
 
 fn make_spool(spool: &Path) -> Result<(), Error> {

@@ -50,10 +50,8 @@ pub(crate) struct Segment {
 
 /// A segment that is complete, in the spool.
 pub(crate) struct Closed {
-    pub name: SegmentName,
     pub path: PathBuf,
     pub bytes: u64,
-    pub packets: u64,
 }
 
 impl Segment {
@@ -222,12 +220,7 @@ impl Segment {
             return Err(system(format!("rename a segment to {}", target.display()), error));
         }
         self.path = None;
-        Ok(Some(Closed {
-            name,
-            path: target,
-            bytes: self.writer.bytes(),
-            packets: self.counters().map(|(_, of_origin)| of_origin.fate.sent).sum(),
-        }))
+        Ok(Some(Closed { path: target, bytes: self.writer.bytes() }))
     }
 }
 

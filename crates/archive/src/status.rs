@@ -1,7 +1,7 @@
-//! What others may look at while a recorder works: whether it can write, and what it removed.
+//! What others may look at while a recorder works: whether it can write.
 
-use api::{DropReason, Removed};
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use api::DropReason;
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// Whether packets can be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,6 +13,8 @@ pub enum DiskState {
     Full = 1,
     /// Writing fails for another reason: packets are dropped as `write_error`.
     Failing = 2,
+    /// The spool is at its bound: packets are dropped as `spool_full`.
+    SpoolFull = 3,
 }
 
 impl DiskState {
@@ -22,18 +24,15 @@ impl DiskState {
             DiskState::Ok => "ok",
             DiskState::Full => "full",
             DiskState::Failing => "failing",
+            DiskState::SpoolFull => "spool_full",
         }
     }
 }
 
-/// What a recorder shows to other threads. Each number is right by itself; together they may be of
-/// two moments.
+/// What a recorder shows to other threads.
 #[derive(Debug, Default)]
 pub struct RecorderStatus {
     disk: AtomicU8,
-    removed_segments: AtomicU64,
-    removed_packets: AtomicU64,
-    removed_bytes: AtomicU64,
 }
 
 impl RecorderStatus {
@@ -42,16 +41,8 @@ impl RecorderStatus {
         match self.disk.load(Ordering::Relaxed) {
             0 => DiskState::Ok,
             1 => DiskState::Full,
+            3 => DiskState::SpoolFull,
             _ => DiskState::Failing,
-        }
-    }
-
-    /// What was removed so that the archive stays within its bound.
-    pub fn removed(&self) -> Removed {
-        Removed {
-            segments: self.removed_segments.load(Ordering::Relaxed),
-            packets: self.removed_packets.load(Ordering::Relaxed),
-            bytes: self.removed_bytes.load(Ordering::Relaxed),
         }
     }
 
@@ -60,15 +51,10 @@ impl RecorderStatus {
         let state = match reason {
             None => DiskState::Ok,
             Some(DropReason::DiskFull) => DiskState::Full,
+            Some(DropReason::SpoolFull) => DiskState::SpoolFull,
             Some(_) => DiskState::Failing,
         };
         self.disk.store(state as u8, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_removed(&self, removed: Removed) {
-        self.removed_segments.store(removed.segments, Ordering::Relaxed);
-        self.removed_packets.store(removed.packets, Ordering::Relaxed);
-        self.removed_bytes.store(removed.bytes, Ordering::Relaxed);
     }
 }
 
@@ -79,17 +65,15 @@ mod tests {
     #[test]
     fn what_is_noted_is_seen() {
         let status = RecorderStatus::default();
-        assert_eq!((status.disk(), status.removed()), (DiskState::Ok, Removed::default()));
+        assert_eq!(status.disk(), DiskState::Ok);
         for (reason, state) in [
             (Some(DropReason::DiskFull), DiskState::Full),
             (Some(DropReason::WriteError), DiskState::Failing),
+            (Some(DropReason::SpoolFull), DiskState::SpoolFull),
             (None, DiskState::Ok),
         ] {
             status.set_trouble(reason);
             assert_eq!(status.disk(), state);
         }
-        let removed = Removed { segments: 1, packets: 2, bytes: 3 };
-        status.set_removed(removed);
-        assert_eq!(status.removed(), removed);
     }
 }

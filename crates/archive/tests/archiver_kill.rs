@@ -15,6 +15,7 @@ mod recording;
 mod shipping;
 
 use archive::archiver::{ArchiverOptions, Onward, SpoolBudget, SpoolPolicy};
+use archive::expire::Rules;
 use archive::manifest::Event;
 use archive::seal::SealOptions;
 use archive::store::{Backoff, Store, StoreOptions};
@@ -70,6 +71,7 @@ fn archiver_options(spool: &Path, store: Store) -> ArchiverOptions {
         seal: SealOptions::default(),
         budget: Arc::new(budget),
         backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(100)),
+        rules: Rules::default(),
         steps: Arc::new(Onward),
     }
 }

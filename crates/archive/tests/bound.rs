@@ -5,6 +5,7 @@
 mod recording;
 
 use api::{DropReason, Removed};
+use archive::archiver::{SpoolBudget, SpoolPolicy};
 use archive::{Layout, Recorder, RecorderOptions, Rotation};
 use io::{Interfaces, Now, Sink};
 use proptest::prelude::*;
@@ -12,14 +13,15 @@ use recording::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 const SOURCE: &str = "10.71.2.2";
-const BOUND: u64 = 100_000;
+const BOUND: u64 = 200_000;
 
 fn bounded(folder: &Path, segment_bytes: u64) -> Rig {
     let rotation = Rotation { bytes: Some(segment_bytes), ..Rotation::default() };
-    Rig::bounded(Layout::Spool(folder.into()), rotation, Some(BOUND))
+    Rig::within(folder, rotation, BOUND)
 }
 
 /// Bytes of all files.
@@ -43,13 +45,12 @@ fn the_oldest_are_removed_and_counted() {
         rig.send(71, SOURCE, T + n, 1000);
         most = most.max(bytes(&folder.0));
     }
-    let status = rig.recorder.status();
     let lines = rig.finish();
     let most = most.max(bytes(&folder.0));
-    assert!((BOUND - 25_000..=BOUND).contains(&most), "{most} bytes at most");
+    assert!((BOUND - 45_000..=BOUND).contains(&most), "{most} bytes at most");
     assert_eq!((lines[0].received, lines[0].written), (1000, 1000), "what went was written");
     let kept = times(&folder.0);
-    let removed = status.removed();
+    let removed = rig.removed();
     assert_eq!(kept, (removed.packets..1000).collect::<Vec<_>>(), "the newest, without a gap");
     assert_eq!(removed.packets, 10 * removed.segments);
     let one = files(&folder.0, ".closed")[0].metadata().unwrap().len();
@@ -66,10 +67,9 @@ fn what_is_there_already_counts_too() {
             rig.send(71, SOURCE, T + 50 * run + n, 1000);
             assert!(bytes(&folder.0) <= BOUND);
         }
-        let status = rig.recorder.status();
         rig.finish();
-        removed.segments += status.removed().segments;
-        removed.packets += status.removed().packets;
+        removed.segments += rig.removed().segments;
+        removed.packets += rig.removed().packets;
     }
     assert_eq!(times(&folder.0), (removed.packets..200).collect::<Vec<_>>());
     assert_eq!(removed.packets, 10 * removed.segments);
@@ -88,9 +88,8 @@ fn segments_without_statistics_are_counted_by_their_packets() {
     fs::write(&path, &whole[..whole.len() - statistics]).unwrap();
     let mut rig = bounded(&folder.0, 10_000);
     (10..200).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
-    let status = rig.recorder.status();
     rig.finish();
-    assert_eq!(times(&folder.0), (status.removed().packets..200).collect::<Vec<_>>());
+    assert_eq!(times(&folder.0), (rig.removed().packets..200).collect::<Vec<_>>());
 }
 
 #[test]
@@ -99,14 +98,14 @@ fn a_lower_bound_holds_from_the_start() {
     let rotation = Rotation { bytes: Some(10_000), ..Rotation::default() };
     let mut rig = Rig::spool(&folder.0, rotation);
     for hour in 0..10 {
-        (0..30).for_each(|n| rig.send(71, SOURCE, T + hour * HOUR + n, 1000));
+        (0..60).for_each(|n| rig.send(71, SOURCE, T + hour * HOUR + n, 1000));
     }
     rig.finish();
     assert!(bytes(&folder.0) > 3 * BOUND);
     let other = folder.0.join("notes.txt");
     fs::write(&other, "mine").unwrap();
     let mut rig = bounded(&folder.0, 10_000);
-    let removed = rig.recorder.status().removed();
+    let removed = rig.removed();
     assert!(bytes(&folder.0) <= BOUND);
     assert!(removed.segments > 20, "{removed:?}");
     assert!(other.exists(), "what is no segment stays");
@@ -134,7 +133,7 @@ fn a_large_packet_that_begins_a_segment_stays_within_it_too() {
         let folder = Folder::new();
         let second = Some(Duration::from_secs(1));
         let rotation = Rotation { bytes: Some(40_000), time: second, ..Rotation::default() };
-        let mut rig = Rig::bounded(Layout::Spool(folder.0.clone()), rotation, Some(BOUND));
+        let mut rig = Rig::within(&folder.0, rotation, BOUND);
         rig.send(71, SOURCE, T, len);
         rig.pass(SECOND);
         assert_eq!(segments(&folder.0).len(), 1, "nothing is open");
@@ -167,13 +166,12 @@ fn what_has_a_segment_s_name_and_is_none_is_neither_counted_nor_touched() {
     // More than the bound, so that all that may go goes.
     let mut rig = bounded(&folder.0, 10_000);
     (50..250).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
-    let status = rig.recorder.status();
     rig.finish();
     assert!(oldest.is_symlink() && outside.exists() && pipe.exists());
     fs::remove_file(&oldest).unwrap();
     fs::remove_file(&pipe).unwrap();
     // The ten of the segment that went elsewhere were not removed by the bound.
-    assert_eq!(times(&folder.0), (10 + status.removed().packets..250).collect::<Vec<_>>());
+    assert_eq!(times(&folder.0), (10 + rig.removed().packets..250).collect::<Vec<_>>());
 }
 
 #[test]
@@ -182,22 +180,19 @@ fn a_bound_below_two_segments_is_refused() {
     let refused = |bytes| {
         let rotation = Rotation { bytes: Some(bytes), ..Rotation::default() };
         let layout = Layout::Spool(folder.0.clone());
-        let options = RecorderOptions {
-            layout,
-            rotation,
-            unbuffered: false,
-            first: None,
-            bytes_max: Some(BOUND),
-        };
+        let budget = SpoolBudget::new(&folder.0, None, SpoolPolicy::DropNew, bytes).unwrap();
+        let budget = Some(Arc::new(budget.within(BOUND, 0)));
+        let (unbuffered, first, waker) = (false, None, None);
+        let options = RecorderOptions { layout, rotation, unbuffered, first, budget, waker };
         Recorder::new(options, &Interfaces::default(), Now::read()).err().map(|e| e.to_string())
     };
-    assert_eq!(refused(45_000), None);
-    let message = refused(50_000).expect("the header does not fit");
-    assert!(message.contains("within 100000 bytes: two segments"), "{message}");
+    assert_eq!(refused(55_000), None);
+    let message = refused(60_000).expect("what it is sealed into does not fit");
+    assert!(message.contains("within 200000 bytes: two segments"), "{message}");
     assert!(message.contains("; raise the bound"), "{message}");
     fs::create_dir_all(folder.0.join("damaged")).unwrap();
     fs::write(folder.0.join("damaged/x"), vec![0; 20_000]).unwrap();
-    assert!(refused(45_000).expect("damaged ones stay").contains("20000 are damaged"));
+    assert!(refused(55_000).expect("damaged ones stay").contains("20000 are damaged"));
 }
 
 #[test]
@@ -210,7 +205,7 @@ fn where_nothing_can_be_removed_packets_are_dropped_until_it_can() {
     let aside = folder.0.join("aside");
     fs::rename(&oldest, &aside).unwrap();
     fs::create_dir(&oldest).unwrap();
-    (80..200).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    (80..300).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
     rig.pass(SECOND);
     let dropped = rig.recorder.counters().drops.get(DropReason::DiskFull);
     assert!(dropped > 90, "{dropped}");
@@ -222,11 +217,11 @@ fn where_nothing_can_be_removed_packets_are_dropped_until_it_can() {
     rig.pass(SECOND);
     rig.pass(SECOND);
     assert_eq!(rig.recorder.status().disk(), archive::DiskState::Ok);
-    (200..210).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
+    (300..310).for_each(|n| rig.send(71, SOURCE, T + n, 1000));
     let lines = rig.finish();
     assert_eq!(lines[0].drops.total(), dropped);
     let kept = times(&folder.0);
-    assert_eq!(kept[kept.len() - 10..], (200..210).collect::<Vec<_>>());
+    assert_eq!(kept[kept.len() - 10..], (300..310).collect::<Vec<_>>());
 }
 
 proptest! {
@@ -244,11 +239,10 @@ proptest! {
             rig.pass(seconds * SECOND);
             prop_assert!(bytes(&folder.0) <= BOUND);
         }
-        let status = rig.recorder.status();
         let (written, drops) = sums(&rig.finish());
         prop_assert!(bytes(&folder.0) <= BOUND);
         prop_assert_eq!((written, drops.total()), (steps.len() as u64, 0));
         let kept: u64 = segments(&folder.0).iter().map(|s| s.packets.len() as u64).sum();
-        prop_assert_eq!(kept + status.removed().packets, written);
+        prop_assert_eq!(kept + rig.removed().packets, written);
     }
 }

@@ -17,8 +17,14 @@ const SOURCE: &str = "10.71.2.2";
 
 fn refused(layout: Layout) -> String {
     let rotation = Rotation::default();
-    let options =
-        RecorderOptions { layout, rotation, unbuffered: false, first: None, bytes_max: None };
+    let options = RecorderOptions {
+        layout,
+        rotation,
+        unbuffered: false,
+        first: None,
+        budget: None,
+        waker: None,
+    };
     let refused = Recorder::new(options, &Interfaces::default(), Now::read()).err();
     refused.expect("the place cannot be written to").to_string()
 }

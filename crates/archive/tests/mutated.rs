@@ -56,7 +56,7 @@ proptest! {
         let path = folder.0.join("copy.pcapng");
         let first = source.interface_ids().first().copied();
         let (layout, rotation) = (Layout::File(path.clone()), Rotation::default());
-        let options = RecorderOptions { layout, rotation, unbuffered: false, first, bytes_max: None };
+        let options = RecorderOptions { layout, rotation, unbuffered: false, first, budget: None, waker: None };
         let mut recorder = Recorder::new(options, &interfaces, Now::read()).expect("the folder can be written to");
         let mut batch = Batch::new();
         while let Ok(arrival) = source.receive(&mut batch) {

@@ -150,7 +150,8 @@ fn target(
                 rotation: options.rotation.to_archive(),
                 unbuffered: options.packet_buffered,
                 first,
-                bytes_max: None,
+                budget: None,
+                waker: None,
             };
             let recorder = Recorder::new(recorder, interfaces, Now::read())?;
             (format!("pcap:{}", path.display()), Box::new(recorder))

@@ -8,8 +8,9 @@
 //! While it is not open the address stays bound, so that nobody else gets it, but a socket that does
 //! not listen refuses connections.
 
+use crate::archiving::Shown;
 use crate::failure::Failure;
-use api::{Drops, Stats};
+use api::{ArchiveStats, Drops, Stats};
 use archive::{DiskState, RecorderStatus};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
@@ -45,6 +46,7 @@ pub struct Health {
 struct Shared {
     begun: Instant,
     recorder: Arc<RecorderStatus>,
+    archive: Option<Shown>,
     /// The worker's last answer, and when it came.
     pulse: Mutex<Option<(Instant, Stats)>>,
     stopping: AtomicBool,
@@ -61,6 +63,8 @@ struct Answer<'a> {
     drops: &'a Drops,
     unaccounted: u64,
     disk: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    archive: Option<ArchiveStats>,
 }
 
 /// An address that is taken, where nobody listens yet.
@@ -89,11 +93,16 @@ fn failed(address: SocketAddr, error: &std::io::Error) -> Failure {
 
 impl Health {
     /// Serves an address from the first [`Self::pulse`] on.
-    pub fn start(claim: Claim, recorder: Arc<RecorderStatus>) -> Result<Health, Failure> {
+    pub fn start(
+        claim: Claim,
+        recorder: Arc<RecorderStatus>,
+        archive: Option<Shown>,
+    ) -> Result<Health, Failure> {
         let Claim { address, socket } = claim;
         let shared = Arc::new(Shared {
             begun: Instant::now(),
             recorder,
+            archive,
             pulse: Mutex::new(None),
             stopping: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -146,6 +155,7 @@ impl Shared {
             drops: &stats.drops,
             unaccounted: stats.unaccounted,
             disk: disk.name(),
+            archive: self.archive.as_ref().map(Shown::stats),
         };
         serde_json::to_string(&answer).ok()
     }

@@ -4,6 +4,7 @@
 //! `--fail-on-drop`. Human text goes to standard error, data to standard output.
 
 mod archive;
+mod archiving;
 mod broker;
 mod capture;
 mod check;

@@ -1,5 +1,6 @@
 //! `tapline receive`: packets out of tunnels, into files and on to other targets.
 
+use crate::archiving::{Archiving, Opened, Shown, Wanted};
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
@@ -10,39 +11,27 @@ use crate::session::{self, Activity, Moment, Session, Taps};
 use crate::targets::{Places, Targets, devices, files, has_tunnels, may_wait};
 use crate::workers::of_tap;
 use api::{Drops, Endpoint, Group, NetworkStats, SourceStats, Stats};
-use archive::{Adopted, Layout, Recorder, RecorderOptions, RecorderStatus};
+use archive::{Layout, Recorder, RecorderOptions, RecorderStatus};
 use io::apart::Apart;
 use io::ring::Handover;
 use io::{Interfaces, Now, Sink};
 use pipeline::{CrewReport, OwnTunnels, Report, Tap, Target, TargetGroup, target_lines};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 use wire::sequence::Counts;
-
-/// When an archive's segments are closed unless the user says otherwise.
-const SEGMENT_BYTES: u64 = 100_000_000;
-const SEGMENT_TIME: Duration = Duration::from_secs(60);
-/// The spool of an archive that is a folder, in it.
-const SPOOL: &str = ".spool";
-/// Into how many segments a bound on an archive is cut unless the user says how large they are.
-const SEGMENTS: u64 = 8;
 
 pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
     let becoming = Becoming::new(&options.identity)?;
     let interfaces = Interfaces::default();
-    let recorder = recorder_options(&options)?;
+    let files = files_of(&options)?;
+    let wanted = Wanted::new(&options)?;
     must_stand_apart(options.write.as_deref(), &options.to)?;
     loops::of_receiver(&options.listen, &options.to)?;
-    if let Some(archive) = &options.archive {
-        becoming.make_folder(&archive.join(SPOOL));
-    }
+    wanted.iter().for_each(|wanted| wanted.make_folders(&becoming));
     becoming.become_it(Keeps::Capturing)?;
-    if let Some(archive) = &options.archive {
-        // Before anything comes in: it may take a while.
-        tell(&archive::adopt(&archive.join(SPOOL))?);
-    }
+    // Before anything comes in: it may take a while.
+    let opened = wanted.map(Wanted::open).transpose()?;
     let claim = options.health.map(Claim::new).transpose()?;
     let mut targets = Targets::new(&interfaces);
     let mut opening = targets.open(&options.to, options.sending.into(), 1, 1)?;
@@ -50,8 +39,11 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
         Listeners::open(&listening(&options), &targets.fed(), &interfaces)?;
     becoming.settle()?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
-    let recorder = recorder.map(|options| Recorder::new(options, &interfaces, Now::read()));
+    let archiving = opened.map(Opened::start).transpose()?;
+    let recorded = files.or_else(|| Some(segments_of(&options, archiving.as_ref()?)));
+    let recorder = recorded.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;
+    let shown = archiving.as_ref().map(|archiving| archiving.shown.clone());
     let status = recorder.as_ref().map_or_else(Arc::<RecorderStatus>::default, Recorder::status);
     let records = recorder.is_some();
     let mut groups = Vec::new();
@@ -69,10 +61,13 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let ledger = |reports: &[CrewReport]| {
         let mut stats = ledger(reports, records);
         stats.decap = tunnels.counters();
-        stats.removed = options.max_bytes.map(|_| status.removed());
+        let is_kept_within = options.max_bytes.or(options.archiving.spool_max).is_some();
+        stats.removed = shown.as_ref().filter(|_| is_kept_within).map(Shown::removed);
+        stats.archive = shown.as_ref().map(Shown::stats);
         stats
     };
-    let health = claim.map(|claim| Health::start(claim, Arc::clone(&status))).transpose()?;
+    let health =
+        claim.map(|claim| Health::start(claim, Arc::clone(&status), shown.clone())).transpose()?;
     let mut tap = Tap::new("receive".into(), inputs, groups);
     if has_tunnels(&options.to) {
         tap.needs_flow_hash = true;
@@ -80,7 +75,11 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     }
     let fed = devices(&options.to).collect();
     let start = || -> Result<Box<dyn Activity + '_>, Failure> {
-        Ok(Box::new(Taps::start(vec![vec![tap]], ledger, fed)?))
+        let taps = Box::new(Taps::start(vec![vec![tap]], ledger, fed)?);
+        Ok(match archiving {
+            Some(archiving) => archiving.behind(taps, options.archiving.stop_within),
+            None => taps,
+        })
     };
     let session = Session::new("receive", &options.report, verbosity);
     let Some(health) = health else {
@@ -106,51 +105,41 @@ fn listening(options: &Receive) -> Listening {
     }
 }
 
-/// How packets are recorded, if they are.
-fn recorder_options(options: &Receive) -> Result<Option<RecorderOptions>, Failure> {
-    let mut rotation = options.rotation.to_archive();
-    let layout = match (&options.archive, &options.write) {
-        (Some(archive), _) => {
-            if rotation.files.is_some() {
-                return Err(Failure::Usage("an archive keeps every segment: leave -W out".into()));
-            }
-            let of_bound = options.max_bytes.map_or(u64::MAX, |bytes| bytes / SEGMENTS);
-            rotation.bytes.get_or_insert(SEGMENT_BYTES.min(of_bound));
-            rotation.time.get_or_insert(SEGMENT_TIME);
-            Layout::Spool(archive.join(SPOOL))
-        }
-        (None, Some(path)) => Layout::File(of_tap(path, "receive")),
-        (None, None) if options.rotation.is_set() || options.max_bytes.is_some() => {
-            return Err(Failure::Usage(
-                "files are bounded that are not written: add -w FILE or --archive DIR".into(),
-            ));
-        }
-        (None, None) => return Ok(None),
-    };
-    Ok(Some(RecorderOptions {
-        layout,
-        rotation,
+/// The files that packets are recorded into, if they are and there is no archive.
+fn files_of(options: &Receive) -> Result<Option<RecorderOptions>, Failure> {
+    let is_bounded = options.rotation.is_set() || options.max_bytes.is_some();
+    match &options.write {
+        None if is_bounded && options.archive.is_none() => Err(Failure::Usage(
+            "files are bounded that are not written: add -w FILE or --archive DIR".into(),
+        )),
+        None => Ok(None),
+        Some(path) => Ok(Some(RecorderOptions {
+            layout: Layout::File(of_tap(path, "receive")),
+            rotation: options.rotation.to_archive(),
+            unbuffered: options.packet_buffered,
+            first: None,
+            budget: None,
+            waker: None,
+        })),
+    }
+}
+
+/// How packets are recorded into an archive.
+fn segments_of(options: &Receive, archiving: &Archiving) -> RecorderOptions {
+    RecorderOptions {
+        layout: archiving.layout.clone(),
+        rotation: archiving.rotation,
         unbuffered: options.packet_buffered,
         first: None,
-        bytes_max: options.max_bytes,
-    }))
+        budget: Some(archiving.budget()),
+        waker: Some(archiving.waker()),
+    }
 }
 
 /// Refuses two targets that write one file.
 fn must_stand_apart(write: Option<&Path>, to: &[Group]) -> Result<(), Failure> {
     let mut places = Places::default();
     write.into_iter().chain(files(to)).try_for_each(|path| places.claim(path))
-}
-
-/// Says what an earlier recording had left behind.
-fn tell(adopted: &Adopted) {
-    let Adopted { segments, packets, damaged } = adopted;
-    if *segments > 0 {
-        tracing::info!("adopted {segments} segments, {packets} packets, that were left open");
-    }
-    if !damaged.is_empty() {
-        tracing::warn!("{} segments that were left open are damaged", damaged.len());
-    }
 }
 
 /// The ledger of a receiver: a line for each source that is recorded or numbers its packets; one for

@@ -303,7 +303,8 @@ fn file(
         rotation: Rotation::default(),
         unbuffered: false,
         first,
-        bytes_max: None,
+        budget: None,
+        waker: None,
     };
     Ok(Recorder::new(options, interfaces, io::Now::read())?)
 }

@@ -1,12 +1,20 @@
 //! The bound on a spool's bytes, shared by who writes segments and who ships them.
 //!
 //! Counted are the lengths of the segments in the spool, damaged ones too, and what recorders of this
-//! process have taken for open ones. Room for one more segment is kept aside, for what is sealed beside what it is made from.
+//! process have taken for open ones. Room for one more segment is kept aside, for what is sealed beside
+//! what it is made from.
+//!
+//! An archive in a folder may have a bound, too, on the segments in its spool and in itself together.
+//! Nothing is refused because of that one as long as there is something older to remove: the oldest
+//! stored segments go first, ahead of need ([`super::keep`]), because the manifest has to say so before;
+//! where that comes too late, the oldest of those that are closed and not sealed.
 
 use super::spool::{Spool, remove};
 use super::status::hold;
 use crate::error::Error;
 use crate::name::{Part, SegmentName, SpoolState};
+use crate::retention::count_packets;
+use api::Removed;
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Mutex;
@@ -23,11 +31,30 @@ pub enum SpoolPolicy {
     DropNew,
 }
 
+/// Beside a segment's own bytes, what its index may take.
+const INDEX_BYTES: u64 = 16 << 10;
+/// Segments for which room is made in an archive before it is needed.
+const AHEAD: u64 = 2;
+/// Most bytes that a recorder takes at once.
+const SHARE_BYTES_MAX: u64 = 1 << 20;
+
+/// What there is no room within.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Full {
+    /// The spool's bound: the store does not take what is in it.
+    Spool,
+    /// The archive's bound, and nothing that is older can be removed at once.
+    Archive,
+}
+
 /// The bytes that a spool has and may have.
 #[derive(Debug)]
 pub struct SpoolBudget {
     spool: Spool,
     bytes_max: u64,
+    /// Of the spool and the archive that it is in.
+    archive_bytes_max: Option<u64>,
+    segment_bytes: u64,
     policy: SpoolPolicy,
     held: Mutex<Held>,
     is_full: AtomicBool,
@@ -43,6 +70,11 @@ struct Held {
     /// Length of the largest segment so far.
     largest_bytes: u64,
     uploaded: BTreeMap<SegmentName, u64>,
+    /// Of the segments in the archive's folder.
+    stored_bytes: u64,
+    /// The closed file that is being sealed.
+    sealing: Option<String>,
+    removed: Removed,
 }
 
 impl SpoolBudget {
@@ -69,23 +101,128 @@ impl SpoolBudget {
         }
         let bytes_max = bytes_max.unwrap_or(u64::MAX);
         let is_full = AtomicBool::new(false);
-        Ok(SpoolBudget { spool, bytes_max, policy, held: Mutex::new(held), is_full })
+        let held = Mutex::new(held);
+        let archive_bytes_max = None;
+        Ok(SpoolBudget {
+            spool,
+            bytes_max,
+            archive_bytes_max,
+            segment_bytes,
+            policy,
+            held,
+            is_full,
+        })
+    }
+
+    /// The same with a bound on the archive, whose folder the spool is in, and on the spool together;
+    /// `stored_bytes` is what the archive's segments have now.
+    #[must_use]
+    pub fn within(self, archive_bytes_max: u64, stored_bytes: u64) -> SpoolBudget {
+        self.set_stored(stored_bytes);
+        SpoolBudget { archive_bytes_max: Some(archive_bytes_max), ..self }
+    }
+
+    /// Whether no stored segment has to go before more can be written.
+    pub fn has_room_ahead(&self) -> bool {
+        self.excess() == 0
+    }
+
+    /// The bound that is reached first, if there is any.
+    pub(crate) fn bound(&self) -> Option<u64> {
+        let spool = (self.bytes_max < u64::MAX).then_some(self.bytes_max);
+        spool.into_iter().chain(self.archive_bytes_max).min()
+    }
+
+    /// The least bound under which it can be recorded: for a segment that is open, one that is closed,
+    /// what that is sealed into, and what is damaged; and the bytes of that last one alone.
+    pub(crate) fn least(&self) -> (u64, u64) {
+        let held = hold(&self.held);
+        let is_segment = |file: &str| SegmentName::parse_spool_file(file).is_some();
+        let damaged = held.files.iter().filter(|(file, _)| !is_segment(file));
+        let damaged: u64 = damaged.map(|(_, bytes)| bytes).sum();
+        let sealed = sealed_bytes_max(self.segment_bytes) + INDEX_BYTES;
+        (2 * self.segment_bytes + sealed + damaged, damaged)
+    }
+
+    /// What a recorder takes at once, so that it seldom has to.
+    pub(crate) fn share_bytes(&self) -> u64 {
+        self.bound().map_or(SHARE_BYTES_MAX, |bytes| (bytes / 128).clamp(1, SHARE_BYTES_MAX))
     }
 
     /// Takes room for bytes of an open segment; the oldest local copies of segments that the store has
-    /// make room for it. False if there is none: then nothing is taken. Takes a lock and may remove
-    /// files: ask for many packets at once.
-    pub fn take(&self, bytes: u64) -> bool {
+    /// make room for it, and within an archive's bound the oldest closed segments. Takes a lock and may
+    /// remove files: ask for many packets at once.
+    ///
+    /// # Errors
+    /// [`Full`] if there is none: then nothing is taken.
+    pub fn take(&self, bytes: u64) -> Result<(), Full> {
         let mut held = hold(&self.held);
-        while held.wanted(bytes) > self.bytes_max {
-            if !held.remove_a_copy(&self.spool) {
-                self.is_full.store(true, Relaxed);
-                return false;
+        let result = self.make_room(&mut held, bytes);
+        held.open_bytes += if result.is_ok() { bytes } else { 0 };
+        self.is_full.store(result == Err(Full::Spool), Relaxed);
+        result
+    }
+
+    fn make_room(&self, held: &mut Held, bytes: u64) -> Result<(), Full> {
+        loop {
+            let full = match () {
+                () if held.wanted(bytes) > self.bytes_max => Full::Spool,
+                () if self.excess_of(held, bytes) > 0 => Full::Archive,
+                () => return Ok(()),
+            };
+            let is_made = held.remove_a_copy(&self.spool)
+                || (full == Full::Archive && held.remove_closed(&self.spool));
+            if !is_made {
+                return Err(full);
             }
         }
-        held.open_bytes += bytes;
-        self.is_full.store(false, Relaxed);
-        true
+    }
+
+    /// Bytes above the archive's bound, with so many more.
+    fn excess_of(&self, held: &Held, bytes: u64) -> u64 {
+        let wanted = held.wanted(bytes).saturating_add(held.stored_bytes + INDEX_BYTES);
+        self.archive_bytes_max.map_or(0, |bytes_max| wanted.saturating_sub(bytes_max))
+    }
+
+    /// Bytes of stored segments that should go, so that there is room before it is needed.
+    pub(super) fn excess(&self) -> u64 {
+        let held = hold(&self.held);
+        self.excess_of(&held, AHEAD * self.segment_bytes).min(held.stored_bytes)
+    }
+
+    /// Whether the archive has a bound of its own.
+    pub(super) fn is_archive_bounded(&self) -> bool {
+        self.archive_bytes_max.is_some()
+    }
+
+    /// Segments of the archive's folder have so many bytes now.
+    pub(super) fn set_stored(&self, bytes: u64) {
+        hold(&self.held).stored_bytes = bytes;
+    }
+
+    /// A segment with these bytes is in the archive's folder, from now on.
+    pub(super) fn stored(&self, bytes: u64) {
+        hold(&self.held).stored_bytes += bytes;
+    }
+
+    /// A segment with these bytes was removed from the archive's folder.
+    pub(super) fn unstored(&self, bytes: u64, packets: u64) {
+        let mut held = hold(&self.held);
+        held.stored_bytes = held.stored_bytes.saturating_sub(bytes);
+        held.note_removed(bytes, packets);
+    }
+
+    /// This closed file is being sealed, or none is. False if it is not there any more.
+    pub(super) fn set_sealing(&self, file: Option<&Path>) -> bool {
+        let mut held = hold(&self.held);
+        let name = file.and_then(Path::file_name);
+        held.sealing = name.map(|name| name.to_string_lossy().into_owned());
+        file.is_none_or(Path::exists)
+    }
+
+    /// What was removed so that the archive stays within its bound, and by its rules.
+    pub fn removed(&self) -> Removed {
+        hold(&self.held).removed
     }
 
     /// Gives room back that was taken and is not needed.
@@ -158,7 +295,43 @@ impl SpoolBudget {
     }
 }
 
+/// What a segment of so many bytes may become.
+const fn sealed_bytes_max(bytes: u64) -> u64 {
+    bytes + bytes / 16
+}
+
 impl Held {
+    fn note_removed(&mut self, bytes: u64, packets: u64) {
+        self.removed.segments += 1;
+        self.removed.packets += packets;
+        self.removed.bytes += bytes;
+    }
+
+    /// Removes the oldest segment that is closed and not being sealed. False if there is none, or it
+    /// cannot be removed.
+    fn remove_closed(&mut self, spool: &Spool) -> bool {
+        let closed = self.files.keys().filter(|file| Some(*file) != self.sealing.as_ref());
+        let closed = closed.filter_map(|file| match SegmentName::parse_spool_file(file)? {
+            (name, Part::Plain, SpoolState::Closed) => Some((name.last_ns, name.id, file.clone())),
+            _ => None,
+        });
+        let Some((_, _, file)) = closed.min() else { return false };
+        let path = spool.folder().join(&file);
+        let is_there = path.symlink_metadata().is_ok_and(|of| of.is_file());
+        let packets = count_packets(&path).unwrap_or(0);
+        if let Err(error) = remove(&path) {
+            tracing::debug!("{error}");
+            return false;
+        }
+        tracing::debug!("removed the oldest segment, {}", path.display());
+        let bytes = self.files.get(&file).copied().unwrap_or(0);
+        self.set(&file, 0);
+        if is_there {
+            self.note_removed(bytes, packets);
+        }
+        true
+    }
+
     fn set(&mut self, file: &str, bytes: u64) {
         let before = match bytes {
             0 => self.files.remove(file),
@@ -179,7 +352,7 @@ impl Held {
 
     /// What the spool has with so many bytes more, and with room to seal a segment in.
     fn wanted(&self, bytes: u64) -> u64 {
-        let sealed_bytes_max = self.largest_bytes + self.largest_bytes / 16;
+        let sealed_bytes_max = sealed_bytes_max(self.largest_bytes);
         self.files_bytes
             .saturating_add(self.open_bytes)
             .saturating_add(sealed_bytes_max)
@@ -240,19 +413,19 @@ mod tests {
         let budget = folder.budget(1000, SpoolPolicy::DropNew);
         assert_eq!(budget.bytes(), 130);
         // 170 are kept aside.
-        assert!(!budget.take(701));
+        assert_eq!(budget.take(701), Err(Full::Spool));
         assert!(budget.is_full());
-        assert!(budget.take(700));
-        assert!(!budget.is_full() && !budget.take(1));
+        budget.take(700).unwrap();
+        assert!(!budget.is_full() && budget.take(1).is_err());
         budget.give_back(200);
-        assert!(budget.take(200));
+        budget.take(200).unwrap();
     }
 
     #[test]
     fn what_is_closed_counts_as_the_file_that_it_is() {
         let folder = Folder::new("closed");
         let budget = folder.budget(1000, SpoolPolicy::DropNew);
-        assert!(budget.take(500));
+        budget.take(500).unwrap();
         let (name, path) = folder.add(1, Part::Plain, SpoolState::Closed, 400);
         // It was found before it was said.
         budget.count().unwrap();
@@ -275,11 +448,11 @@ mod tests {
             [1, 2, 3].map(|n| folder.add(n, Part::Data, SpoolState::Uploaded, 100));
         let (_, closed) = folder.add(0, Part::Plain, SpoolState::Closed, 100);
         let budget = folder.budget(1000, SpoolPolicy::DropOldestUploaded);
-        assert!(budget.keeps_uploaded() && budget.take(430));
+        assert!(budget.keeps_uploaded() && budget.take(430).is_ok());
         assert!(first.exists());
-        assert!(budget.take(150));
+        budget.take(150).unwrap();
         assert!(!first.exists() && !second.exists() && third.exists());
-        assert!(!budget.take(1000));
+        assert!(budget.take(1000).is_err());
         assert!(!third.exists() && closed.exists());
     }
 }

@@ -18,6 +18,7 @@
 //! not do keeps it from it; the other one ships.
 
 mod budget;
+mod keep;
 mod plain;
 mod resume;
 mod sealer;
@@ -27,11 +28,12 @@ mod status;
 mod steps;
 mod wakeup;
 
-pub use budget::{SpoolBudget, SpoolPolicy};
+pub use budget::{Full, SpoolBudget, SpoolPolicy};
 pub use status::{ArchiverStatus, Progress, Tally, Trouble};
 pub use steps::{Onward, Step, Steps};
 
 use crate::error::Error;
+use crate::expire::Rules;
 use crate::manifest::SegmentRecord;
 use crate::name::SegmentName;
 use crate::seal::SealOptions;
@@ -68,6 +70,8 @@ pub struct ArchiverOptions {
     pub budget: Arc<SpoolBudget>,
     /// How long it waits between two tries on a store that refuses.
     pub backoff: Backoff,
+    /// What is kept of what is stored; it is looked at each few minutes.
+    pub rules: Rules,
     /// Who looks on.
     pub steps: Arc<dyn Steps>,
 }
@@ -94,6 +98,7 @@ struct Shared {
     seal: SealOptions,
     budget: Arc<SpoolBudget>,
     backoff: Backoff,
+    rules: Rules,
     steps: Arc<dyn Steps>,
     status: Arc<ArchiverStatus>,
     wakeup: Wakeup,
@@ -114,7 +119,7 @@ impl Archiver {
     /// # Errors
     /// [`Error::System`] if the spool cannot be written to, or no thread can be started.
     pub fn start(options: ArchiverOptions) -> Result<Archiver, Error> {
-        let ArchiverOptions { spool, store, seal, budget, backoff, steps } = options;
+        let ArchiverOptions { spool, store, seal, budget, backoff, rules, steps } = options;
         std::fs::create_dir_all(&spool)
             .map_err(|e| Error::system(format!("make the spool {}", spool.display()), e))?;
         let shared = Arc::new(Shared {
@@ -123,6 +128,7 @@ impl Archiver {
             seal,
             budget,
             backoff,
+            rules,
             steps,
             status: Arc::default(),
             wakeup: Wakeup::default(),
@@ -187,6 +193,7 @@ impl Waker {
     /// Says that a segment was closed. Costs a lock that nobody holds for long.
     pub fn wake(&self) {
         self.0.wakeup.wake();
+        self.0.wakeup.wake_shipper();
     }
 }
 

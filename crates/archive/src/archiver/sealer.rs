@@ -9,7 +9,7 @@ use crate::adopt::mend;
 use crate::error::Error;
 use crate::manifest::SegmentRecord;
 use crate::name::{Part, SegmentName, SpoolState};
-use crate::seal::seal;
+use crate::seal::{Sealed, seal};
 use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::path::Path;
@@ -210,22 +210,39 @@ impl Sealer {
 /// Seals a closed segment.
 fn seal_one(shared: &Shared, name: &SegmentName) -> Result<bool, Stop> {
     let closed = shared.spool.path(name, Part::Plain, SpoolState::Closed);
-    match seal(&closed, name, shared.spool.folder(), &shared.seal) {
+    if !shared.budget.set_sealing(Some(&closed)) {
+        // It had to make room since the spool was listed.
+        return Ok(true);
+    }
+    let sealed = seal(&closed, name, shared.spool.folder(), &shared.seal);
+    let done = was_sealed(shared, name, &closed, sealed);
+    shared.budget.set_sealing(None);
+    done
+}
+
+/// Goes on behind the sealing of a segment.
+fn was_sealed(
+    shared: &Shared,
+    name: &SegmentName,
+    closed: &Path,
+    sealed: Result<Sealed, Error>,
+) -> Result<bool, Stop> {
+    match sealed {
         Ok(sealed) => {
             shared.step(Step::Sealed, name)?;
             if let Some(cut) = sealed.cut {
                 tracing::warn!("{}: {cut}; what stood before is kept", closed.display());
             }
             keep(shared, name, sealed.record);
-            remove(&closed)?;
-            shared.budget.set(&closed, 0);
+            remove(closed)?;
+            shared.budget.set(closed, 0);
             shared.step(Step::ClosedRemoved, name)?;
             shared.wakeup.wake_shipper();
             Ok(true)
         }
         // Somebody removed it since the spool was listed.
         Err(_) if !closed.exists() => Ok(true),
-        Err(error) => set_aside(shared, &closed, error),
+        Err(error) => set_aside(shared, closed, error),
     }
 }
 

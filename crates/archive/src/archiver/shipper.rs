@@ -1,5 +1,6 @@
 //! The thread that ships.
 
+use super::keep::Keeper;
 use super::spool::{Files, Spool, remove, sum};
 use super::status::{Listed, Work, hold};
 use super::{LOOK, RECORDS_MAX, Shared, Step, Stop, utc_ns};
@@ -40,6 +41,7 @@ pub(super) fn run(shared: &Shared) {
             tries: HashMap::new(),
             backoff: shared.backoff.clone(),
             is_lasting_told: false,
+            keeper: Keeper::default(),
         };
         tokio::select! {
             () = shipper.run() => {}
@@ -73,6 +75,7 @@ struct Shipper<'a> {
     tries: HashMap<Ulid, u32>,
     backoff: Backoff,
     is_lasting_told: bool,
+    keeper: Keeper,
 }
 
 impl Shipper<'_> {
@@ -96,6 +99,9 @@ impl Shipper<'_> {
     async fn pass(&mut self) -> Result<bool, Stop> {
         // At the start, too: it shows whether the store can be reached.
         self.open_chain().await?;
+        if let Some(chain) = &mut self.chain {
+            self.keeper.pass(self.shared, chain).await?;
+        }
         let mut ready = self.ready();
         if ready.is_empty() {
             self.look()?;
@@ -244,6 +250,7 @@ impl Shipper<'_> {
             let index = spool.path(name, Part::Index, SpoolState::Sealed);
             remove(&index)?;
             budget.set(&index, 0);
+            budget.stored(record.bytes + record.index_bytes);
             shared.step(Step::IndexRemoved, name)?;
             let data = spool.path(name, Part::Data, SpoolState::Uploaded);
             if budget.keeps_uploaded() {

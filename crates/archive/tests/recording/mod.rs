@@ -2,13 +2,15 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use api::{Drops, SourceStats};
+use api::{Drops, Removed, SourceStats};
+use archive::archiver::{SpoolBudget, SpoolPolicy};
 use archive::{Layout, Part, Recorder, RecorderOptions, Rotation, SegmentName};
 use capfile::{Reader, Statistics};
 use io::{Data, Direction, Interface, InterfaceId, Interfaces, Meta, Now, Outer, Packet};
 use io::{Selection, Sink, Upstream};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use wire::LinkType;
@@ -45,27 +47,51 @@ pub struct Rig {
     pub now: Now,
     pub recorder: Recorder,
     pub listener: InterfaceId,
+    pub budget: Option<Arc<SpoolBudget>>,
 }
 
 impl Rig {
     pub fn new(layout: Layout, rotation: Rotation) -> Rig {
-        Rig::bounded(layout, rotation, None)
+        Rig::with_budget(layout, rotation, None)
     }
 
-    pub fn bounded(layout: Layout, rotation: Rotation, bytes_max: Option<u64>) -> Rig {
+    /// A recorder into a spool that, with the archive around it, may have so many bytes.
+    pub fn within(spool: &Path, rotation: Rotation, bytes_max: u64) -> Rig {
+        let segment_bytes = rotation.bytes.expect("segments have a size");
+        let budget = SpoolBudget::new(spool, None, SpoolPolicy::DropNew, segment_bytes);
+        let budget = budget.expect("the spool can be listed").within(bytes_max, 0);
+        Rig::with_budget(Layout::Spool(spool.into()), rotation, Some(Arc::new(budget)))
+    }
+
+    pub fn with_budget(
+        layout: Layout,
+        rotation: Rotation,
+        budget: Option<Arc<SpoolBudget>>,
+    ) -> Rig {
         let interfaces = Interfaces::default();
         let listener =
             interfaces.add(Interface { name: Some("vxlan".into()), ..Interface::new(1) });
-        let options =
-            RecorderOptions { layout, rotation, unbuffered: false, first: None, bytes_max };
+        let options = RecorderOptions {
+            layout,
+            rotation,
+            unbuffered: false,
+            first: None,
+            budget: budget.clone(),
+            waker: None,
+        };
         let now = Now { monotonic_ns: 7 * HOUR, utc_ns: T };
         let recorder =
             Recorder::new(options, &interfaces, now).expect("the folder can be written to");
-        Rig { now, recorder, listener }
+        Rig { now, recorder, listener, budget }
     }
 
     pub fn spool(folder: &Path, rotation: Rotation) -> Rig {
         Rig::new(Layout::Spool(folder.into()), rotation)
+    }
+
+    /// What was removed for the bound.
+    pub fn removed(&self) -> Removed {
+        self.budget.as_ref().expect("it is bounded").removed()
     }
 
     /// Lets time go by.

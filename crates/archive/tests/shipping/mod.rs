@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test uses its part")]
 
 use archive::archiver::{ArchiverOptions, Onward, SpoolBudget, SpoolPolicy, Steps};
+use archive::expire::Rules;
 use archive::seal::SealOptions;
 use archive::store::{Backoff, Store, StoreOptions};
 use archive::{Location, Part, SegmentName, SpoolState};
@@ -77,6 +78,7 @@ impl Bench {
             seal: SealOptions::default(),
             budget: Arc::new(budget),
             backoff: Backoff::new(Duration::from_millis(10), Duration::from_millis(100)),
+            rules: Rules::default(),
             steps,
         }
     }

@@ -31,6 +31,7 @@ fn the_contract_s_forms_are_understood() {
         "receive --listen gre://[::] --datapath ring --decap 0 -B 16MiB -w outer.pcapng",
         "receive --listen l2tp+udp://0.0.0.0 --datapath socket --decap all -w x.pcapng",
         "receive --listen vxlan://0.0.0.0 --archive d --max-bytes 10GB --health [::]:8080",
+        "receive --listen vxlan://0.0.0.0 --archive s3://b/p --spool s --spool-max 10GB --spool-policy drop_oldest_uploaded --bandwidth 10MB --store-config f.toml --seal-level -3 --stop-within 5s --expire-after 720h --user u --group g",
         "receive --listen vxlan://0.0.0.0 --to nic:eth1 --to tap:a,tap:b --oversize drop",
         "receive --listen vxlan://0.0.0.0 --archive d --to vxlan://h?vni=1 -G 5",
         "diag offload -i eth0 -i eth1 --to geneve://10.0.0.2?vni=7 --format json",

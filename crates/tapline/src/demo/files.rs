@@ -5,6 +5,7 @@ use super::stream::{Piece, Stream};
 use crate::failure::Failure;
 use archive::SegmentName;
 use capfile::Reader;
+use io::file::decompressed;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,7 @@ impl Archive {
     ) -> Result<(), Box<dyn std::error::Error>> {
         let client = (0..CLIENTS).find(|&client| source_name(client) == segment.source);
         let file = std::fs::File::open(&segment.path)?;
-        let mut reader = Reader::new(file)?;
+        let mut reader = Reader::new(decompressed("a segment", Box::new(file))?)?;
         while let Some(record) = reader.next()? {
             segment.packets += 1;
             segment.packets_before += u64::from(record.ts_ns < before_ns);

@@ -7,6 +7,7 @@ use api::Stats;
 use capfile::Reader;
 use rig::{Finished, MAGIC, Running, numbers_in, open_capture, stats, tool_or_skip, wait_until};
 use rustix::process::Signal;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::{SocketAddr, UdpSocket};
 use std::path::{Path, PathBuf};
@@ -29,12 +30,14 @@ pub struct Sender {
     to: SocketAddr,
     /// The number of the next packet.
     pub next: u64,
+    /// Whether what it sends cannot be compressed.
+    pub is_noise: bool,
 }
 
 impl Sender {
     pub fn new(port: u16) -> Sender {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback is up");
-        Sender { socket, to: ([127, 0, 0, 1], port).into(), next: 0 }
+        Sender { socket, to: ([127, 0, 0, 1], port).into(), next: 0, is_noise: false }
     }
 
     /// Sends so many packets of so many bytes, a few at a time.
@@ -45,6 +48,13 @@ impl Sender {
             packet.extend([0x88, 0xb5]); // for local experiments (IEEE 802)
             packet.extend(MAGIC);
             packet.extend(self.next.to_be_bytes());
+            let mut noise = self.next.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            while self.is_noise && packet.len() < 8 + frame_bytes {
+                noise ^= noise << 13;
+                noise ^= noise >> 7;
+                noise ^= noise << 17;
+                packet.push(noise as u8);
+            }
             packet.resize(8 + frame_bytes.max(14 + 16), self.next as u8);
             // With nobody there, an ICMP error of the packet before comes back.
             let _ = self.socket.send_to(&packet, self.to);
@@ -152,9 +162,21 @@ pub fn files(folder: &Path, ending: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The closed segments of an archive.
+/// The segments of an archive that are not open any more, each once: stored, or waiting in its spool.
 pub fn segments(archive: &Path) -> Vec<PathBuf> {
-    files(archive, ".pcapng.closed")
+    let mut segments = Vec::new();
+    let mut ids = BTreeSet::new();
+    for ending in [".pcapng.zst", ".pcapng.zst.sealed", ".pcapng.closed"] {
+        for file in files(archive, ending) {
+            let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let stem = name.strip_suffix(ending).unwrap_or_default();
+            // A ULID, 26 characters.
+            if ids.insert(stem[stem.len().saturating_sub(26)..].to_string()) {
+                segments.push(file);
+            }
+        }
+    }
+    segments
 }
 
 /// The numbers in the closed segments of an archive, or in a file; each must be whole, as Wireshark
