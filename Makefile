@@ -52,7 +52,7 @@ uninstall: ## Remove what install has installed
 
 demo: ## Run the whole scene in network namespaces (root; DEMO_SECONDS, DEMO_DIR)
 	@scripts/prerequisites demo
-	@$(CARGO) build --release --package tapline
+	@$(CARGO) build --release --package tapline --package s3-server
 	@$(CARGO) run --release --quiet --package tapline -- demo
 
 # A job in the background begins with SIGINT ignored, and so would the programs under test.

@@ -6,11 +6,10 @@
 mod over_links;
 
 use over_links::{BINARY, alone, assert_is_whole};
-use rig::{
-    Finished, Running, Scratch, capture_files, root_or_skip, rows, tool_or_skip, wait_until,
-};
+use rig::{Finished, Running, Scratch, root_or_skip, rows, tool_or_skip, wait_until};
 use rustix::process::Signal;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -33,8 +32,8 @@ fn its_ledgers_balance_and_its_files_hold_whole_connections() {
     let _alone = alone();
     let scratch = Scratch::new("demo");
     let demo = demo(&scratch, "6");
-    let what = "demo, three taps and two sinks run";
-    wait_until(what, SOON, || processes_of(scratch.folder()).len() == 6);
+    let what = "demo, three taps, two sinks and a store run";
+    wait_until(what, SOON, || processes_of(scratch.folder()).len() == 7);
     let Finished { status, stdout, stderr } = demo.finish(SOON);
     let said = String::from_utf8(stdout).unwrap();
     assert!(status.success(), "{said}{stderr}");
@@ -43,17 +42,19 @@ fn its_ledgers_balance_and_its_files_hold_whole_connections() {
     rules_hit(&said);
     proposals_work(&said);
     loss_is_named(&said);
+    a_connection_was_found(&said);
 
     let folder = only_folder(scratch.folder());
     let mut connections = BTreeMap::new();
     for sink in SINKS {
         let mut sources = BTreeSet::new();
-        for file in capture_files(folder.join(sink)) {
+        for file in shipped(&folder, sink) {
             sources.insert(judge(&file, sink, &mut connections));
         }
-        for file in capture_files(folder.join(sink)) {
-            assert!(!file.to_string_lossy().ends_with(".open"), "{} is open", file.display());
-        }
+        let spool = std::fs::read_dir(folder.join(sink)).unwrap();
+        let left: Vec<_> = spool.map(|entry| entry.unwrap().file_name()).collect();
+        let is_capture = |name: &OsString| name.to_string_lossy().contains("pcapng");
+        assert!(!left.iter().any(is_capture), "segments of {sink} were not shipped: {left:?}");
         assert_eq!(sources.into_iter().collect::<Vec<_>>(), SOURCES.map(|(name, _)| name));
     }
 
@@ -75,6 +76,34 @@ fn its_ledgers_balance_and_its_files_hold_whole_connections() {
         let wanted = format!(" {whole} whole on {sink}");
         assert!(said.contains(&wanted), "tshark counts{wanted}: {connections:#?} {said}");
     }
+}
+
+/// The segments that a sink has shipped: the chain of its writer names them.
+fn shipped(folder: &Path, sink: &str) -> Vec<PathBuf> {
+    let objects = folder.join("store/captures");
+    let writer = std::fs::read_to_string(folder.join(sink).join("writer")).unwrap();
+    let chain = objects.join("manifest").join(writer.trim());
+    let mut shipped = Vec::new();
+    for entry in std::fs::read_dir(chain).unwrap() {
+        for line in std::fs::read_to_string(entry.unwrap().path()).unwrap().lines() {
+            let entry: serde_json::Value = serde_json::from_str(line).unwrap();
+            shipped.push(objects.join(entry["object"].as_str().unwrap()));
+        }
+    }
+    shipped
+}
+
+/// One connection was looked for in the archive, and found.
+fn a_connection_was_found(said: &str) {
+    let (_, found) =
+        said.split_once("\nOne of them, looked for in the archive\n").expect("a search");
+    let lines: Vec<&str> = found.lines().take_while(|line| !line.is_empty()).collect();
+    assert!(
+        lines[0].starts_with("  tapline search --archive s3://captures 'host 10.71.1."),
+        "{found}"
+    );
+    let last = lines.last().unwrap();
+    assert!(last.ends_with(" packets: the connection, whole, both directions"), "{found}");
 }
 
 /// Each tap, target and source has a line, which says that it balances.

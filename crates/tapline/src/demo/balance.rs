@@ -98,6 +98,7 @@ mod tests {
             path: "x".into(),
             source: "x".into(),
             is_open: false,
+            is_left: false,
             packets: before + 1000,
             packets_before: before,
             bytes: 0,

@@ -23,6 +23,8 @@ pub struct Evidence<'a> {
 /// What became of the connections.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
+    /// The place in the list of connections of one that stands whole in the files.
+    pub example: Option<usize>,
     /// Connections that stand whole in the files of a sink, by sink.
     pub whole: Vec<u64>,
     /// The requests and the bytes of the answers in them.
@@ -38,8 +40,12 @@ impl Evidence<'_> {
     /// Judges everything.
     pub fn judge(&self) -> Verdict {
         let mut verdict = Verdict { whole: vec![0; self.archives.len()], ..Verdict::default() };
-        for connection in self.connections {
+        for (place, connection) in self.connections.iter().enumerate() {
+            let before: u64 = verdict.whole.iter().sum();
             self.judge_connection(connection, &mut verdict);
+            if verdict.whole.iter().sum::<u64>() > before {
+                verdict.example.get_or_insert(place);
+            }
         }
         let mut expect = |holds: bool, fault: String| {
             if !holds {
@@ -92,6 +98,10 @@ impl Evidence<'_> {
                 let whole = segment.fault.is_none() || segment.is_open;
                 let fault = segment.fault.clone().unwrap_or_default();
                 expect(whole, format!("{}: {fault}", segment.path.display()));
+                expect(
+                    !segment.is_left,
+                    format!("{} was not shipped to the store", segment.path.display()),
+                );
             }
         }
         if let Some(outage) = self.outage {
@@ -219,6 +229,7 @@ mod tests {
             path: "x".into(),
             source: "vxlan-71".into(),
             is_open: false,
+            is_left: false,
             packets: 1,
             packets_before: 0,
             bytes: 0,
@@ -287,7 +298,7 @@ mod tests {
     #[test]
     fn each_fault_of_ledgers_and_files_is_found() {
         type Change = fn(&mut Ledgers, &mut [Archive; 2]);
-        let changes: [(Change, &str); 7] = [
+        let changes: [(Change, &str); 8] = [
             (|l, _| l.taps[0].unaccounted = 2, "the ledgers do not balance: 2 packets"),
             (|l, _| l.taps[0].taps[0].rules[1].hits = 1, "rules included 1 packets, and 2 matched"),
             (|l, _| l.taps[0].taps[0].seen = Some(0), "saw nothing"),
@@ -295,6 +306,7 @@ mod tests {
             (|l, _| l.taps[0].targets[0].sent = 0, "more came to sink-a than was sent to it"),
             (|_, a| a[0].strangers = 1, "are not the HTTP traffic of their source"),
             (|_, a| a[1].segments[0].fault = Some("cut".into()), "x: cut"),
+            (|_, a| a[1].segments[0].is_left = true, "x was not shipped to the store"),
         ];
         for (change, fault) in changes {
             let found = vec![(0, 1, conversation(b"x", b"x"))];

@@ -1,18 +1,23 @@
-//! What the sinks left, read again with our own reader: packets, and the connections in them.
+//! What the sinks left, read again: packets, and the connections in them.
+//!
+//! Both sinks ship into one archive. Whose a segment is its manifest says, where each sink writes a
+//! chain of its own.
 
 use super::plan::{CLIENTS, SERVER, client_address, source_name};
 use super::stream::{Piece, Stream};
 use crate::failure::Failure;
 use archive::SegmentName;
+use archive::manifest::{Entry, Event};
 use capfile::Reader;
 use io::file::decompressed;
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use wire::LinkType;
 use wire::walk::{TransportKind, Walk, protocol};
 
-/// All segments of an archive.
+/// All segments of one sink.
 #[derive(Default)]
 pub struct Archive {
     pub segments: Vec<Segment>,
@@ -31,6 +36,8 @@ pub struct Segment {
     pub source: String,
     /// Its process was killed before it could close it, and no other has done so.
     pub is_open: bool,
+    /// It is closed, and not in the store.
+    pub is_left: bool,
     pub packets: u64,
     /// Of them, those that came before the moment that was asked about.
     pub packets_before: u64,
@@ -57,23 +64,27 @@ impl Archive {
         self.segments.iter().map(|segment| segment.packets_before).sum()
     }
 
-    /// Reads every segment of an archive; counts apart what came before a moment.
-    pub fn read(archive: &Path, before_ns: u64) -> Result<Archive, Failure> {
-        let failed =
-            |e: std::io::Error| Failure::CouldNot(format!("read {}: {e}", archive.display()));
-        let mut paths = Vec::new();
-        find(archive, &mut paths).map_err(failed)?;
+    /// Reads every segment that a sink has shipped to a store, whose objects are files, or has left in
+    /// its spool; counts apart what came before a moment.
+    pub fn read(objects: &Path, spool: &Path, before_ns: u64) -> Result<Archive, Failure> {
+        let failed = |e: std::io::Error| {
+            Failure::CouldNot(format!("read {} and {}: {e}", objects.display(), spool.display()))
+        };
+        let mut paths = left_in(spool).map_err(failed)?;
+        paths.extend(shipped(objects, spool).map_err(failed)?);
         // By source, and by time: a connection may go on in the next segment.
         paths.sort_by_cached_key(|path| (source_of(path), id_of(path)));
         let mut read = Archive::default();
         for path in paths {
             let source = source_of(&path);
             let is_open = path.extension().is_some_and(|extension| extension == "open");
+            let is_left = !is_open && path.starts_with(spool);
             let bytes = path.metadata().map_err(failed)?.len();
             let (packets, packets_before, fault) = (0, 0, None);
             let mut segment =
-                Segment { path, source, is_open, packets, packets_before, bytes, fault };
-            if let Err(error) = read.segment(&mut segment, before_ns) {
+                Segment { path, source, is_open, is_left, packets, packets_before, bytes, fault };
+            let client = (0..CLIENTS).find(|&client| source_name(client) == segment.source);
+            if let Err(error) = read.segment(client, &mut segment, before_ns) {
                 segment.fault = Some(error.to_string());
             }
             read.segments.push(segment);
@@ -81,14 +92,33 @@ impl Archive {
         Ok(read)
     }
 
+    /// Reads a capture of one client's traffic.
+    pub fn of_capture(path: &Path, client: usize) -> Result<Archive, Box<dyn std::error::Error>> {
+        let mut segment = Segment {
+            path: path.into(),
+            source: source_name(client),
+            is_open: false,
+            is_left: false,
+            packets: 0,
+            packets_before: 0,
+            bytes: path.metadata()?.len(),
+            fault: None,
+        };
+        let mut read = Archive::default();
+        read.segment(Some(client), &mut segment, 0)?;
+        read.segments.push(segment);
+        Ok(read)
+    }
+
     fn segment(
         &mut self,
+        client: Option<usize>,
         segment: &mut Segment,
         before_ns: u64,
     ) -> Result<(), Box<dyn std::error::Error>> {
-        let client = (0..CLIENTS).find(|&client| source_name(client) == segment.source);
         let file = std::fs::File::open(&segment.path)?;
-        let mut reader = Reader::new(decompressed("a segment", Box::new(file))?)?;
+        let mut reader =
+            Reader::new(decompressed(&segment.path.display().to_string(), Box::new(file))?)?;
         while let Some(record) = reader.next()? {
             segment.packets += 1;
             segment.packets_before += u64::from(record.ts_ns < before_ns);
@@ -144,17 +174,33 @@ impl<'a> HttpPacket<'a> {
     }
 }
 
-/// Capture files below a folder.
-fn find(folder: &Path, found: &mut Vec<PathBuf>) -> std::io::Result<()> {
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            find(&path, found)?;
-        } else if path.to_string_lossy().contains(".pcapng") {
-            found.push(path);
+/// The captures in a spool.
+fn left_in(spool: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = match std::fs::read_dir(spool) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())),
+    };
+    let is_capture = |path: &PathBuf| path.to_string_lossy().contains(".pcapng");
+    entries.filter(|path| path.as_ref().map_or(true, is_capture)).collect()
+}
+
+/// The segments that the chain of a sink's archiver names.
+fn shipped(objects: &Path, spool: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut shipped = Vec::new();
+    let Ok(writer) = std::fs::read_to_string(spool.join("writer")) else { return Ok(shipped) };
+    let chain = objects.join(archive::manifest::FOLDER).join(writer.trim());
+    let entries = match std::fs::read_dir(&chain) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(shipped),
+        entries => entries?,
+    };
+    for entry in entries {
+        for line in std::fs::read_to_string(entry?.path())?.lines() {
+            if let Event::Stored(record) = serde_json::from_str::<Entry>(line)?.event {
+                shipped.push(objects.join(record.object));
+            }
         }
     }
-    Ok(())
+    Ok(shipped)
 }
 
 /// The source that a segment's folder names; or, in a spool, its own name.
@@ -184,9 +230,17 @@ mod tests {
 
     #[test]
     fn names_tell_source_and_order() {
-        let closed = Path::new("d/hour=13/source=vxlan-71-10.71.2.1/2026Z-2026Z-01B.pcapng");
-        let open = Path::new("d/.spool/vxlan-71-10.71.2.1-01A.pcapng.open");
-        assert_eq!([closed, open].map(source_of), ["vxlan-71-10.71.2.1"; 2]);
-        assert!(id_of(open) < id_of(closed));
+        let stored = Path::new("d/hour=13/source=vxlan-71-10.71.2.1/2026Z-2026Z-01B.pcapng.zst");
+        let open = Path::new("d/vxlan-71-10.71.2.1-01A.pcapng.open");
+        let name = SegmentName {
+            first_ns: 0,
+            last_ns: 1,
+            id: "01BX5ZZKBKACTAV9WEVGEMMVRZ".parse().unwrap(),
+            source: "vxlan-71-10.71.2.1".into(),
+        };
+        let closed =
+            Path::new("d").join(name.spool_file(archive::Part::Plain, archive::SpoolState::Closed));
+        assert_eq!([stored, open, &closed].map(source_of), ["vxlan-71-10.71.2.1"; 3]);
+        assert!(id_of(open) < id_of(stored));
     }
 }

@@ -2,19 +2,22 @@
 //!
 //! Three clients download from an HTTP server while other traffic runs beside. A tap on each
 //! client's NIC mirrors the HTTP traffic to a group of two sinks, of which one is killed and started
-//! again. At the end the ledgers are compared with each other, with the files, and with what the
-//! clients got; what was lost has a name. `plan` holds the picture.
+//! again; both ship what they record to an S3 server. At the end the ledgers are compared with each
+//! other, with the files, and with what the clients got; what was lost has a name. Then one connection
+//! is looked for in the archive. `plan` holds the picture.
 //!
 //! The namespaces have no names: they are gone with this process and its children, however it ends.
 
 mod balance;
 mod check;
 mod files;
+mod finding;
 mod http;
 mod plan;
 mod process;
 mod report;
 mod scene;
+mod store;
 mod stream;
 mod traffic;
 
@@ -117,11 +120,12 @@ fn conclude(
     let outage = scene.outage();
     // Without a restart all that stands in the killed sink's files came before.
     let before_ns = outage.map_or(0, |o| o.restart.map_or(u64::MAX, |restart| restart.begun_ns));
-    let read = |(sink, archive): (usize, PathBuf)| {
-        Archive::read(&archive, if sink == VICTIM { before_ns } else { 0 })
+    let objects = scene.store().objects();
+    let read = |(sink, spool): (usize, PathBuf)| {
+        Archive::read(objects, &spool, if sink == VICTIM { before_ns } else { 0 })
     };
     let archives =
-        scene.archives().into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+        scene.spools().into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
     let balance = |(sink, archive): (usize, &Archive)| {
         Balance::of(sink, &ledgers, outage.filter(|_| sink == VICTIM), archive)
     };
@@ -133,7 +137,13 @@ fn conclude(
         archives: &archives,
         balances: &balances,
     };
-    let verdict = evidence.judge();
+    let mut verdict = evidence.judge();
+    let finding = verdict.example.map(|place| finding::find(scene, folder, &connections[place]));
+    let finding = finding.transpose()?;
+    if let Some(found) = finding.as_ref().filter(|finding| !finding.is_whole) {
+        let what = format!("`{}` did not find one connection whole: {}", found.command, found.said);
+        verdict.faults.push(what);
+    }
 
     let account = |out: &mut std::io::Stdout| {
         report::ledgers(out, &ledgers, outage)?;
@@ -142,10 +152,11 @@ fn conclude(
         report::files(out, folder, &archives)?;
         report::verdict(out, &verdict, connections.len())?;
         report::usages(out, scene.usages())?;
+        finding.iter().try_for_each(|finding| report::finding(out, finding))?;
         match () {
             () if connections.is_empty() && interrupted => report::nothing(out),
             () if !verdict.faults.is_empty() => Ok(()),
-            () => report::success(out, folder, &archives, &verdict),
+            () => report::success(out, folder, scene.store(), &archives, &verdict),
         }
     };
     account(&mut std::io::stdout()).map_err(unwritten)?;

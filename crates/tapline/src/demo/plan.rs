@@ -15,6 +15,10 @@ pub const SINKS: [SinkPlan; 2] = [
 ];
 /// The position in [`SINKS`] of the one that is killed.
 pub const VICTIM: usize = 1;
+/// Where the store listens, in the mirror network, and its bucket.
+pub const STORE: Ipv4Addr = Ipv4Addr::new(10, 71, 2, 20);
+pub const STORE_PORT: u16 = 9000;
+pub const BUCKET: &str = "captures";
 /// Size of the mirror network's largest packet: an Ethernet frame of 1514 bytes and its tunnel
 /// headers fit, so that nothing is fragmented.
 pub const MIRROR_MTU: u16 = 1600;
@@ -122,8 +126,9 @@ pub const SCENE_TEXT: &str = r#"
    │ a tap on each client's eth0:
    │   tapline mirror -i eth0 --rules rules.toml       N is 1, 2, 3: each client has its own VNI
    │                  --to 'vxlan://10.71.2.11?vni=7N,vxlan://10.71.2.12?vni=7N'
-   └────────── 10.71.2.0/24 ─┬─ sink-a      tapline receive --listen vxlan://0.0.0.0 --archive …
-                             └─ sink-b      the same; it will be killed, and started again
+   └────────── 10.71.2.0/24 ─┬─ sink-a      tapline receive --listen vxlan://0.0.0.0 --archive s3://captures
+                             ├─ sink-b      the same; it will be killed, and started again
+                             └─ store       an S3 server; both sinks ship their segments to it
 "#;
 
 #[cfg(test)]

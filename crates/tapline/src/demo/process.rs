@@ -10,7 +10,7 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 /// How long a process may take to begin, to answer, and to end.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A tapline process. It ends with this one.
 pub struct Tapline {
@@ -39,6 +39,7 @@ impl Tapline {
         name: &str,
         folder: &Path,
         words: &[&str],
+        environment: &[(&str, String)],
     ) -> Result<Tapline, Failure> {
         let failed = |what: &str, e: std::io::Error| {
             Failure::CouldNot(format!("{what} the tapline {} of {name}: {e}", words[0]))
@@ -54,6 +55,7 @@ impl Tapline {
             .arg("--stats-json")
             .arg(&stats)
             .args(rest)
+            .envs(environment.iter().map(|(key, value)| (key, value)))
             // Ctrl-C is for the demo, which stops the taps before the sinks.
             .process_group(0)
             .stdin(Stdio::null())

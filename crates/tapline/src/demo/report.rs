@@ -3,9 +3,11 @@
 use super::balance::Balance;
 use super::check::Verdict;
 use super::files::Archive;
+use super::finding::Finding;
 use super::plan::{self, CLIENTS, RULES, SINKS, VICTIM, client_name, source_name};
 use super::process::Usage;
 use super::scene::{Ledgers, Outage};
+use super::store::Store;
 use api::{Drops, Stats};
 use std::io::{Result, Write};
 use std::path::Path;
@@ -230,6 +232,16 @@ pub fn verdict(out: &mut impl Write, verdict: &Verdict, connections: usize) -> R
     Ok(())
 }
 
+/// What a search for one connection gave.
+pub fn finding(out: &mut impl Write, finding: &Finding) -> Result<()> {
+    let Finding { command, said, packets, is_whole, .. } = finding;
+    writeln!(out, "\nOne of them, looked for in the archive")?;
+    writeln!(out, "  {command}")?;
+    said.lines().try_for_each(|line| writeln!(out, "    {line}"))?;
+    let whole = if *is_whole { "the connection, whole, both directions" } else { "not all of it" };
+    writeln!(out, "  {} packets: {whole}", grouped(*packets))
+}
+
 /// What is said of a demo that was ended before anything happened.
 pub fn nothing(out: &mut impl Write) -> Result<()> {
     writeln!(out, "\nInterrupted before the first download was done.")
@@ -239,6 +251,7 @@ pub fn nothing(out: &mut impl Write) -> Result<()> {
 pub fn success(
     out: &mut impl Write,
     folder: &Path,
+    store: &Store,
     archives: &[Archive],
     verdict: &Verdict,
 ) -> Result<()> {
@@ -253,6 +266,9 @@ pub fn success(
         writeln!(out, "  f='{file}'")?;
         writeln!(out, "  tshark -r \"$f\" -Y http.request      # or open it with Wireshark")?;
         writeln!(out, "  '{tapline}' capture -r \"$f\" 'tcp[tcpflags] & tcp-syn != 0'")?;
+        let archive = store.objects().strip_prefix(folder).unwrap_or(store.objects()).display();
+        writeln!(out, "  '{tapline}' search --archive '{archive}' --format flows 'tcp port 80'")?;
+        writeln!(out, "  '{tapline}' archive verify --deep --archive '{archive}'")?;
         writeln!(out, "  '{tapline}' filter test --rules rules.toml -r \"$f\"")?;
     }
     writeln!(

@@ -1,10 +1,11 @@
 //! The namespaces of the demo, the tapline processes in them, and what is done to one of them.
 
 use super::plan::{
-    self, CLIENTS, MIRROR_MTU, SERVER, SINKS, STATUS, SinkPlan, VICTIM, client_address,
+    self, CLIENTS, MIRROR_MTU, SERVER, SINKS, STATUS, STORE, SinkPlan, VICTIM, client_address,
     client_name, tap_address,
 };
 use super::process::{Tapline, Usage};
+use super::store::Store;
 use crate::failure::Failure;
 use api::Stats;
 use io::netns::Netns;
@@ -12,11 +13,12 @@ use io::now_ns;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Clients with their taps, a server, and a group of sinks.
+/// Clients with their taps, a server, a group of sinks, and the store that these ship to.
 pub struct Scene {
     pub server: Netns,
     clients: Vec<Client>,
     sinks: Vec<Sink>,
+    store: Store,
     /// The network that is tapped, and the one that carries the tunnels: a bridge in each.
     _networks: [Netns; 2],
     folder: PathBuf,
@@ -32,7 +34,8 @@ struct Client {
 struct Sink {
     host: Netns,
     plan: &'static SinkPlan,
-    archive: PathBuf,
+    /// Where its segments are until they are shipped.
+    spool: PathBuf,
     process: Option<Tapline>,
     /// Its last ledger.
     ledger: Option<Stats>,
@@ -116,14 +119,18 @@ impl Scene {
         for address in [SERVER, STATUS] {
             server.ip(&format!("address add {address}/24 dev eth0"))?;
         }
+        let host = Netns::new()?;
+        plug(&host, "eth0", &mirror, "store", Some(MIRROR_MTU))?;
+        host.ip(&format!("address add {STORE}/24 dev eth0"))?;
+        let store = Store::start(folder, host)?;
         let mut sinks = Vec::new();
         for plan in &SINKS {
             let host = Netns::new()?;
             plug(&host, "eth0", &mirror, plan.name, Some(MIRROR_MTU))?;
             host.ip(&format!("address add {}/24 dev eth0", plan.address))?;
-            let archive = folder.join(plan.name);
-            let process = receive(&host, plan.name, &archive, folder)?;
-            sinks.push(Sink { host, plan, archive, process: Some(process), ledger: None });
+            let spool = folder.join(plan.name);
+            let process = receive(&host, plan.name, &store, &spool, folder)?;
+            sinks.push(Sink { host, plan, spool, process: Some(process), ledger: None });
         }
         let mut clients = Vec::new();
         for client in 0..CLIENTS {
@@ -134,13 +141,14 @@ impl Scene {
             host.ip(&format!("address add {}/24 dev mir0", tap_address(client)))?;
             let to = plan::group(client);
             let words = ["mirror", "-i", "eth0", "--rules", &rules, "--to", &to];
-            let tap = Some(Tapline::start(&host, &name, folder, &words)?);
+            let tap = Some(Tapline::start(&host, &name, folder, &words, &[])?);
             clients.push(Client { host, tap });
         }
         Ok(Scene {
             server,
             clients,
             sinks,
+            store,
             _networks: [tapped, mirror],
             folder: folder.into(),
             outage: None,
@@ -153,9 +161,19 @@ impl Scene {
         self.clients.iter().map(|client| &client.host).collect()
     }
 
-    /// The folders that the sinks write their segments to.
-    pub fn archives(&self) -> Vec<PathBuf> {
-        self.sinks.iter().map(|sink| sink.archive.clone()).collect()
+    /// The folders in which the sinks' segments are until they are shipped.
+    pub fn spools(&self) -> Vec<PathBuf> {
+        self.sinks.iter().map(|sink| sink.spool.clone()).collect()
+    }
+
+    /// The store that the sinks ship to.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// A host from which the store can be reached.
+    pub fn searcher(&self) -> &Netns {
+        &self.sinks[0].host
     }
 
     /// The ledgers of all that runs: the sinks' first, so that none has received more than was sent.
@@ -201,7 +219,7 @@ impl Scene {
         let sink = &mut self.sinks[VICTIM];
         let begun_ns = now_ns();
         let name = format!("{}-again", sink.plan.name);
-        let process = receive(&sink.host, &name, &sink.archive, &self.folder)?;
+        let process = receive(&sink.host, &name, &self.store, &sink.spool, &self.folder)?;
         let listening_ns = now_ns();
         // It says nothing where nothing was left.
         let line = process.log_line("adopted ");
@@ -247,10 +265,17 @@ impl Scene {
     }
 }
 
-fn receive(host: &Netns, name: &str, archive: &Path, folder: &Path) -> Result<Tapline, Failure> {
-    let archive = archive.display().to_string();
-    let words = ["receive", "--listen", "vxlan://0.0.0.0", "--archive", &archive];
-    Tapline::start(host, name, folder, &words)
+fn receive(
+    host: &Netns,
+    name: &str,
+    store: &Store,
+    spool: &Path,
+    folder: &Path,
+) -> Result<Tapline, Failure> {
+    let (archive, spool) = (store.archive(), spool.display().to_string());
+    let words =
+        ["receive", "--listen", "vxlan://0.0.0.0", "--archive", &archive, "--spool", &spool];
+    Tapline::start(host, name, folder, &words, &store.environment())
 }
 
 /// A bridge in a namespace of its own.
