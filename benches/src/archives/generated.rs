@@ -95,8 +95,7 @@ fn generate(folder: &Path, raw_bytes: u64) -> anyhow::Result<()> {
             id,
             source: source.name.clone(),
         };
-        let sealed =
-            seal(&path, &name, folder, &SealOptions { workers: 1, ..SealOptions::default() })?;
+        let sealed = seal(&path, &name, folder, &SealOptions::default())?;
         for (part, file) in [(Part::Data, &sealed.data), (Part::Index, &sealed.index)] {
             let place = root.join(name.key(part));
             fs::create_dir_all(place.parent().context("a key has folders")?)?;

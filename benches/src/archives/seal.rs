@@ -37,7 +37,7 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         let peer = row(mix, "gzip -6", bytes, gzip.iter().map(|&(seconds, _)| seconds))
             .note(&format!("{:.3} to 1", bytes / gzip_bytes));
         for level in LEVELS {
-            let options = SealOptions { level, workers: 0 };
+            let options = SealOptions { level };
             let mut seconds = Vec::new();
             let mut note = String::new();
             for _ in runs() {

@@ -13,12 +13,21 @@
 //!            u32  0x8F92EAB1
 //! ```
 //! All little-endian. Source: zstd's `contrib/seekable_format/zstd_seekable_compression_format.md`.
+//!
+//! Wireshark (4.0, say) reads a compressed file in pieces of [`PIECE_LEN`], and takes what follows a
+//! frame for zstd only if the piece that it holds begins with a frame (`gz_head` in its
+//! `wiretap/file_wrappers.c`). So a frame begins at each multiple of that: the one before is filled up
+//! with blocks of nothing where the next one does not fit, and [`FrameWriter::room`] tells who cuts
+//! frames how much fits.
 
 use crate::{BLOCK_LEN_MAX, Error};
 use std::io::Write;
 
 /// Raw bytes after which a frame ends. A frame is longer only if its one block is.
 pub const FRAME_RAW_LEN: usize = 256 << 10;
+/// How much of a file Wireshark reads at a time: what zstd recommends (`ZSTD_DStreamInSize`), the longest
+/// block and its header.
+pub const PIECE_LEN: usize = (128 << 10) + 3;
 /// Bytes at the end of a file that tell how long the table is.
 pub const FOOTER_LEN: usize = 9;
 /// Most frames of a file.
@@ -32,6 +41,18 @@ const CHECKSUM_FLAG: u8 = 0x80;
 const STORED_ABOVE: usize = 31;
 /// Bytes of one sample; three are taken of a frame.
 const SAMPLE_LEN: usize = 4 << 10;
+
+/// A frame of nothing: magic; one segment whose length, in one byte, is 0; the last block, raw, of 0 bytes.
+/// RFC 8878 section 3.1.1.
+const EMPTY_FRAME: [u8; 9] = [0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0];
+/// Blocks of nothing that are not the last: raw, and of a byte that is repeated 0 times. RFC 8878
+/// section 3.1.1.2.
+const NOTHING_RAW: [u8; 3] = [0, 0, 0];
+const NOTHING_REPEATED: [u8; 4] = [2, 0, 0, 0];
+/// Room in a piece that is not worth a frame.
+const ROOM_MIN: usize = 8 << 10;
+/// What a frame takes beside its content, at most, where that does not compress.
+const FRAME_OVERHEAD: usize = 64;
 
 /// Makes zstd frames with a checksum: one context, used again for each.
 pub struct FrameCompressor {
@@ -131,26 +152,57 @@ impl<W: Write> SeekableWriter<W> {
 pub struct FrameWriter<W> {
     stream: W,
     table: SeekTable,
+    /// The last frame, which may have to be filled up, and the length of its content.
+    last: Option<(Vec<u8>, usize)>,
+    /// Its buffer, to use again.
+    spare: Vec<u8>,
 }
 
 impl<W: Write> FrameWriter<W> {
     /// Begins a file.
     pub fn new(stream: W) -> Self {
-        FrameWriter { stream, table: SeekTable::default() }
+        FrameWriter { stream, table: SeekTable::default(), last: None, spare: Vec::new() }
     }
 
-    /// Writes a frame that [`FrameCompressor::compress`] has made of `raw_len` bytes; gives its number,
+    /// How many bytes the next frame should be made of, [`FRAME_RAW_LEN`] at most, so that it fits its
+    /// piece if it compresses as the last one did.
+    pub fn room(&self) -> usize {
+        let left = PIECE_LEN - self.bytes() % PIECE_LEN;
+        let left = if left < ROOM_MIN { PIECE_LEN } else { left };
+        match &self.last {
+            Some((last, raw_len)) if *raw_len >= ROOM_MIN && last.len() < *raw_len => {
+                let expected = left as u64 * *raw_len as u64 / last.len() as u64;
+                let room = usize::try_from(expected * 15 / 16).unwrap_or(FRAME_RAW_LEN);
+                room.min(FRAME_RAW_LEN)
+            }
+            // What does not compress takes as much as it is; a short frame tells nothing.
+            _ => left - FRAME_OVERHEAD,
+        }
+    }
+
+    /// Adds a frame that [`FrameCompressor::compress`] has made of `raw_len` bytes; gives its number,
     /// from 0 up.
     ///
     /// # Errors
     /// [`Error::Io`] if the stream fails or takes no more frames.
     pub fn push(&mut self, frame: &[u8], raw_len: usize) -> Result<u32, Error> {
-        let offset = self.table.bytes();
-        let failed = |source| Error::Io { action: "write", offset, source };
-        self.stream.write_all(frame).map_err(failed)?;
-        let sizes = u32::try_from(frame.len()).ok().zip(u32::try_from(raw_len).ok());
-        let number = sizes.and_then(|(len, raw_len)| self.table.push(len, raw_len));
-        number.ok_or_else(|| failed(std::io::ErrorKind::FileTooLarge.into()))
+        let left = PIECE_LEN - self.bytes() % PIECE_LEN;
+        if frame.len() > left
+            && let Some((last, _)) = &mut self.last
+        {
+            fill_up(last, left);
+        }
+        self.write_last()?;
+        let mut last = std::mem::take(&mut self.spare);
+        last.clear();
+        last.extend_from_slice(frame);
+        if frame.len() > PIECE_LEN {
+            // One block that is longer than a piece: the next frame begins with a piece again.
+            let missing = PIECE_LEN - frame.len() % PIECE_LEN;
+            fill_up(&mut last, missing);
+        }
+        self.last = Some((last, raw_len));
+        Ok(self.table.frames.len() as u32)
     }
 
     /// Writes the table and gives the stream back, not flushed, with what the table says.
@@ -158,10 +210,53 @@ impl<W: Write> FrameWriter<W> {
     /// # Errors
     /// [`Error::Io`] if the stream fails.
     pub fn finish(mut self) -> Result<(W, SeekTable), Error> {
+        if self.bytes().is_multiple_of(PIECE_LEN) {
+            // The table is no frame with which a piece may begin.
+            self.push(&EMPTY_FRAME, 0)?;
+        }
+        self.write_last()?;
         let failed = |source| Error::Io { action: "write", offset: self.table.bytes(), source };
         self.stream.write_all(&self.table.encode()).map_err(failed)?;
         Ok((self.stream, self.table))
     }
+
+    /// Bytes of all frames so far, modulo what a `usize` holds.
+    fn bytes(&self) -> usize {
+        self.table.bytes() as usize + self.last.as_ref().map_or(0, |(frame, _)| frame.len())
+    }
+
+    fn write_last(&mut self) -> Result<(), Error> {
+        let Some((frame, raw_len)) = self.last.take() else { return Ok(()) };
+        let offset = self.table.bytes();
+        let failed = |source| Error::Io { action: "write", offset, source };
+        self.stream.write_all(&frame).map_err(failed)?;
+        let sizes = u32::try_from(frame.len()).ok().zip(u32::try_from(raw_len).ok());
+        let number = sizes.and_then(|(len, raw_len)| self.table.push(len, raw_len));
+        self.spare = frame;
+        number.map(drop).ok_or_else(|| failed(std::io::ErrorKind::FileTooLarge.into()))
+    }
+}
+
+/// Makes a frame longer by so many bytes, or by a piece more where no blocks of nothing make that up.
+fn fill_up(frame: &mut Vec<u8>, mut missing: usize) {
+    if matches!(missing, 1 | 2 | 5) {
+        missing += PIECE_LEN;
+    }
+    let repeated = missing % NOTHING_RAW.len();
+    let raw = (missing - repeated * NOTHING_REPEATED.len()) / NOTHING_RAW.len();
+    let nothing = NOTHING_REPEATED.repeat(repeated).into_iter().chain(NOTHING_RAW.repeat(raw));
+    let at = header_len(frame);
+    frame.splice(at..at, nothing);
+}
+
+/// Length of a frame's header, by its descriptor. RFC 8878 section 3.1.1.1.
+fn header_len(frame: &[u8]) -> usize {
+    let descriptor = frame[4];
+    let is_one_segment = descriptor & 0x20 != 0;
+    let window = usize::from(!is_one_segment);
+    let dictionary = [0, 1, 2, 4][usize::from(descriptor & 3)];
+    let content = [usize::from(is_one_segment), 2, 4, 8][usize::from(descriptor >> 6)];
+    5 + window + dictionary + content
 }
 
 /// Where one frame stands.
@@ -320,9 +415,76 @@ mod tests {
                 decompress(&file[start..start + frame.len as usize], frame).unwrap()
             })
             .collect();
-        assert_eq!(raw, [b"header".to_vec(), long, b"tail".to_vec()]);
+        assert!(raw == [b"header".to_vec(), long, b"tail".to_vec()]);
         assert_eq!(table.raw_bytes(), 10 + FRAME_RAW_LEN as u64);
         assert_eq!(zstd::decode_all(&file[..]).unwrap(), raw.concat());
+    }
+
+    /// Content that compresses to about so many parts of 256.
+    fn content(len: usize, parts: u32, seed: u32) -> Vec<u8> {
+        let mut state = seed;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            state >> 24
+        };
+        (0..len).map(|_| if next() < parts { next() as u8 } else { 7 }).collect()
+    }
+
+    #[test]
+    fn a_frame_begins_with_each_piece_and_little_is_filled_up() {
+        for parts in [0, 40, 128, 256] {
+            let mut compressor = FrameCompressor::new(1).unwrap();
+            let (mut writer, mut raw, mut frame) =
+                (FrameWriter::new(Vec::new()), Vec::new(), Vec::new());
+            let (mut compressed, mut seed) = (0, 0);
+            while raw.len() < 8 << 20 {
+                let part = content(writer.room(), parts, seed);
+                seed += 1;
+                compressor.compress(&part, &mut frame).unwrap();
+                compressed += frame.len();
+                assert_eq!(writer.push(&frame, part.len()).unwrap() + 1, seed);
+                raw.extend(part);
+            }
+            let (file, table) = writer.finish().unwrap();
+            assert!(zstd::decode_all(&file[..]).unwrap() == raw);
+            for piece in (0..table.bytes() as usize).step_by(PIECE_LEN) {
+                assert!(table.frames().iter().any(|frame| frame.offset == piece as u64), "{piece}");
+            }
+            let filled = table.bytes() as usize - compressed;
+            assert!(filled * 20 <= compressed, "{filled} of {compressed} at {parts}");
+        }
+    }
+
+    #[test]
+    fn frames_are_filled_up_to_any_length() {
+        let mut compressor = FrameCompressor::new(1).unwrap();
+        let mut frame = Vec::new();
+        for len in [1, 255, 256, 70_000, FRAME_RAW_LEN] {
+            let raw = content(len, 256, 1);
+            compressor.compress(&raw, &mut frame).unwrap();
+            for missing in (0..20).chain([999, 131_000]) {
+                let mut filled = frame.clone();
+                fill_up(&mut filled, missing);
+                let wanted = missing + if matches!(missing, 1 | 2 | 5) { PIECE_LEN } else { 0 };
+                assert_eq!(filled.len(), frame.len() + wanted);
+                let whole = Frame { offset: 0, len: 0, raw_offset: 0, raw_len: len as u32 };
+                assert!(decompress(&filled, &whole).unwrap() == raw, "{len} and {missing}");
+                assert!(zstd::decode_all(&filled[..]).unwrap() == raw, "{len} and {missing}");
+            }
+        }
+        assert!(zstd::decode_all(&EMPTY_FRAME[..]).unwrap().is_empty());
+        assert_eq!(PIECE_LEN, zstd::zstd_safe::DCtx::in_size());
+    }
+
+    #[test]
+    fn a_block_that_is_longer_than_a_piece_does_no_harm() {
+        let mut writer = SeekableWriter::new(Vec::new(), 1).unwrap();
+        let parts = [content(3000, 256, 1), content(300_000, 256, 2), content(3000, 256, 3)];
+        parts.iter().for_each(|part| drop(writer.frame(part).unwrap()));
+        let (file, table) = writer.finish().unwrap();
+        assert!(zstd::decode_all(&file[..]).unwrap() == parts.concat());
+        let starts: Vec<u64> = table.frames().iter().map(|frame| frame.offset).collect();
+        assert_eq!(starts, [0, PIECE_LEN as u64, 4 * PIECE_LEN as u64]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::index::{Gathered, Table};
 use crate::name::SegmentName;
 use capfile::pcapng_layout::block_type;
-use capfile::seekable::{self, FOOTER_LEN, FRAME_RAW_LEN, Frame, SeekTable};
+use capfile::seekable::{self, FOOTER_LEN, Frame, SeekTable};
 use capfile::{BLOCK_LEN_MAX, Interface, Marks, PcapngWriter, Reader, Record, SectionInfo};
 use std::fs::File;
 use std::io::{self, Read};
@@ -50,8 +50,8 @@ pub(super) fn pack(
     };
     let mut reader = Reader::new(open()?).map_err(failed)?;
     let table = Table::new(&name.source);
-    std::thread::scope(|scope| {
-        let frames = Frames::new(out, options.level, options.workers, scope)?;
+    let packed = || {
+        let frames = Frames::new(out, options.level)?;
         let mut cutter = Cutter { frames, raw: Vec::new(), number: 0, table };
         let is_done = match &described {
             None => cutter.copy(&mut reader)?,
@@ -64,8 +64,8 @@ pub(super) fn pack(
         let gathered = cutter.table.finish(raw_bytes);
         let (dropped, cut) = (dropped(&reader), reader.warning().copied());
         Ok(Some(Packed { gathered, raw_bytes, dropped, cut }))
-    })
-    .map_err(failed)
+    };
+    packed().map_err(failed)
 }
 
 struct Cutter<'a> {
@@ -118,7 +118,7 @@ impl Cutter<'_> {
             let start = writer.get_ref().len();
             write_packet(&mut writer, &record)?;
             // The frame ends before a packet that makes it too long.
-            if self.number == 0 || writer.get_ref().len() > FRAME_RAW_LEN {
+            if self.number == 0 || writer.get_ref().len() > self.frames.room() {
                 let last = writer.get_mut().split_off(start);
                 self.end_frame_of(&mut writer)?;
                 writer.get_mut().extend_from_slice(&last);
@@ -129,7 +129,7 @@ impl Cutter<'_> {
             if let Some(statistics) = reader.statistics(index) {
                 writer.write_stats(index, statistics)?;
             }
-            if self.number > 0 && writer.get_ref().len() > FRAME_RAW_LEN / 2 {
+            if self.number > 0 && writer.get_ref().len() > self.frames.room() / 2 {
                 self.end_frame_of(&mut writer)?;
             }
         }
@@ -148,7 +148,7 @@ impl Cutter<'_> {
     fn make_room(&mut self, len: usize, is_packet: bool) -> Result<(), capfile::Error> {
         let is_over = match self.number {
             0 => is_packet,
-            _ => self.raw.len() + len > FRAME_RAW_LEN,
+            _ => self.raw.len() + len > self.frames.room(),
         };
         if is_over { self.end_frame() } else { Ok(()) }
     }

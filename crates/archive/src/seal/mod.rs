@@ -29,13 +29,11 @@ use std::path::{Path, PathBuf};
 pub struct SealOptions {
     /// zstd's level, from −7 to 22.
     pub level: i32,
-    /// Threads that compress beside the caller's; 0: the caller compresses.
-    pub workers: usize,
 }
 
 impl Default for SealOptions {
     fn default() -> SealOptions {
-        SealOptions { level: 1, workers: 0 }
+        SealOptions { level: 1 }
     }
 }
 

@@ -64,9 +64,9 @@ fn a_segment_is_sealed_byte_for_byte() {
     let set = AddressSet::decode(&record.addresses);
     assert!(set.may_hold(&mapped([10, 0, 0, 7].into())));
     assert!(!set.may_hold(&mapped([9, 9, 9, 9].into())));
-    // Again, by threads: the same files.
+    // Again: the same files.
     let index = std::fs::read(&sealed.index).unwrap();
-    let options = SealOptions { workers: 3, ..SealOptions::default() };
+    let options = SealOptions::default();
     let again = seal(&scratch.path("closed"), &name, scratch.folder(), &options).unwrap();
     assert_eq!(again, sealed);
     assert_eq!(frames_of(&again.data).concat(), closed);

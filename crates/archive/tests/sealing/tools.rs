@@ -9,7 +9,7 @@ use std::process::Command;
 /// An archive in a folder with one segment, of packets of several kinds.
 fn archive(scratch: &Scratch) -> (PathBuf, PathBuf, Vec<Made>) {
     let mut packets: Vec<Made> =
-        (0..3000).map(|n| question(n % 70, T + u64::from(n), &[7; 600])).collect();
+        (0..3000).map(|n| question(n % 70, T + u64::from(n), &noise(n))).collect();
     let ends = [[10, 0, 0, 1], [10, 0, 0, 2]].map(std::net::IpAddr::from);
     for (n, packet) in packets.iter_mut().enumerate().filter(|(n, _)| n % 3 == 0) {
         let (ethertype, data) = ip(ends[0], ends[1], 6, 0, &tcp(n as u16 % 9, 443, 0x18, b"hello"));
@@ -25,6 +25,19 @@ fn archive(scratch: &Scratch) -> (PathBuf, PathBuf, Vec<Made>) {
     };
     let data = place(&sealed.data, archive::Part::Data);
     (data, place(&sealed.index, archive::Part::Index), packets)
+}
+
+/// Bytes that do not compress: then frames are longer than what programs read at a time.
+fn noise(seed: u32) -> Vec<u8> {
+    let next = |state: &mut u32| {
+        *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        Some((*state >> 24) as u8)
+    };
+    std::iter::successors(Some((seed, 0)), |&(mut state, _)| next(&mut state).map(|b| (state, b)))
+        .skip(1)
+        .map(|(_, byte)| byte)
+        .take(600)
+        .collect()
 }
 
 /// Runs a program that must succeed and say nothing on standard error, but for tshark's word about root.
