@@ -76,7 +76,7 @@ impl Wanted {
                 bytes_max: rules_max,
                 ..Rules::default()
             },
-            seal: SealOptions { level: archiving.seal_level, ..SealOptions::default() },
+            seal: SealOptions { level: archiving.seal_level },
         }))
     }
 
