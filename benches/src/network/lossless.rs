@@ -20,16 +20,11 @@ const STEPS: u64 = 32;
 const PPS_MAX: u64 = 3_200_000;
 
 pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
-    rates(BENCH, "", stage, stage.memory.as_deref().unwrap_or(stage.folder))
+    rates(BENCH, stage, stage.memory.as_deref().unwrap_or(stage.folder))
 }
 
 /// The highest rates with files in a folder.
-pub fn rates(
-    bench: &'static str,
-    what: &str,
-    stage: &Stage<'_>,
-    folder: &Path,
-) -> anyhow::Result<Vec<Row>> {
+pub fn rates(bench: &'static str, stage: &Stage<'_>, folder: &Path) -> anyhow::Result<Vec<Row>> {
     if let Some(why) = super::why_not("ethtool") {
         return Ok(vec![Row::skipped(bench, "", "tapline", Unit::KiloPackets, Some(why))]);
     }
@@ -40,7 +35,7 @@ pub fn rates(
     let contestants = capturers(stage.tapline, right, "left", to, &filter);
     let mut rows = Vec::new();
     for &frame_bytes in &stage.effort.sizes {
-        let case = format!("{frame_bytes} B{what}");
+        let case = format!("{frame_bytes} B");
         let mut found = vec![Vec::new(); contestants.len()];
         for _ in 0..stage.effort.runs {
             for (contestant, found) in contestants.iter().zip(&mut found) {

@@ -52,13 +52,14 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 8] = [
+pub const ALL: [(&str, Run); 9] = [
     (broker::BENCH, broker::run),
     (capture::BENCH, capture::run),
     (filtered::BENCH, filtered::run),
     (lossless::BENCH, lossless::run),
     (mirror::BENCH, mirror::run),
     (record::BENCH, record::run),
+    (record::BENCH_RATE, record::rates),
     (receive::BENCH, receive::run),
     (receive::BENCH_GRETAP, receive::run_gretap),
 ];

@@ -9,14 +9,13 @@ use crate::row::{Row, Unit};
 use rig::Topology;
 
 pub const BENCH: &str = "record to disk";
+pub const BENCH_RATE: &str = "highest rate to disk without loss";
 
-pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
-    let mut rows = cpu(stage)?;
-    rows.extend(lossless::rates(BENCH, ", first loss", stage, stage.folder)?);
-    Ok(rows)
+pub fn rates(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
+    lossless::rates(BENCH_RATE, stage, stage.folder)
 }
 
-fn cpu(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
+pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
     let net = Topology::line(["left", "right"]).build();
     let (left, right) = (net.host("left"), net.host("right"));
     let to = to_nobody(left, "right", "10.71.0.9", PORT)?;

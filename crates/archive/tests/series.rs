@@ -242,3 +242,52 @@ fn files_that_rotation_closes_tell_what_was_lost_meanwhile() {
         [Some(3), Some(0), Some(5)]
     );
 }
+
+#[test]
+fn a_file_that_grows_is_whole_to_other_programs() {
+    let folder = Folder::new();
+    let path = folder.0.join("x.pcapng");
+    let mut rig = rig(&folder, "x.pcapng", Rotation::default());
+    let count_by_tshark = || {
+        let mut command = std::process::Command::new("tshark");
+        command.args(["-n", "-T", "fields", "-e", "frame.number", "-r"]).arg(&path);
+        let read = command.output().expect("tshark can be started");
+        let text = String::from_utf8_lossy(&read.stderr);
+        let is_whole = read.status.success() && !text.contains("cut short");
+        is_whole.then(|| read.stdout.iter().filter(|&&byte| byte == b'\n').count())
+    };
+    let mut sent = 0;
+    let mut send = |rig: &mut Rig, packets: u64| {
+        for _ in 0..packets {
+            rig.send(71, "10.0.0.1", T + sent, 1000);
+            sent += 1;
+            if sent % 50 == 0 {
+                rig.pass(SECOND / 50);
+            }
+        }
+    };
+    send(&mut rig, 1000);
+    let mut counts = Vec::new();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            // A write through the page cache may be under way, of a file that has little to write
+            // or whose disk has no direct writes: nobody can see that twice in a row.
+            let look = || (0..3).find_map(|_| count_by_tshark());
+            (0..4).map(|_| look()).collect::<Vec<_>>()
+        });
+        while !reader.is_finished() && rig.recorder.counters().taken() < 40_000 {
+            send(&mut rig, 500);
+        }
+        counts = reader.join().expect("the reader does not panic");
+    });
+    let counts: Vec<usize> = counts.into_iter().map(|count| count.expect("a whole file")).collect();
+    assert!(counts.is_sorted() && counts[0] >= 1000, "{counts:?}");
+    // Nothing more comes: within a second all is there.
+    let sent = rig.recorder.counters().taken();
+    ::rig::wait_until("all is in the file", Duration::from_secs(30), || {
+        rig.pass(SECOND / 2);
+        rig.recorder.counters().held == 0
+    });
+    assert_eq!(count_by_tshark(), Some(sent as usize));
+    rig.finish();
+}
