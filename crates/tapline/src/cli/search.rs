@@ -38,8 +38,8 @@ pub struct Search {
     #[command(flatten)]
     pub identity: Identity,
     /// What to look for: source NAME (`*` for any characters), vni ID or tunnel ID, flow COMMUNITY-ID,
-    /// then a pcap-filter expression. Nothing: every packet
-    #[arg(value_name = "QUERY", trailing_var_arg = true)]
+    /// then a pcap-filter expression. Nothing: every packet. Options may stand behind it
+    #[arg(value_name = "QUERY")]
     pub query: Vec<String>,
 }
 

@@ -134,3 +134,12 @@ fn mistakes_say_the_mend() {
     assert!(refused("filter explain --ddd --ebpf tcp").contains("cannot be used with"));
     assert!(refused("filter check --link-type ether tcp").contains("EN10MB"));
 }
+
+#[test]
+fn options_of_a_search_may_stand_behind_what_is_looked_for() {
+    let words = "tapline search --archive d tcp port 80 -w out --after 5";
+    let cli = Cli::try_parse_from(words.split(' ')).unwrap();
+    let Command::Search(search) = cli.command else { panic!("{words}") };
+    assert_eq!(search.query, ["tcp", "port", "80"]);
+    assert_eq!((search.after, search.write), (Some(5_000_000_000), Some("out".into())));
+}
