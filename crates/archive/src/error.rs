@@ -54,4 +54,13 @@ impl Error {
         };
         Error::System { what: what.into(), source, mend }
     }
+
+    /// Whether a file or an object is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        match self {
+            Error::System { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Error::Store(error) => error.is_not_found(),
+            _ => false,
+        }
+    }
 }

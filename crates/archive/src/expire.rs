@@ -10,7 +10,7 @@ use crate::holds::Holds;
 use crate::manifest::{Chain, Event, Removal};
 use crate::name::{Part, SegmentName};
 use crate::store::Store;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 
@@ -158,8 +158,9 @@ fn bytes_of(segment: &Segment) -> u64 {
     segment.data.1 + segment.index.as_ref().map_or(0, |(_, bytes)| *bytes)
 }
 
-/// Removes what a plan says, and tells `removed` of each segment that is gone. `utc_ns` is the time now,
-/// nanoseconds since 1970.
+/// Removes what a plan says, but for what is held by now, and tells `removed` of each segment that is
+/// gone. `announced` are segments whose removal is in the manifest already, as it failed after that;
+/// `utc_ns` is the time now, nanoseconds since 1970.
 ///
 /// # Errors
 /// [`Error`] of the first segment that cannot be removed; those before it are gone.
@@ -167,18 +168,29 @@ pub async fn apply(
     store: &Store,
     chain: &mut Chain,
     plan: &Plan,
+    announced: &mut BTreeSet<String>,
     utc_ns: u64,
     mut removed: impl FnMut(&Removing),
 ) -> Result<(), Error> {
     for of in &plan.remove {
+        // A hold may have been placed since the plan was made.
+        let holds = Holds::load(store).await?;
+        let name = SegmentName::parse_key(&of.object);
+        if name.is_some_and(|(name, _)| holds.covers(&name)) {
+            continue;
+        }
         let event = Event::Removed {
             object: of.object.clone(),
             reason: of.reason,
             packets: of.packets,
             bytes: of.bytes,
         };
-        chain.append(event, utc_ns).await?;
+        if !announced.contains(&of.object) {
+            chain.append(event, utc_ns).await?;
+            announced.insert(of.object.clone());
+        }
         delete(store, &of.object, of.index.as_deref()).await?;
+        announced.remove(&of.object);
         removed(of);
     }
     Ok(())

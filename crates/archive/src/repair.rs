@@ -278,12 +278,8 @@ impl<F: Fn() -> u64> Repair<'_, F> {
     }
 
     /// Deletes a half-written file of this host.
-    fn clear(&self, object: &str) -> Result<Option<Action>, Error> {
-        let path = match (Path::new(object).is_absolute(), self.store.root()) {
-            (true, _) => PathBuf::from(object),
-            (false, Some(root)) if self.objects.contains_key(object) => root.join(object),
-            (false, _) => PathBuf::from(object),
-        };
+    fn clear(&self, file: &str) -> Result<Option<Action>, Error> {
+        let path = PathBuf::from(file);
         let age =
             path.metadata().and_then(|of| of.modified()).ok().and_then(|at| at.elapsed().ok());
         if age.is_none_or(|age| age < HALF_WRITTEN_AGE) {

@@ -5,6 +5,7 @@
 mod shipping;
 
 use archive::archiver::{Left, Onward, SpoolPolicy, drain};
+use archive::expire::Rules;
 use archive::{Archiver, Part, SpoolState};
 use shipping::*;
 use std::fs::{self, File};
@@ -220,6 +221,21 @@ fn a_store_that_refuses_costs_nothing_and_what_waited_is_shipped_when_it_is_back
     let progress = status.progress(u64::MAX);
     assert!(progress.is_store_up && progress.trouble.is_none(), "{progress:?}");
     assert_eq!(bench.assert_stored_once(55), 11);
+}
+
+#[test]
+fn a_hold_that_cannot_be_read_keeps_nothing_from_being_shipped() {
+    let mut bench = Bench::new();
+    (1..5).for_each(|packets| drop(bench.close(packets)));
+    let hold = bench.root().join("holds/case.json");
+    fs::create_dir_all(hold.parent().unwrap()).unwrap();
+    fs::write(&hold, "{").unwrap();
+    let rules = Rules { older_than: Some(Duration::from_secs(1)), ..Rules::default() };
+    let mut options = bench.options();
+    options.rules = rules;
+    assert_eq!(drain(options, PATIENCE).unwrap(), Left::default());
+    fs::remove_file(&hold).unwrap();
+    assert_eq!(bench.assert_stored_once(bench.recorded()), 4, "none was removed either");
 }
 
 #[test]

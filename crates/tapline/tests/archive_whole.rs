@@ -92,6 +92,21 @@ fn captures_come_in_whole_by_source_and_hour() {
 }
 
 #[test]
+fn a_file_that_comes_again_by_another_name_is_there_once() {
+    let scratch = Scratch::new("import-renamed");
+    let place = scratch.path("archive");
+    let plain = capture(&[("", T, 1), ("", T + 1, 2)]);
+    for (name, already) in [("one.pcapng", 0), ("two.pcapng", 2)] {
+        let file = written(&scratch, name, &plain);
+        let words = ["import", file.to_str().unwrap(), "--format", "json"];
+        let told = &lines(&on(&place, 0, &words).0, "file")[0];
+        assert_eq!(told["already"], already, "{name}");
+    }
+    assert_eq!(objects(&place, ".pcapng.zst").len(), 1);
+    on(&place, 0, &["verify", "--deep"]);
+}
+
+#[test]
 fn pcap_gzip_and_zstd_come_in_under_their_names() {
     let scratch = Scratch::new("import-kinds");
     let place = scratch.path("archive");

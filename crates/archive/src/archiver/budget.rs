@@ -12,6 +12,7 @@
 use super::spool::{Spool, remove};
 use super::status::hold;
 use crate::error::Error;
+use crate::holds::Holds;
 use crate::name::{Part, SegmentName, SpoolState};
 use crate::retention::count_packets;
 use api::Removed;
@@ -60,6 +61,30 @@ pub struct SpoolBudget {
     is_full: AtomicBool,
 }
 
+/// Closed segments that must not be removed.
+#[derive(Debug)]
+enum Kept {
+    /// All: what is held is not known.
+    All,
+    /// Those that are held.
+    Held(Holds),
+}
+
+impl Default for Kept {
+    fn default() -> Kept {
+        Kept::Held(Holds::default())
+    }
+}
+
+impl Kept {
+    fn covers(&self, name: &SegmentName) -> bool {
+        match self {
+            Kept::All => true,
+            Kept::Held(holds) => holds.covers(name),
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Held {
     /// Lengths of the files in the spool, by name.
@@ -74,6 +99,8 @@ struct Held {
     stored_bytes: u64,
     /// The closed file that is being sealed.
     sealing: Option<String>,
+    /// What must not be removed.
+    kept: Kept,
     removed: Removed,
 }
 
@@ -195,6 +222,11 @@ impl SpoolBudget {
         self.archive_bytes_max.is_some()
     }
 
+    /// What must not be removed; `None` if that is not known: then nothing is that is not in the store.
+    pub(super) fn set_holds(&self, holds: Option<Holds>) {
+        hold(&self.held).kept = holds.map_or(Kept::All, Kept::Held);
+    }
+
     /// Segments of the archive's folder have so many bytes now.
     pub(super) fn set_stored(&self, bytes: u64) {
         hold(&self.held).stored_bytes = bytes;
@@ -307,12 +339,14 @@ impl Held {
         self.removed.bytes += bytes;
     }
 
-    /// Removes the oldest segment that is closed and not being sealed. False if there is none, or it
+    /// Removes the oldest segment that is closed, not held and not being sealed. False if there is none, or it
     /// cannot be removed.
     fn remove_closed(&mut self, spool: &Spool) -> bool {
         let closed = self.files.keys().filter(|file| Some(*file) != self.sealing.as_ref());
         let closed = closed.filter_map(|file| match SegmentName::parse_spool_file(file)? {
-            (name, Part::Plain, SpoolState::Closed) => Some((name.last_ns, name.id, file.clone())),
+            (name, Part::Plain, SpoolState::Closed) if !self.kept.covers(&name) => {
+                Some((name.last_ns, name.id, file.clone()))
+            }
             _ => None,
         });
         let Some((_, _, file)) = closed.min() else { return false };
@@ -401,6 +435,23 @@ mod tests {
         fn drop(&mut self) {
             let _ = fs::remove_dir_all(&self.0);
         }
+    }
+
+    #[test]
+    fn what_is_held_is_not_removed_for_an_archive_s_bound() {
+        let folder = Folder::new("held");
+        let (_, path) = folder.add(1, Part::Plain, SpoolState::Closed, 2000);
+        let budget = SpoolBudget::new(&folder.0, None, SpoolPolicy::DropNew, 0).unwrap();
+        let budget = budget.within(INDEX_BYTES + 1000, 0);
+        let everything = crate::holds::Hold::new("case-7", 0).unwrap();
+        for holds in [None, Some(Holds::from_iter([everything]))] {
+            budget.set_holds(holds);
+            assert_eq!(budget.take(100), Err(Full::Archive));
+            assert!(path.exists());
+        }
+        budget.set_holds(Some(Holds::default()));
+        assert_eq!(budget.take(100), Ok(()));
+        assert!(!path.exists());
     }
 
     #[test]

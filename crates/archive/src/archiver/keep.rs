@@ -7,12 +7,13 @@ use crate::expire::{self, Plan, Rules};
 use crate::holds::Holds;
 use crate::manifest::{self, Chain, Event};
 use crate::window::Window;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::{Duration, Instant};
 
 /// How often the rules are looked at.
 const LOOK: Duration = Duration::from_secs(300);
-/// How long a bound is left alone that holds keep from being reached.
+/// How long a bound is left alone that holds keep from being reached, or a store that refuses to
+/// remove; and how often the holds are read for those who remove closed segments.
 const HELD: Duration = Duration::from_secs(10);
 
 /// Removes what is not kept.
@@ -22,17 +23,46 @@ pub(super) struct Keeper {
     rules_at: Option<Instant>,
     /// When room is looked for again.
     room_at: Option<Instant>,
+    /// When the holds are read again.
+    holds_at: Option<Instant>,
+    /// The holds that were last found to be all that the manifest knows of, and when.
+    checked: Option<(Holds, Instant)>,
+    /// Segments whose removal is in the manifest and failed since.
+    announced: BTreeSet<String>,
+    /// It was said that something cannot be removed.
+    is_told: bool,
     /// Packets of stored segments, by object, as far as the manifest told when it was read last.
     packets: HashMap<String, u64>,
 }
 
 impl Keeper {
     /// Removes what the rules do not keep, if it is time to look at them, and what is in the way of
-    /// the archive's bound.
-    pub async fn pass(&mut self, shared: &Shared, chain: &mut Chain) -> Result<(), Error> {
+    /// the archive's bound. What cannot be removed is tried again later: shipping does not wait for it.
+    pub async fn pass(&mut self, shared: &Shared, chain: &mut Chain) {
+        match self.try_pass(shared, chain).await {
+            Ok(()) => self.is_told = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.is_told, true) {
+                    tracing::warn!(
+                        "what is not to be kept cannot be removed: {error}; it is tried again"
+                    );
+                }
+                let later = Some(Instant::now() + HELD);
+                (self.rules_at, self.room_at) = (later, later);
+            }
+        }
+    }
+
+    async fn try_pass(&mut self, shared: &Shared, chain: &mut Chain) -> Result<(), Error> {
         let now = Instant::now();
         let is_due = |at: Option<Instant>| at.is_none_or(|at| now >= at);
         let (rules, budget) = (&shared.rules, &shared.budget);
+        if budget.is_archive_bounded() && is_due(self.holds_at) {
+            self.holds_at = Some(now + HELD);
+            let holds = self.holds(shared).await;
+            budget.set_holds(holds.as_ref().ok().cloned());
+            holds?;
+        }
         if *rules != Rules::default() && is_due(self.rules_at) {
             let (segments, _) = list(shared).await?;
             self.remove(shared, chain, &segments, rules).await?;
@@ -64,7 +94,7 @@ impl Keeper {
         segments: &[Segment],
         rules: &Rules,
     ) -> Result<Plan, Error> {
-        let holds = Holds::load(&shared.store).await?;
+        let holds = self.holds(shared).await?;
         let mut plan = expire::plan(segments, &holds, rules, utc_ns());
         if plan.remove.iter().any(|of| !self.packets.contains_key(&of.object)) {
             self.packets = packets(shared).await?;
@@ -72,13 +102,30 @@ impl Keeper {
         for of in &mut plan.remove {
             of.packets = self.packets.get(&of.object).copied();
         }
-        expire::apply(&shared.store, chain, &plan, utc_ns(), |of| {
+        expire::apply(&shared.store, chain, &plan, &mut self.announced, utc_ns(), |of| {
             tracing::debug!("removed the oldest segment, {}", of.object);
             self.packets.remove(&of.object);
             shared.budget.unstored(of.bytes, of.packets.unwrap_or(0));
         })
         .await?;
         Ok(plan)
+    }
+
+    /// The holds, if they are all that the manifest knows of. That is looked up when they have changed,
+    /// and once in a while.
+    async fn holds(&mut self, shared: &Shared) -> Result<Holds, Error> {
+        let holds = Holds::load(&shared.store).await?;
+        let is_checked =
+            self.checked.as_ref().is_some_and(|(of, at)| *of == holds && at.elapsed() < LOOK);
+        if !is_checked {
+            let read = manifest::read(&shared.store).await?;
+            // Those that were placed or released meanwhile are in what is loaded now.
+            let holds = Holds::load(&shared.store).await?;
+            holds.complete(&read)?;
+            self.checked = Some((holds.clone(), Instant::now()));
+            return Ok(holds);
+        }
+        Ok(holds)
     }
 }
 

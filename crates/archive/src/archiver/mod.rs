@@ -137,6 +137,10 @@ impl Archiver {
             is_sealing_over: AtomicBool::new(false),
             is_dead: AtomicBool::new(false),
         });
+        if shared.budget.is_archive_bounded() {
+            // Until they are read.
+            shared.budget.set_holds(None);
+        }
         // A mistake shows at the start.
         shared.try_to_take_charge()?;
         let (end, ended) = sync_channel(1);

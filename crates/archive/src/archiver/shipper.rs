@@ -100,7 +100,7 @@ impl Shipper<'_> {
         // At the start, too: it shows whether the store can be reached.
         self.open_chain().await?;
         if let Some(chain) = &mut self.chain {
-            self.keeper.pass(self.shared, chain).await?;
+            self.keeper.pass(self.shared, chain).await;
         }
         let mut ready = self.ready();
         if ready.is_empty() {

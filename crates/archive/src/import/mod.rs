@@ -11,7 +11,7 @@ mod work;
 use crate::error::Error;
 use crate::holds::hex;
 use crate::manifest::{self, Chain, Event};
-use crate::name::Part;
+use crate::name::{Part, SegmentName};
 use crate::seal::{SealOptions, Sealed, seal};
 use crate::store::Store;
 use io::file::decompressed;
@@ -88,8 +88,10 @@ pub struct Importer {
     store: Store,
     options: Options,
     work: Work,
-    /// Packets of the segments that are stored, by the key of their data.
+    /// Lengths of data and index of the segments that are stored, by the key of their data.
     stored: BTreeMap<String, (u64, u64)>,
+    /// Names of those, by id: a file may come again by another name.
+    names: BTreeMap<Ulid, SegmentName>,
     chain: Option<Chain>,
 }
 
@@ -101,9 +103,11 @@ impl Importer {
     pub async fn new(store: &Store, options: Options) -> Result<Importer, Error> {
         let manifest = manifest::read(store).await?;
         let stored = manifest.segments().into_iter();
-        let stored = stored.map(|(key, of)| (key.into(), (of.bytes, of.index_bytes))).collect();
+        let stored: BTreeMap<String, (u64, u64)> =
+            stored.map(|(key, of)| (key.into(), (of.bytes, of.index_bytes))).collect();
         let work = Work::new(&options.work)?;
-        Ok(Importer { store: store.clone(), options, work, stored, chain: None })
+        let names = BTreeMap::from_iter(names_of(&stored));
+        Ok(Importer { store: store.clone(), options, work, stored, names, chain: None })
     }
 
     /// Imports a file, compressed or not. `imported` is what became of its packets, whether this
@@ -174,9 +178,10 @@ impl Importer {
         imported: &mut Imported,
         utc_ns: &impl Fn() -> u64,
     ) -> Result<(), Error> {
-        let object = complete.name.key(Part::Data);
+        let known = self.names.get(&complete.name.id).unwrap_or(&complete.name);
+        let object = known.key(Part::Data);
         if let Some(&(bytes, index_bytes)) = self.stored.get(&object) {
-            let index = complete.name.key(Part::Index);
+            let index = known.key(Part::Index);
             let is_there = self.store.length(&object).await? == Some(bytes)
                 && self.store.length(&index).await? == Some(index_bytes);
             if is_there {
@@ -188,12 +193,20 @@ impl Importer {
         let sealed = seal(&complete.path, &complete.name, self.work.folder(), &self.options.seal)?;
         store_sealed(&self.store, &sealed).await?;
         let record = sealed.record.clone();
-        self.stored.insert(object, (record.bytes, record.index_bytes));
+        self.stored.insert(record.object.clone(), (record.bytes, record.index_bytes));
+        self.names.insert(sealed.name.id, sealed.name.clone());
         append(&self.store, &mut self.chain, Event::Stored(record), utc_ns()).await?;
         imported.written += complete.packets;
         imported.segments += 1;
         remove(&[&complete.path, &sealed.data, &sealed.index])
     }
+}
+
+fn names_of(
+    stored: &BTreeMap<String, (u64, u64)>,
+) -> impl Iterator<Item = (Ulid, SegmentName)> + '_ {
+    let names = stored.keys().filter_map(|key| SegmentName::parse_key(key));
+    names.map(|(name, _)| (name.id, name))
 }
 
 /// Stores the files of a sealed segment, the data first.

@@ -409,14 +409,3 @@ impl Job<'_> {
         catalog::find(self.fetch.store(), self.spool.as_deref(), &self.segment).await
     }
 }
-
-impl Error {
-    /// Whether a file or an object is not there.
-    fn is_not_found(&self) -> bool {
-        match self {
-            Error::System { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            Error::Store(error) => error.is_not_found(),
-            _ => false,
-        }
-    }
-}

@@ -51,7 +51,7 @@ pub(super) async fn read(
             Ok(None) => {}
             Ok(Some((kind, what))) => look.report.findings.push(Finding::new(kind, key, what)),
             // Removed while it was being read.
-            Err(Error::Store(error)) if error.is_not_found() => {}
+            Err(error) if error.is_not_found() => {}
             Err(error @ Error::Store(_)) => return Err(error),
             Err(error) => look.report.findings.push(Finding::new(kind, key, error.to_string())),
         }

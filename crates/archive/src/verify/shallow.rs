@@ -102,14 +102,11 @@ impl Look {
                 continue;
             }
             let Some((name, part)) = SegmentName::parse_key(key) else {
-                let is_part = key.ends_with(".part");
-                let kind = if is_part { Kind::HalfWritten } else { Kind::Foreign };
                 let what = match folder {
-                    _ if is_part => "half written",
                     manifest::FOLDER | holds::FOLDER => "no object of this folder",
                     _ => "no object of an archive",
                 };
-                found.push(Finding::new(kind, key, what));
+                found.push(Finding::new(Kind::Foreign, key, what));
                 continue;
             };
             let data = name.key(Part::Data);

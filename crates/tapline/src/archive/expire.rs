@@ -9,6 +9,7 @@ use ::archive::holds::Holds;
 use ::archive::manifest::{self, Chain, Removal};
 use ::archive::{Window, catalog};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use ulid::Ulid;
 
@@ -60,7 +61,15 @@ pub fn run(options: &ArchiveExpire) -> Result<(), Failure> {
         false => archive.runtime.run(async {
             let mut chain = Chain::open(&archive.store, Ulid::new()).await?;
             let removed = |of: &Removing| gone.push(of.clone());
-            expire::apply(&archive.store, &mut chain, &plan, now_ns(), removed).await
+            expire::apply(
+                &archive.store,
+                &mut chain,
+                &plan,
+                &mut BTreeSet::new(),
+                now_ns(),
+                removed,
+            )
+            .await
         }),
     };
     let told = if options.dry_run { &plan.remove } else { &gone };
