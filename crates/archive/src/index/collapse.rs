@@ -59,26 +59,32 @@ impl Groups {
     pub(crate) fn take_smallest(&mut self, flows: &mut HashMap<FlowKey, Tally>, count: usize) {
         let mut order: Vec<(u64, FlowKey)> =
             flows.iter().map(|(key, tally)| (tally.packets.0 + tally.packets.1, *key)).collect();
-        order.sort_unstable();
-        order.truncate(count);
+        if count < order.len() {
+            order.select_nth_unstable(count);
+            order.truncate(count);
+        }
         let mut popular: HashMap<Ipv6Addr, u32> = HashMap::new();
         for ends in order.iter().filter_map(|(_, key)| key.flow) {
             *popular.entry(ends.lo).or_default() += 1;
             *popular.entry(ends.hi).or_default() += 1;
         }
-        for (_, key) in order {
-            let Some(tally) = flows.remove(&key) else { continue };
-            let kind = Kind::of(&key);
-            let address = key.flow.and_then(|ends| {
-                let weight = |address: Ipv6Addr| {
-                    let shared = Shared { address: Some(address), kind: Some(kind) };
-                    (self.0.contains_key(&shared), popular.get(&address).copied(), address)
-                };
-                let (is_known, count, address) = weight(ends.lo).max(weight(ends.hi));
-                (is_known || count > Some(1)).then_some(address)
-            });
-            let group = Group::of(key, tally, address);
-            self.add(Shared { address, kind: Some(kind) }, group);
+        // All choose before the first is added, so that their order does not matter.
+        let choose = |key: &FlowKey| {
+            let ends = key.flow?;
+            let weight = |address: Ipv6Addr| {
+                let shared = Shared { address: Some(address), kind: Some(Kind::of(key)) };
+                (self.0.contains_key(&shared), popular.get(&address).copied(), address)
+            };
+            let (is_known, count, address) = weight(ends.lo).max(weight(ends.hi));
+            (is_known || count > Some(1)).then_some(address)
+        };
+        let chosen: Vec<(FlowKey, Option<Ipv6Addr>)> =
+            order.into_iter().map(|(_, key)| (key, choose(&key))).collect();
+        for (key, address) in chosen {
+            if let Some(tally) = flows.remove(&key) {
+                let shared = Shared { address, kind: Some(Kind::of(&key)) };
+                self.add(shared, Group::of(key, tally, address));
+            }
         }
     }
 

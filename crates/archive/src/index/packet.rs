@@ -3,6 +3,7 @@
 use super::address_set::AddressSet;
 use super::community_id::community_id;
 use super::ends::{Ends, mapped};
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use wire::decap::{Content, Found, Rules};
 use wire::tunnel::{Kind, Tunnel};
@@ -15,7 +16,7 @@ const PPP_IPV4: u16 = 0x0021;
 const PPP_IPV6: u16 = 0x0057;
 
 /// What all packets of a row have in common, unless flows were collapsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct FlowKey {
     /// The innermost flow; none when not IP.
     pub flow: Option<Ends>,
@@ -26,6 +27,29 @@ pub(crate) struct FlowKey {
     vlan_count: u8,
     vlans: [u16; VLANS_KEPT],
     pub macs: Option<([u8; 6], [u8; 6])>,
+}
+
+// All of a key, in few pieces: a packet's is hashed once, and a stranger chose it.
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        for ends in [&self.flow, &self.outer].into_iter().flatten() {
+            state.write_u128(ends.hi.into());
+            state.write_u128(ends.lo.into());
+            let icmp = ends.icmp.map_or([0; 3], |icmp| [icmp.lo, icmp.hi, icmp.high_first.into()]);
+            let [a, b] = [ends.port_lo, ends.port_hi].map(|port| port.unwrap_or(0).to_be_bytes());
+            state.write(&[a[0], a[1], b[0], b[1], ends.proto, icmp[0], icmp[1], icmp[2]]);
+        }
+        if let Some((lo, hi)) = self.macs {
+            state.write(&lo);
+            state.write(&hi);
+        }
+        let [a, b, c, d] = self.vlans.map(u64::from);
+        state.write_u64(a << 48 | b << 32 | c << 16 | d);
+        let (kind, id) =
+            self.tunnel.map_or((0, 0), |tunnel| (1 + tunnel.kind as u64, tunnel.id.unwrap_or(0)));
+        state.write_u64(u64::from(self.ethertype) << 48 | kind << 32 | u64::from(id));
+    }
 }
 
 /// A packet as the index sees it.

@@ -1,13 +1,12 @@
 //! The packets of a segment on their way into frames and rows, and back.
 
 use super::SealOptions;
-use super::frames::Frames;
 use super::out::Out;
 use crate::error::Error;
 use crate::index::{Gathered, Table};
 use crate::name::SegmentName;
 use capfile::pcapng_layout::block_type;
-use capfile::seekable::{self, FOOTER_LEN, Frame, SeekTable};
+use capfile::seekable::{self, FOOTER_LEN, Frame, SeekTable, SeekableWriter};
 use capfile::{BLOCK_LEN_MAX, Interface, Marks, PcapngWriter, Reader, Record, SectionInfo};
 use std::fs::File;
 use std::io::{self, Read};
@@ -51,8 +50,8 @@ pub(super) fn pack(
     let mut reader = Reader::new(open()?).map_err(failed)?;
     let table = Table::new(&name.source);
     let packed = || {
-        let frames = Frames::new(out, options.level)?;
-        let mut cutter = Cutter { frames, raw: Vec::new(), number: 0, table };
+        let frames = SeekableWriter::new(out, options.level)?;
+        let mut cutter = Cutter { frames, head: Vec::new(), table };
         let is_done = match &described {
             None => cutter.copy(&mut reader)?,
             Some(described) => cutter.write_anew(&mut reader, described)?,
@@ -60,7 +59,7 @@ pub(super) fn pack(
         if !is_done {
             return Ok(None);
         }
-        let raw_bytes = cutter.frames.finish()?.raw_bytes();
+        let raw_bytes = cutter.frames.finish()?.1.raw_bytes();
         let gathered = cutter.table.finish(raw_bytes);
         let (dropped, cut) = (dropped(&reader), reader.warning().copied());
         Ok(Some(Packed { gathered, raw_bytes, dropped, cut }))
@@ -69,39 +68,46 @@ pub(super) fn pack(
 }
 
 struct Cutter<'a> {
-    frames: Frames<'a>,
-    /// The frame that is being filled, and its number.
-    raw: Vec<u8>,
-    number: u32,
+    frames: SeekableWriter<&'a mut Out>,
+    /// What stands before the first packet, and is to be frame 0.
+    head: Vec<u8>,
     table: Table,
 }
 
 impl Cutter<'_> {
     // False if the file cannot go as it is.
     fn copy(&mut self, reader: &mut Reader<File>) -> Result<bool, capfile::Error> {
-        loop {
-            let Some(block) = reader.block() else { return Ok(true) };
-            let is_first = self.number == 0 && self.raw.is_empty();
+        let mut is_head = true;
+        while let Some(block) = reader.block() {
+            let record = reader.record();
             let goes = match block.kind {
-                Some(block_type::SECTION_HEADER) => is_first,
-                Some(block_type::INTERFACE_DESCRIPTION) => self.number == 0,
+                Some(block_type::SECTION_HEADER) => is_head && self.head.is_empty(),
+                Some(block_type::INTERFACE_DESCRIPTION) => is_head,
                 Some(_) => true,
                 None => false,
             };
             if !goes {
                 return Ok(false);
             }
-            let record = reader.record();
-            self.make_room(block.bytes.len(), record.is_some())?;
-            self.raw.extend_from_slice(block.bytes);
-            if let Some(record) = record {
-                self.table.add(&record, reader.interfaces(), self.number);
+            if is_head && record.is_none() {
+                self.head.extend_from_slice(block.bytes);
+            } else {
+                if std::mem::take(&mut is_head) {
+                    self.end_head()?;
+                }
+                let number = self.frames.add(block.bytes)?;
+                if let Some(record) = record {
+                    self.table.add(&record, reader.interfaces(), number);
+                }
             }
             if !reader.advance_block()? {
-                self.end_frame()?;
-                return Ok(true);
+                break;
             }
         }
+        if is_head {
+            self.end_head()?;
+        }
+        Ok(true)
     }
 
     fn write_anew(
@@ -109,60 +115,36 @@ impl Cutter<'_> {
         reader: &mut Reader<File>,
         described: &Described,
     ) -> Result<bool, capfile::Error> {
-        let mut writer = PcapngWriter::new(std::mem::take(&mut self.raw), &described.section)?;
+        let mut writer = PcapngWriter::new(Vec::new(), &described.section)?;
         for interface in &described.interfaces {
             writer.add_interface(interface)?;
         }
+        std::mem::swap(&mut self.head, writer.get_mut());
+        self.end_head()?;
         while reader.advance()? {
             let Some(record) = reader.record() else { break };
-            let start = writer.get_ref().len();
+            writer.get_mut().clear();
             write_packet(&mut writer, &record)?;
-            // The frame ends before a packet that makes it too long.
-            if self.number == 0 || writer.get_ref().len() > self.frames.room() {
-                let last = writer.get_mut().split_off(start);
-                self.end_frame_of(&mut writer)?;
-                writer.get_mut().extend_from_slice(&last);
-            }
-            self.table.add(&record, &described.interfaces, self.number);
+            let number = self.frames.add(writer.get_ref())?;
+            self.table.add(&record, &described.interfaces, number);
         }
         for index in 0..described.interfaces.len() as u32 {
             if let Some(statistics) = reader.statistics(index) {
+                writer.get_mut().clear();
                 writer.write_stats(index, statistics)?;
-            }
-            if self.number > 0 && writer.get_ref().len() > self.frames.room() / 2 {
-                self.end_frame_of(&mut writer)?;
+                self.frames.add(writer.get_ref())?;
             }
         }
-        self.end_frame_of(&mut writer)?;
         Ok(true)
     }
 
-    fn end_frame_of(&mut self, writer: &mut PcapngWriter<Vec<u8>>) -> Result<(), capfile::Error> {
-        std::mem::swap(&mut self.raw, writer.get_mut());
-        self.end_frame()?;
-        std::mem::swap(&mut self.raw, writer.get_mut());
-        Ok(())
-    }
-
-    // Ends the frame if a block does not fit, or is the first packet.
-    fn make_room(&mut self, len: usize, is_packet: bool) -> Result<(), capfile::Error> {
-        let is_over = match self.number {
-            0 => is_packet,
-            _ => self.raw.len() + len > self.frames.room(),
-        };
-        if is_over { self.end_frame() } else { Ok(()) }
-    }
-
-    fn end_frame(&mut self) -> Result<(), capfile::Error> {
-        if self.raw.is_empty() {
-            return Ok(());
-        }
-        if self.raw.len() > BLOCK_LEN_MAX {
+    fn end_head(&mut self) -> Result<(), capfile::Error> {
+        let len = self.head.len();
+        if len > BLOCK_LEN_MAX {
             let what = "what stands before the first packet";
-            return Err(capfile::Error::TooLong { what, len: self.raw.len(), max: BLOCK_LEN_MAX });
+            return Err(capfile::Error::TooLong { what, len, max: BLOCK_LEN_MAX });
         }
-        self.frames.push(&mut self.raw)?;
-        self.number += 1;
+        self.frames.frame(&self.head)?;
         Ok(())
     }
 }

@@ -12,7 +12,6 @@
 //! grow with the segment but by its flows, which have a bound ([`crate::index`]).
 
 mod data;
-mod frames;
 mod out;
 
 use crate::error::Error;
@@ -33,7 +32,7 @@ pub struct SealOptions {
 
 impl Default for SealOptions {
     fn default() -> SealOptions {
-        SealOptions { level: 1 }
+        SealOptions { level: 3 }
     }
 }
 

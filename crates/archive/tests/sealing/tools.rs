@@ -1,6 +1,7 @@
 //! What other programs make of a sealed segment.
 
 use crate::made::*;
+use capfile::seekable::PIECE_LEN;
 use rig::Scratch;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,6 +18,7 @@ fn archive(scratch: &Scratch) -> (PathBuf, PathBuf, Vec<Made>) {
     }
     let name = name("eth0", &packets);
     let sealed = sealed(scratch.folder(), &capture(&["eth0"], &packets, false), &name).unwrap();
+    assert!(sealed.record.bytes > 4 * PIECE_LEN as u64, "{}", sealed.record.bytes);
     let place = |from: &Path, part| {
         let path = scratch.path("archive").join(name.key(part));
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

@@ -99,7 +99,7 @@ pub struct Archiving {
     #[arg(long, value_name = "FILE", requires = "archive")]
     pub store_config: Option<PathBuf>,
     /// How hard segments are compressed: zstd's level, from -7 to 22
-    #[arg(long, value_name = "N", default_value_t = 1, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=22), requires = "archive")]
+    #[arg(long, value_name = "N", default_value_t = 3, allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-7..=22), requires = "archive")]
     pub seal_level: i32,
     /// How long the end may take to ship what was recorded; the rest stays in the spool, for the next
     /// start
