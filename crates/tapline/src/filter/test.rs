@@ -6,6 +6,7 @@ use crate::completions::print;
 use crate::failure::Failure;
 use ::filter::Action;
 use capfile::Reader;
+use io::file::decompressed;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -204,13 +205,13 @@ fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// A file, or standard input.
+/// A file, which may be compressed, or standard input.
 fn open(path: &Path) -> Result<Box<dyn Read>, Failure> {
     if path == Path::new("-") {
         return Ok(Box::new(std::io::stdin().lock()));
     }
-    match std::fs::File::open(path) {
-        Ok(file) => Ok(Box::new(file)),
-        Err(error) => Err(Failure::CouldNot(format!("{}: {error}", path.display()))),
-    }
+    let failed = |error| Failure::CouldNot(format!("{}: {error}", path.display()));
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let stream = decompressed(&path.display().to_string(), Box::new(file)).map_err(failed)?;
+    Ok(stream)
 }
