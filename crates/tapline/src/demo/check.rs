@@ -23,7 +23,7 @@ pub struct Evidence<'a> {
 /// What became of the connections.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Verdict {
-    /// The place in the list of connections of one that stands whole in the files.
+    /// The place in the list of connections of one that stands whole in what was shipped.
     pub example: Option<usize>,
     /// Connections that stand whole in the files of a sink, by sink.
     pub whole: Vec<u64>,
@@ -41,9 +41,11 @@ impl Evidence<'_> {
     pub fn judge(&self) -> Verdict {
         let mut verdict = Verdict { whole: vec![0; self.archives.len()], ..Verdict::default() };
         for (place, connection) in self.connections.iter().enumerate() {
-            let before: u64 = verdict.whole.iter().sum();
+            let before = verdict.whole.clone();
             self.judge_connection(connection, &mut verdict);
-            if verdict.whole.iter().sum::<u64>() > before {
+            let is_shipped = |sink| sink != VICTIM || !self.is_down_at_the_end();
+            let whole = verdict.whole.iter().zip(&before).enumerate();
+            if whole.into_iter().any(|(sink, (now, before))| now > before && is_shipped(sink)) {
                 verdict.example.get_or_insert(place);
             }
         }
@@ -166,6 +168,11 @@ impl Evidence<'_> {
             balance.lost_while_up(self.outage.is_some() && sink == VICTIM) > 0
         });
         in_outage || by_network || self.dropped() > 0
+    }
+
+    /// Whether a killed sink was not started again: what it left is not in the store.
+    fn is_down_at_the_end(&self) -> bool {
+        self.outage.is_some_and(|outage| outage.restart.is_none())
     }
 
     /// Packets that taps and sinks dropped, apart from the taps' own tunnels.
