@@ -10,15 +10,16 @@ use crate::tree::{TextFile, root, text_files};
 use toml::{Table, Value};
 
 /// Each crate and the crates of this workspace that it may use.
-const MAY_USE: [(&str, &[&str]); 8] = [
+const MAY_USE: [(&str, &[&str]); 9] = [
     ("wire", &[]),
     ("capfile", &["wire"]),
     ("filter", &["wire"]),
+    ("kernel", &["filter", "wire"]),
     ("api", &["filter", "wire"]),
-    ("io", &["wire", "capfile", "filter", "api"]),
-    ("pipeline", &["api", "io", "filter", "wire"]),
+    ("io", &["wire", "capfile", "filter", "kernel", "api"]),
+    ("pipeline", &["api", "io", "filter", "kernel", "wire"]),
     ("archive", &["api", "io", "capfile", "filter", "wire"]),
-    ("tapline", &["wire", "capfile", "filter", "api", "io", "pipeline", "archive"]),
+    ("tapline", &["wire", "capfile", "filter", "kernel", "api", "io", "pipeline", "archive"]),
 ];
 
 #[test]

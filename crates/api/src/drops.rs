@@ -32,6 +32,9 @@ drop_reasons! {
     KernelRing = "kernel_ring",
     /// The receiving socket's buffer was full (`SO_MEMINFO`).
     KernelSocket = "kernel_socket",
+    /// The kernel's own queue between a tap and its tunnels was full (`netdev_max_backlog`), or there was
+    /// no memory for a copy; only where the kernel mirrors.
+    KernelQueue = "kernel_queue",
     /// The frame came through an interface of a hardware type that is not read yet.
     HardwareType = "hardware_type",
     /// The packet was one that this tap itself had sent through the tapped interface.

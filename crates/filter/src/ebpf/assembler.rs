@@ -108,6 +108,18 @@ impl Assembler {
         self.push(Instruction::Store { width, base, at, value: value.into() });
     }
 
+    /// `*(base + at) += value`, at once for all CPUs; with `fetch` the value before goes to `value`.
+    pub fn atomic_add(
+        &mut self,
+        width: Width,
+        base: Register,
+        at: i16,
+        value: Register,
+        fetch: bool,
+    ) {
+        self.push(Instruction::AtomicAdd { width, base, at, value, fetch });
+    }
+
     /// Turns the low bytes of a register from or to big endian.
     pub fn big_endian(&mut self, width: Width, to: Register) {
         self.push(Instruction::BigEndian { width, to });

@@ -173,15 +173,62 @@ impl Helper {
     /// `long bpf_tail_call(context, map of programs, u32 index)`: does not return, unless there is no
     /// such program.
     pub const TAIL_CALL: Helper = Helper { id: 12, name: "bpf_tail_call" };
+    /// `long bpf_map_update_elem(map, const void *key, const void *value, u64 flags)`: flags 0, 1 only
+    /// where there is none, 2 only where there is one. 0, or negative.
+    pub const MAP_UPDATE: Helper = Helper { id: 2, name: "bpf_map_update_elem" };
+    /// `long bpf_map_delete_elem(map, const void *key)`: 0, or negative.
+    pub const MAP_DELETE: Helper = Helper { id: 3, name: "bpf_map_delete_elem" };
+    /// `u64 bpf_ktime_get_ns(void)`: `CLOCK_MONOTONIC`.
+    pub const KTIME_GET_NS: Helper = Helper { id: 5, name: "bpf_ktime_get_ns" };
+    /// `u32 bpf_get_smp_processor_id(void)`: this CPU.
+    pub const GET_SMP_PROCESSOR_ID: Helper = Helper { id: 8, name: "bpf_get_smp_processor_id" };
+    /// `long bpf_skb_store_bytes(skb, u32 offset, const void *from, u32 len, u64 flags)`: 0, or negative.
+    pub const SKB_STORE_BYTES: Helper = Helper { id: 9, name: "bpf_skb_store_bytes" };
+    /// `long bpf_l3_csum_replace(skb, u32 offset, u64 from, u64 to, u64 size)`: mends the checksum at
+    /// an offset; 0, or negative.
+    pub const L3_CSUM_REPLACE: Helper = Helper { id: 10, name: "bpf_l3_csum_replace" };
+    /// `long bpf_l4_csum_replace(skb, u32 offset, u64 from, u64 to, u64 flags)`: the same for TCP and
+    /// UDP; flags are the size, 0x10 if a pseudo header's field changed, 0x20 if a 0 stays 0.
+    pub const L4_CSUM_REPLACE: Helper = Helper { id: 11, name: "bpf_l4_csum_replace" };
+    /// `long bpf_clone_redirect(skb, u32 interface, u64 flags)`: sends a copy. 0; negative if there is
+    /// none; positive if the interface or its queue may have dropped it.
+    pub const CLONE_REDIRECT: Helper = Helper { id: 13, name: "bpf_clone_redirect" };
+    /// `long bpf_skb_vlan_push(skb, __be16 protocol, u16 tci)`: 0, or negative.
+    pub const SKB_VLAN_PUSH: Helper = Helper { id: 18, name: "bpf_skb_vlan_push" };
+    /// `long bpf_skb_vlan_pop(skb)`: takes the outermost tag off, and moves the next one to the metadata.
+    pub const SKB_VLAN_POP: Helper = Helper { id: 19, name: "bpf_skb_vlan_pop" };
+    /// `long bpf_redirect(u32 interface, u64 flags)`: what to return so that the packet itself is sent
+    /// (flags 0), or received (1), there.
+    pub const REDIRECT: Helper = Helper { id: 23, name: "bpf_redirect" };
     /// `long bpf_skb_load_bytes(skb, u32 offset, void *to, u32 len)`: 0, or negative if the packet
     /// has not so many bytes.
     pub const SKB_LOAD_BYTES: Helper = Helper { id: 26, name: "bpf_skb_load_bytes" };
+    /// `s64 bpf_csum_diff(const be32 *from, u32 from_len, const be32 *to, u32 to_len, u32 seed)`: the
+    /// unfolded difference; lengths are multiples of 4, up to 512 together in older kernels.
+    pub const CSUM_DIFF: Helper = Helper { id: 28, name: "bpf_csum_diff" };
     /// `long bpf_skb_change_type(skb, u32 type)`: sets `pkt_type`, to whom a received packet was sent.
     pub const SKB_CHANGE_TYPE: Helper = Helper { id: 32, name: "bpf_skb_change_type" };
+    /// `long bpf_skb_change_tail(skb, u32 len, u64 flags)`: cuts or lengthens; 0, or negative.
+    pub const SKB_CHANGE_TAIL: Helper = Helper { id: 38, name: "bpf_skb_change_tail" };
+    /// `long bpf_skb_pull_data(skb, u32 len)`: makes so many bytes readable and writable directly.
+    pub const SKB_PULL_DATA: Helper = Helper { id: 39, name: "bpf_skb_pull_data" };
+    /// `long bpf_skb_change_head(skb, u32 len, u64 flags)`: puts zeros in front; 0, or negative.
+    pub const SKB_CHANGE_HEAD: Helper = Helper { id: 43, name: "bpf_skb_change_head" };
+    /// `long bpf_skb_adjust_room(skb, s32 len_diff, u32 mode, u64 flags)`: makes or takes room behind
+    /// the MAC (mode 1) or network header (0); 0, or negative.
+    pub const SKB_ADJUST_ROOM: Helper = Helper { id: 50, name: "bpf_skb_adjust_room" };
     /// `long bpf_skb_load_bytes_relative(skb, u32 offset, void *to, u32 len, u32 start)`: the same,
     /// from the MAC header (start 0) or the network header (1) on.
     pub const SKB_LOAD_BYTES_RELATIVE: Helper =
         Helper { id: 68, name: "bpf_skb_load_bytes_relative" };
+    /// `long bpf_redirect_neigh(u32 interface, struct bpf_redir_neigh *, int len, u64 flags)`: as
+    /// `bpf_redirect`, by the kernel's routes and neighbours; the packet must be IP.
+    pub const REDIRECT_NEIGH: Helper = Helper { id: 152, name: "bpf_redirect_neigh" };
+    /// `long bpf_redirect_peer(u32 interface, u64 flags)`: as `bpf_redirect`; the packet is received by
+    /// the peer of a veth, in the peer's network namespace.
+    pub const REDIRECT_PEER: Helper = Helper { id: 155, name: "bpf_redirect_peer" };
+    /// `u64 bpf_ktime_get_tai_ns(void)`: `CLOCK_TAI`.
+    pub const KTIME_GET_TAI_NS: Helper = Helper { id: 208, name: "bpf_ktime_get_tai_ns" };
 }
 
 /// An instruction. Jumps say how many eight-byte slots they skip.
@@ -233,6 +280,19 @@ pub enum Instruction {
         at: i16,
         /// What to store.
         value: Operand,
+    },
+    /// `*(base + at) += value` at once for all CPUs; the value before goes to `value` if it is fetched.
+    AtomicAdd {
+        /// Four or eight bytes.
+        width: Width,
+        /// Address …
+        base: Register,
+        /// … and what is added to it.
+        at: i16,
+        /// What to add.
+        value: Register,
+        /// Whether `value` becomes what was there before.
+        fetch: bool,
     },
     /// Loads a 64-bit constant.
     Wide {
@@ -304,6 +364,9 @@ const CLASS_JMP32: u8 = 0x06;
 const CLASS_ALU64: u8 = 0x07;
 const SOURCE_REGISTER: u8 = 0x08;
 const MODE_MEM: u8 = 0x60;
+const MODE_ATOMIC: u8 = 0xc0;
+const ATOMIC_ADD: i32 = 0;
+const ATOMIC_FETCH: i32 = 1;
 const NEGATE: u8 = 0x80;
 const TO_BIG_ENDIAN: u8 = 0xd8;
 const CALL: u8 = 0x80;
@@ -344,6 +407,11 @@ impl Instruction {
                 let (source, register, immediate) = split(value);
                 let class = if source == 0 { CLASS_ST } else { CLASS_STX };
                 slot(class | MODE_MEM | width.code(), base as u8, register, at, immediate)
+            }
+            Instruction::AtomicAdd { width, base, at, value, fetch } => {
+                let operation = ATOMIC_ADD | if fetch { ATOMIC_FETCH } else { 0 };
+                let opcode = CLASS_STX | MODE_ATOMIC | width.code();
+                slot(opcode, base as u8, value as u8, at, operation)
             }
             Instruction::Wide { to, value } => {
                 return wide(to, 0, value as u32 as i32, (value >> 32) as i32);

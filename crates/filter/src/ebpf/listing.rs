@@ -57,6 +57,16 @@ impl fmt::Display for Line {
                 let bits = if width == Width::B8 { Bits::B64 } else { Bits::B32 };
                 write!(f, "{} = {}", memory(width, base, at), operand(bits, value, false))
             }
+            Instruction::AtomicAdd { width, base, at, value, fetch } => {
+                let value = name(if width == Width::B8 { Bits::B64 } else { Bits::B32 }, value);
+                match fetch {
+                    true => {
+                        let at = memory(width, base, at);
+                        write!(f, "{value} = atomic_fetch_add({at}, {value})")
+                    }
+                    false => write!(f, "lock {} += {value}", memory(width, base, at)),
+                }
+            }
             Instruction::Wide { to, value } => {
                 write!(f, "{} = {value:#x} ll", name(Bits::B64, to))
             }
@@ -154,6 +164,8 @@ mod tests {
         asm.store(Width::B4, R10, -16, 0);
         asm.store(Width::B8, R9, 8, R1);
         asm.push(Instruction::Wide { to: R1, value: 0x1_0000_0000 });
+        asm.atomic_add(Width::B8, R9, 8, R1, false);
+        asm.atomic_add(Width::B4, R9, -8, R2, true);
         asm.map_address(R1, MapRef(0));
         asm.jump_if(Bits::B32, Condition::NotEqual, R7, 0x800, end);
         asm.jump_if(Bits::B64, Condition::AtMostSigned, R7, R8, start);
@@ -173,12 +185,14 @@ mod tests {
    9: *(u32 *)(r10 - 16) = 0
   10: *(u64 *)(r9 + 8) = r1
   11: r1 = 0x100000000 ll
-  13: r1 = map[0] ll
-  15: if w7 != 0x800 goto +3 <19>
-  16: if r7 s<= r8 goto -17 <0>
-  17: call bpf_map_lookup_elem#1
-  18: goto -19 <0>
-  19: exit
+  13: lock *(u64 *)(r9 + 8) += r1
+  14: w2 = atomic_fetch_add(*(u32 *)(r9 - 8), w2)
+  15: r1 = map[0] ll
+  17: if w7 != 0x800 goto +3 <21>
+  18: if r7 s<= r8 goto -19 <0>
+  19: call bpf_map_lookup_elem#1
+  20: goto -21 <0>
+  21: exit
 ";
         assert_eq!(asm.finish().unwrap().to_string(), expected);
     }

@@ -35,13 +35,17 @@ impl IngressProgram {
     /// # Errors
     /// [`Error::System`] if the interface is gone, or the kernel is older than 6.6.
     pub fn attach(&self, interface_index: i32) -> Result<OwnedFd, Error> {
-        sys::attach_ingress(self.program.as_fd(), interface_index).map_err(|source| Error::System {
-            what: format!("attach an eBPF program to the ingress of interface {interface_index}"),
-            mend: match source.raw_os_error() {
-                Some(libc::EPERM) => NEEDS_RIGHT,
-                _ => "",
-            },
-            source,
+        sys::attach_tcx(self.program.as_fd(), interface_index, false).map_err(|source| {
+            Error::System {
+                what: format!(
+                    "attach an eBPF program to the ingress of interface {interface_index}"
+                ),
+                mend: match source.raw_os_error() {
+                    Some(libc::EPERM) => NEEDS_RIGHT,
+                    _ => "",
+                },
+                source,
+            }
         })
     }
 }

@@ -22,19 +22,23 @@
 //! # }
 //! ```
 
+mod classifier;
 mod ingress;
 mod jump;
+mod map;
 mod prefixes;
 mod sys;
 
 use crate::error::Error;
-use filter::ebpf::{COUNTERS_PER_ELEMENT, Counter, CounterLayout, SocketFilter};
+use filter::ebpf::{COUNTERS_PER_ELEMENT, Counter, CounterLayout, Encoded, SocketFilter};
 use jump::Jump;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+pub use classifier::{Classifier, Link, TestRun, TestRunOptions, Way, pin, pinned};
 pub use ingress::IngressProgram;
+pub use map::{Map, MapKind};
 pub use prefixes::{PREFIXES_MAX, Prefix, PrefixMap};
 
 const NAME: &str = "tapline";
@@ -114,7 +118,8 @@ impl LoadedFilter {
             further => maps[further - 1].as_raw_fd(),
         });
         let program = sys::load_program(sys::ProgramType::SocketFilter, NAME, &code, &mut []);
-        let program = program.map_err(|error| refused(&code, error))?;
+        let program =
+            program.map_err(|e| refused(LOAD, sys::ProgramType::SocketFilter, &code, e))?;
         let jump = Jump::is_needed(code.len()).then(|| Jump::to(program.as_fd())).transpose();
         let jump = jump.map_err(|e| Error::system("load a jump to an eBPF socket filter", e))?;
         Ok(LoadedFilter { program, jump, counters, layout })
@@ -192,8 +197,9 @@ impl LoadedFilter {
     fn run(&self, packet: &TestPacket<'_>, repeat: u32) -> Result<sys::Ran, Error> {
         let mut bytes = vec![0; HIDDEN_BYTES];
         bytes.extend_from_slice(packet.frame);
-        let context = sys::Context { gso_size: packet.gso_size, gso_segs: packet.gso_segs };
-        let ran = sys::test_run(self.program.as_fd(), &bytes, context, repeat);
+        let context =
+            sys::Context { gso_size: packet.gso_size, gso_segs: packet.gso_segs, ifindex: 0 };
+        let ran = sys::test_run(self.program.as_fd(), &bytes, context, repeat, &mut []);
         ran.map_err(|source| Error::System {
             what: format!("run an eBPF filter over a packet of {} bytes", packet.frame.len()),
             source,
@@ -203,10 +209,10 @@ impl LoadedFilter {
 }
 
 /// Asks the verifier again, for its reasons, and says what they were.
-fn refused(code: &[filter::ebpf::Encoded], error: io::Error) -> Error {
-    let what = || format!("{LOAD} of {} instructions", code.len());
+fn refused(load: &str, kind: sys::ProgramType, code: &[Encoded], error: io::Error) -> Error {
+    let what = || format!("{load} of {} instructions", code.len());
     match error.raw_os_error() {
-        Some(libc::EPERM | libc::EACCES) if !has_reasons(code) => {
+        Some(libc::EPERM | libc::EACCES) if verifier_log(kind, code).is_empty() => {
             return Error::System { what: what(), source: error, mend: NEEDS_RIGHT };
         }
         Some(libc::E2BIG) => {
@@ -214,7 +220,7 @@ fn refused(code: &[filter::ebpf::Encoded], error: io::Error) -> Error {
         }
         _ => {}
     }
-    let said = verifier_log(code);
+    let said = verifier_log(kind, code);
     let mend =
         if said.contains("too complex") || said.contains("too large") { TOO_COMPLEX } else { "" };
     let said = if said.is_empty() { String::new() } else { format!("; the verifier said: {said}") };
@@ -222,14 +228,10 @@ fn refused(code: &[filter::ebpf::Encoded], error: io::Error) -> Error {
     Error::System { what: what(), source, mend }
 }
 
-fn has_reasons(code: &[filter::ebpf::Encoded]) -> bool {
-    !verifier_log(code).is_empty()
-}
-
 /// The last lines of what the verifier says to a program.
-fn verifier_log(code: &[filter::ebpf::Encoded]) -> String {
+fn verifier_log(kind: sys::ProgramType, code: &[Encoded]) -> String {
     let mut log = vec![0; LOG_BYTES];
-    let _ = sys::load_program(sys::ProgramType::SocketFilter, NAME, code, &mut log);
+    let _ = sys::load_program(kind, NAME, code, &mut log);
     let end = log.iter().position(|&byte| byte == 0).unwrap_or(log.len());
     let log = String::from_utf8_lossy(&log[..end]);
     let lines = log.lines().filter(|line| !line.is_empty() && !is_statistic(line));

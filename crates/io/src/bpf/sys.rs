@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use filter::ebpf::Encoded;
+use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
@@ -12,9 +13,13 @@ const MAP_CREATE: i32 = 0;
 const MAP_LOOKUP_ELEM: i32 = 1;
 const MAP_UPDATE_ELEM: i32 = 2;
 const MAP_DELETE_ELEM: i32 = 3;
+const MAP_GET_NEXT_KEY: i32 = 4;
 const PROG_LOAD: i32 = 5;
+const OBJ_PIN: i32 = 6;
+const OBJ_GET: i32 = 7;
 const PROG_TEST_RUN: i32 = 10;
 const LINK_CREATE: i32 = 28;
+const LINK_UPDATE: i32 = 29;
 
 /// Where a program is to run (`enum bpf_prog_type`).
 #[derive(Debug, Clone, Copy)]
@@ -26,18 +31,25 @@ pub(super) enum ProgramType {
     Classifier = 3,
 }
 
-/// `BPF_TCX_INGRESS` of `enum bpf_attach_type`.
+/// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
 const TCX_INGRESS: u32 = 46;
+const TCX_EGRESS: u32 = 47;
 const NAME_BYTES: usize = 16;
 
 /// What a map holds.
 #[derive(Debug, Clone, Copy)]
 #[repr(u32)]
 pub(super) enum MapType {
+    /// Values by a key, at first none.
+    Hash = 1,
+    /// Values by their place; at first all are 0.
+    Array = 2,
     /// Programs, to be called by their place.
     Programs = 3,
     /// Values, of which each CPU has its own; at first all are 0.
     PerCpuArray = 6,
+    /// Values by a key, of which the one that was used longest ago makes room for a new one.
+    LruHash = 9,
     /// Values by the longest prefix of a key; at first none.
     PrefixTrie = 11,
 }
@@ -55,6 +67,26 @@ pub(super) fn create_map(
     create(&mut MapCreate {
         map_type: map_type as u32,
         key_size: size_of::<u32>() as u32,
+        value_size: value_bytes,
+        max_entries: elements,
+        map_flags: 0,
+        inner_map_fd: 0,
+        numa_node: 0,
+        map_name: object_name(name),
+    })
+}
+
+/// Makes a map of any kind whose keys and values are plain bytes.
+pub(super) fn create_any_map(
+    map_type: MapType,
+    name: &str,
+    key_bytes: u32,
+    value_bytes: u32,
+    elements: u32,
+) -> io::Result<OwnedFd> {
+    create(&mut MapCreate {
+        map_type: map_type as u32,
+        key_size: key_bytes,
         value_size: value_bytes,
         max_entries: elements,
         map_flags: 0,
@@ -173,6 +205,100 @@ pub(super) fn look_up(
     unsafe { bpf(MAP_LOOKUP_ELEM, &mut attributes) }.map(|_| ())
 }
 
+/// Reads an element into `value`. Returns whether there is one.
+///
+/// `key` has the bytes of the map's keys. `value` has those of its values, or for a per-CPU map, for
+/// each possible CPU those of its values, which are multiples of 8. [`Map`](super::Map) sees to both.
+pub(super) fn get_of(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(key.as_ptr()),
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: both buffers are as long as the map's keys and values, as `Map` has checked.
+    match unsafe { bpf(MAP_LOOKUP_ELEM, &mut attributes) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes an element. Key and value are as for [`get_of`].
+pub(super) fn put_of(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result<()> {
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(key.as_ptr()),
+        value: address(value.as_ptr()),
+        flags: 0,
+    };
+    // SAFETY: both buffers are as long as the map's keys and values, as `Map` has checked.
+    unsafe { bpf(MAP_UPDATE_ELEM, &mut attributes) }.map(|_| ())
+}
+
+/// Removes an element. Returns whether there was one. The key is as for [`get_of`].
+pub(super) fn delete_of(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: address(key.as_ptr()),
+        value: 0,
+        flags: 0,
+    };
+    // SAFETY: the key is as long as the map's keys, as `Map` has checked.
+    match unsafe { bpf(MAP_DELETE_ELEM, &mut attributes) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes the key behind `key` in the map's order to `next`; the first one if there is no `key`.
+/// Returns whether there is one. Both have the bytes of the map's keys.
+pub(super) fn next_key_of(
+    map: BorrowedFd<'_>,
+    key: Option<&[u8]>,
+    next: &mut [u8],
+) -> io::Result<bool> {
+    let mut attributes = MapElement {
+        map_fd: map.as_raw_fd() as u32,
+        padding: 0,
+        key: key.map_or(0, |key| address(key.as_ptr())),
+        value: next.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    // SAFETY: both buffers are as long as the map's keys and values, as `Map` has checked.
+    match unsafe { bpf(MAP_GET_NEXT_KEY, &mut attributes) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Gives a program, map or link a name in a BPF file system, where it lives on without a descriptor.
+pub(super) fn pin(object: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    let mut attributes =
+        Pinned { path: path.as_ptr() as u64, fd: object.as_raw_fd() as u32, flags: 0 };
+    // SAFETY: the path ends in a NUL and is only read.
+    unsafe { bpf(OBJ_PIN, &mut attributes) }.map(|_| ())
+}
+
+/// Opens what has a name in a BPF file system.
+pub(super) fn pinned(path: &CStr) -> io::Result<OwnedFd> {
+    let mut attributes = Pinned { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    // SAFETY: the path ends in a NUL and is only read.
+    descriptor(unsafe { bpf(OBJ_GET, &mut attributes) })
+}
+
+#[repr(C)]
+struct Pinned {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
 /// Loads a program. A log buffer that is not empty gets the verifier's words.
 pub(super) fn load_program(
     program_type: ProgramType,
@@ -217,6 +343,8 @@ pub(super) fn load_program(
 pub(super) struct Context {
     pub gso_segs: u32,
     pub gso_size: u32,
+    /// The interface that the packet seems to have come by; 0: loopback.
+    pub ifindex: u32,
 }
 
 /// A test run's outcome: the program's return value, and the mean time of a run.
@@ -224,25 +352,31 @@ pub(super) struct Context {
 pub(super) struct Ran {
     pub value: u32,
     pub mean_ns: u32,
+    /// Bytes of the packet afterwards; 0 unless there was room for them.
+    pub out_bytes: usize,
 }
 
-/// Runs a program over a packet, several times.
+/// Runs a program over a packet, several times; what it makes of the packet is written to `out`.
 pub(super) fn test_run(
     program: BorrowedFd<'_>,
     packet: &[u8],
     context: Context,
     repeat: u32,
+    out: &mut [u8],
 ) -> io::Result<Ran> {
     /// `struct __sk_buff`, whose fields are mostly refused here.
     #[repr(C)]
     struct SkBuff {
-        before: [u32; 41],
+        before: [u32; 10],
+        ifindex: u32,
+        between: [u32; 30],
         gso_segs: u32,
         socket: u64,
         gso_size: u32,
         padding: u32,
         hwtstamp: u64,
     }
+    const _: () = assert!(std::mem::offset_of!(SkBuff, ifindex) == 40);
     const _: () = assert!(std::mem::offset_of!(SkBuff, gso_segs) == 164);
     const _: () = assert!(std::mem::offset_of!(SkBuff, gso_size) == 176);
     #[repr(C)]
@@ -261,7 +395,9 @@ pub(super) fn test_run(
         ctx_out: u64,
     }
     let context = SkBuff {
-        before: [0; 41],
+        before: [0; 10],
+        ifindex: context.ifindex,
+        between: [0; 30],
         gso_segs: context.gso_segs,
         socket: 0,
         gso_size: context.gso_size,
@@ -272,9 +408,9 @@ pub(super) fn test_run(
         prog_fd: program.as_raw_fd() as u32,
         retval: 0,
         data_size_in: packet.len() as u32,
-        data_size_out: 0,
+        data_size_out: out.len() as u32,
         data_in: packet.as_ptr() as u64,
-        data_out: 0,
+        data_out: if out.is_empty() { 0 } else { out.as_mut_ptr() as u64 },
         repeat,
         duration: 0,
         ctx_size_in: size_of::<SkBuff>() as u32,
@@ -282,15 +418,20 @@ pub(super) fn test_run(
         ctx_in: address(&raw const context),
         ctx_out: 0,
     };
-    // SAFETY: the packet and the context are read as far as their sizes say, and nothing but the
-    // attributes is written: both outputs are null.
+    // SAFETY: the packet and the context are read as far as their sizes say; beside the attributes
+    // only `out` is written, as far as its size says.
     unsafe { bpf(PROG_TEST_RUN, &mut attributes) }?;
-    Ok(Ran { value: attributes.retval, mean_ns: attributes.duration })
+    let out_bytes = if out.is_empty() { 0 } else { attributes.data_size_out as usize };
+    Ok(Ran { value: attributes.retval, mean_ns: attributes.duration, out_bytes })
 }
 
-/// Has a classifier run at the ingress of an interface, behind those that are there, for as long as
-/// the descriptor is open. Kernels before 6.6 cannot.
-pub(super) fn attach_ingress(program: BorrowedFd<'_>, interface_index: i32) -> io::Result<OwnedFd> {
+/// Has a classifier run at the ingress or egress of an interface, behind those that are there, for as
+/// long as the link's descriptor is open. Kernels before 6.6 cannot.
+pub(super) fn attach_tcx(
+    program: BorrowedFd<'_>,
+    interface_index: i32,
+    is_egress: bool,
+) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct LinkCreate {
         prog_fd: u32,
@@ -301,11 +442,30 @@ pub(super) fn attach_ingress(program: BorrowedFd<'_>, interface_index: i32) -> i
     let mut attributes = LinkCreate {
         prog_fd: program.as_raw_fd() as u32,
         target_ifindex: interface_index,
-        attach_type: TCX_INGRESS,
+        attach_type: if is_egress { TCX_EGRESS } else { TCX_INGRESS },
         flags: 0,
     };
     // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
     descriptor(unsafe { bpf(LINK_CREATE, &mut attributes) })
+}
+
+/// Puts another program in the place of a link's, between two packets.
+pub(super) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    #[repr(C)]
+    struct LinkUpdate {
+        link_fd: u32,
+        new_prog_fd: u32,
+        flags: u32,
+        old_prog_fd: u32,
+    }
+    let mut attributes = LinkUpdate {
+        link_fd: link.as_raw_fd() as u32,
+        new_prog_fd: program.as_raw_fd() as u32,
+        flags: 0,
+        old_prog_fd: 0,
+    };
+    // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
+    unsafe { bpf(LINK_UPDATE, &mut attributes) }.map(|_| ())
 }
 
 /// Attaches a program to a socket; it takes the place of one that was there.
