@@ -71,6 +71,16 @@ drop_reasons! {
     Unreachable = "unreachable",
     /// The kernel refused the packet for another reason.
     SendError = "send_error",
+    /// The forwarding table had no room for another session.
+    SessionTable = "session_table",
+    /// No port was left at the address that the next host sees.
+    NoPort = "no_port",
+    /// The packet belongs to no session of the forwarding table.
+    NoSession = "no_session",
+    /// The packet's time to live or hop limit ended here.
+    TtlExceeded = "ttl_exceeded",
+    /// A fragment whose first one, which has the ports, did not come before it.
+    Fragment = "fragment",
     /// More sources (tunnel id and sender) came than the recorder keeps apart.
     TooManySources = "too_many_sources",
     /// The file system had no room for the packet.

@@ -12,6 +12,8 @@ mod drops;
 mod endpoint;
 mod error;
 mod file;
+mod inline;
+mod inline_file;
 mod keys;
 mod l2tp_file;
 mod ledger;
@@ -39,6 +41,12 @@ pub use endpoint::{
 };
 pub use error::Error;
 pub use file::FileError;
+pub use inline::{
+    INLINE_NAME_MAX, INLINE_RULES_MAX, INLINE_SESSIONS, INLINE_SESSIONS_MAX, INLINE_TABLE,
+    InlineConfig, InlineFail, InlineKey, InlineProtocol, InlineRule, InlineTimeouts, InlineView,
+    parse_inline_name,
+};
+pub use inline_file::{parse_inline_file, read_inline_file};
 pub use l2tp_file::{
     L2tpId, L2tpReceive, L2tpTransmit, MirrorPort, MirrorPorts, add_l2tp_lines, parse_l2tp_receive,
     parse_l2tp_transmit, read_l2tp_receive, read_l2tp_transmit, remove_l2tp_tunnel,
