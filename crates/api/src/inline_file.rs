@@ -321,7 +321,7 @@ mod tests {
         assert_told(&with("views = [\"inline\"]"), Some((6, 1)), "go nowhere");
         assert_told(&with("to = [\"null:\"]"), Some((6, 1)), "no view goes there");
         assert_told(&with("views = [\"in\"]"), Some((6, 10)), "unknown");
-        assert_told(&with(RULE), Some((7, 1)), "is called");
+        assert_told(&with(RULE), Some((6, 1)), "is called");
         let other = RULE.replace("[[rule]]", "[[rule]]\nname = \"b\"");
         assert_told(&with(&other), Some((8, 1)), "matches the same");
         let loops = "[[rule]]\naddress = \"192.0.2.11\"\nnext_host = \"192.0.2.10\"\n";
