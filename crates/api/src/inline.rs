@@ -11,7 +11,6 @@ use crate::file::Fault;
 use crate::{Error, Group};
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -176,10 +175,9 @@ pub struct InlineRule {
     pub views: Vec<InlineView>,
     /// Bytes captured of each packet; 0: all. Else at least [`crate::SNAPSHOT_LENGTH_MIN`].
     pub snapshot_length: u32,
-    /// Where its views go: each group gets every packet. Empty if and only if `views` and `archive` are.
+    /// Where its views go, beside what all rules' views are written to: each group gets every packet.
+    /// Empty if `views` is.
     pub to: Vec<Group>,
-    /// The folder of an archive's spool that its views are recorded into.
-    pub archive: Option<PathBuf>,
 }
 
 /// What a rule matches.
@@ -199,7 +197,6 @@ impl InlineRule {
             views: Vec::new(),
             snapshot_length: 0,
             to: Vec::new(),
-            archive: None,
         }
     }
 

@@ -18,8 +18,7 @@
 //! source = "10.0.0.1"              # that the next host sees; default: the route's
 //! views = ["ingress", "egress", "inline"]
 //! snapshot_length = 0              # bytes captured of each packet; 0: all
-//! to = ["pcap:web.pcapng"]         # where the views go
-//! archive = "/var/lib/tapline"     # or where they are recorded
+//! to = ["pcap:web.pcapng"]         # where the views go, beside -w
 //! ```
 //!
 //! Only `in`, `out`, `address` and `next_host` must be there. Paths are relative to the file's folder.
@@ -40,7 +39,7 @@ const BYTES_MAX: u64 = 16 << 20;
 
 const FILE: [&str; 7] = ["in", "out", "name", "fail", "sessions", "timeouts", "rule"];
 const TIMEOUTS: [&str; 5] = ["tcp_established", "tcp_opening", "tcp_closing", "udp", "icmp"];
-const RULE: [&str; 11] = [
+const RULE: [&str; 10] = [
     "name",
     "address",
     "protocol",
@@ -51,7 +50,6 @@ const RULE: [&str; 11] = [
     "views",
     "snapshot_length",
     "to",
-    "archive",
 ];
 
 /// Longest name of an interface (`IFNAMSIZ` less the NUL).
@@ -187,7 +185,6 @@ fn rule(keys: &Keys<'_>) -> Result<InlineRule, Wrong> {
         views: views(keys)?,
         snapshot_length: keys.snapshot_length()?,
         to: targets(keys)?,
-        archive: keys.text("archive")?.map(|path| keys.beside(path)),
         ..InlineRule::new(
             keys.name()?.unwrap_or_default(),
             needed("address", "192.0.2.10")?,
@@ -199,19 +196,12 @@ fn rule(keys: &Keys<'_>) -> Result<InlineRule, Wrong> {
         let text = rule.to_string();
         rule.name = text.split_once('=').map_or(text.as_str(), |(matched, _)| matched).into();
     }
-    let goes_somewhere = !rule.to.is_empty() || rule.archive.is_some();
-    match (rule.views.is_empty(), goes_somewhere) {
-        (false, false) => Err(Fault::new(
-            keys.place_of("views"),
-            "the views go nowhere; add `to = [\"pcap:FILE\"]` or `archive = \"FOLDER\"`",
-        )
-        .into()),
-        (true, true) => {
-            let key = if rule.to.is_empty() { "archive" } else { "to" };
-            let mend = "add `views = [\"inline\"]`";
-            Err(Fault::new(keys.place_of(key), format!("no view goes there; {mend}")).into())
+    match rule.views.is_empty() && !rule.to.is_empty() {
+        true => {
+            let reason = "no view goes there; add `views = [\"inline\"]`";
+            Err(Fault::new(keys.place_of("to"), reason).into())
         }
-        _ => Ok(rule),
+        false => Ok(rule),
     }
 }
 
@@ -318,7 +308,6 @@ mod tests {
         assert_told(&with("protocol = \"sctp\""), Some((6, 12)), "\"icmp\"");
         assert_told(&with("source = \"x\""), Some((6, 1)), "IPv4 or IPv6");
         assert_told(&with("source = \"2001:db8::1\""), Some((6, 1)), "version of IP");
-        assert_told(&with("views = [\"inline\"]"), Some((6, 1)), "go nowhere");
         assert_told(&with("to = [\"null:\"]"), Some((6, 1)), "no view goes there");
         assert_told(&with("views = [\"in\"]"), Some((6, 10)), "unknown");
         assert_told(&with(RULE), Some((6, 1)), "is called");

@@ -16,6 +16,7 @@
 //! | [`encap`] | what stands in front of this packet in that tunnel? |
 //! | [`decap`] | which tunnel is in this frame, and where is its packet? |
 //! | [`metadata`] | what does a tap tell about a packet beside its bytes? |
+//! | [`translate`] | which bytes change when a packet gets other addresses and ports? |
 //! | [`sequence`] | what became of packets that are numbered? |
 
 pub mod checksum;
@@ -34,6 +35,7 @@ pub mod metadata;
 pub mod mpls;
 pub mod segment;
 pub mod sequence;
+pub mod translate;
 pub mod tunnel;
 pub mod udp;
 pub mod vlan;
