@@ -18,10 +18,15 @@
 //! those at X + k, ask the kernel for their bytes (`bpf_skb_load_bytes`). None of them is the old
 //! `LD_ABS`, which ends the whole program where the frame ends.
 //!
+//! A program can as well read the *restored* frame, as [`RestoredFrame`] left it in R9's memory: its
+//! first bytes are there, and its length; what lies behind stands in the packet 4 bytes earlier if the
+//! kernel keeps a tag beside the packet.
+//!
 //! Semantics are those of our interpreter: a load past the end and a division by an X of 0 go where
 //! a verdict of 0 goes; A, X and scratch words start as 0; X + k does not wrap; a shift by an X of
 //! 32 or more gives 0.
 
+use super::restored::{FRAME_AT, LENGTH_AT, RestoredFrame, TAG_AT, TAG_END};
 use super::{Alu, Assembler, Bits, Condition, Error, Helper, Instruction, Label, Register, Width};
 use crate::op;
 use Register::{R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
@@ -33,23 +38,29 @@ pub(super) const SCRATCH_AT: i16 = 64;
 /// How many bytes they take.
 pub(super) const SCRATCH_BYTES: i16 = 64;
 /// Bytes of the frame that are copied at most: IPv6 with ports behind three tags, and more.
-const BUFFERED_MAX: u32 = 96;
+pub(super) const BUFFERED_MAX: u32 = 96;
 /// The frame starts two bytes behind a multiple of eight, so that words of the IP header are
 /// aligned; the kernel's verifier wants that.
-const ALIGN: i16 = 2;
+pub(super) const ALIGN: i16 = 2;
 /// Offset of `len` in `struct __sk_buff`.
 pub(super) const SKB_LEN: i16 = 0;
 
 /// Where a program goes with its verdict.
-pub(super) trait Exits {
+pub trait Exits {
     /// The place for a constant verdict; `at` is the return's position, for errors.
+    ///
+    /// # Errors
+    /// Why there is no such place.
     fn constant(&mut self, asm: &mut Assembler, at: usize, verdict: u32) -> Result<Label, Error>;
     /// The places for an A of 0 and for any other.
+    ///
+    /// # Errors
+    /// Why there are none.
     fn in_a(&mut self, asm: &mut Assembler, at: usize) -> Result<(Label, Label), Error>;
 }
 
 /// The verdict of a program that looks at nothing, if it is one.
-pub(super) fn constant(program: &[crate::Instruction]) -> Option<u32> {
+pub fn constant(program: &[crate::Instruction]) -> Option<u32> {
     program.first().filter(|first| first.code == op::RET | op::K).map(|first| first.k)
 }
 
@@ -61,12 +72,61 @@ pub(super) fn emit(
     exits: &mut impl Exits,
 ) -> Result<(), Error> {
     let needs = Needs::of(program)?;
-    let no_match = exits.constant(asm, 0, 0)?;
     let buffer_at = WORD_AT - needs.buffer_len() + ALIGN;
+    let begin = Begin { base: R10, at: buffer_at, bytes: needs.buffered, is_restored: false };
+    convert(asm, program, exits, needs, begin)
+}
+
+/// Appends a program that reads a restored frame. It leaves by `exits` alone, and expects the packet in
+/// R6 and in R9 the memory that `frame` has filled.
+///
+/// # Errors
+/// [`Error::JumpsBack`], and those of `exits`.
+///
+/// # Panics
+/// If the frame was restored with fewer bytes than [`RestoredFrame::bytes_needed`] says.
+pub fn emit_restored(
+    asm: &mut Assembler,
+    program: &[crate::Instruction],
+    frame: &RestoredFrame,
+    exits: &mut impl Exits,
+) -> Result<(), Error> {
+    let needs = Needs::of(program)?;
+    assert!(needs.restored() <= frame.bytes(), "{} bytes of the frame", frame.bytes());
+    let begin = Begin { base: R9, at: FRAME_AT, bytes: frame.bytes(), is_restored: true };
+    convert(asm, program, exits, needs, begin)
+}
+
+/// How many first bytes of a restored frame a program needs.
+pub(super) fn restored_bytes(program: &[crate::Instruction]) -> Result<u32, Error> {
+    Needs::of(program).map(|needs| needs.restored())
+}
+
+fn convert(
+    asm: &mut Assembler,
+    program: &[crate::Instruction],
+    exits: &mut impl Exits,
+    needs: Needs,
+    begin: Begin,
+) -> Result<(), Error> {
+    let no_match = exits.constant(asm, 0, 0)?;
     let count = program.len();
     let known = vec![None; count];
     let labels = vec![None; count];
-    Converter { asm, program, exits, needs, no_match, buffer_at, labels, known }.run()
+    let aside = Vec::new();
+    Converter { asm, program, exits, needs, no_match, begin, labels, known, aside }.run()
+}
+
+/// Where the frame's first bytes stand.
+#[derive(Debug, Clone, Copy)]
+struct Begin {
+    base: Register,
+    /// The first byte, from `base`.
+    at: i16,
+    /// How many there are; a shorter frame has fewer.
+    bytes: u32,
+    /// Whether the frame is more than what the packet holds.
+    is_restored: bool,
 }
 
 /// What a look over the whole program tells before its conversion.
@@ -75,13 +135,15 @@ struct Needs {
     buffered: u32,
     /// Scratch words, a bit each, that may be read before they are written.
     scratch: u16,
+    /// Whether it loads from X + k.
+    indexed: bool,
 }
 
 impl Needs {
     fn of(program: &[crate::Instruction]) -> Result<Needs, Error> {
         // Scratch words that every way to an instruction has written; none: no way leads there.
         let mut written: Vec<Option<u16>> = vec![None; program.len()];
-        let mut needs = Needs { buffered: 0, scratch: 0 };
+        let mut needs = Needs { buffered: 0, scratch: 0, indexed: false };
         if let Some(first) = written.first_mut() {
             *first = Some(0);
         }
@@ -89,6 +151,7 @@ impl Needs {
             let Some(mut now) = written[at] else { continue };
             match i.code & 0x07 {
                 op::LD | op::LDX if i.code & 0xe0 == op::MEM => needs.scratch |= (1 << i.k) & !now,
+                op::LD if i.code & 0xe0 == op::IND => needs.indexed = true,
                 op::ST | op::STX => now |= 1 << i.k,
                 _ => {}
             }
@@ -106,6 +169,11 @@ impl Needs {
 
     fn buffer_len(&self) -> i16 {
         (self.buffered as i16 + ALIGN + 7) & !7
+    }
+
+    /// Loads from X + k may want the tag, and what they span behind it.
+    fn restored(&self) -> u32 {
+        if self.indexed { self.buffered.max(TAG_END + 4) } else { self.buffered }
     }
 }
 
@@ -150,17 +218,32 @@ struct Converter<'a, E> {
     exits: &'a mut E,
     needs: Needs,
     no_match: Label,
-    /// The frame's first byte, from R10.
-    buffer_at: i16,
+    begin: Begin,
     /// Labels of instructions that were jumped to.
     labels: Vec<Option<Label>>,
     /// The length that each jump to an instruction knows the frame to have at least.
     known: Vec<Option<u32>>,
+    /// Loads at X + k where there is a tag, for the end.
+    aside: Vec<Aside>,
+}
+
+/// A load at X + k of a frame whose tag is not in the packet, the offset in R2.
+#[derive(Debug, Clone, Copy)]
+struct Aside {
+    width: Width,
+    /// Where it begins.
+    here: Label,
+    /// Where it goes on with the packet's offset in R2.
+    by_call: Label,
+    /// Where it goes on with A loaded.
+    loaded: Label,
 }
 
 impl<E: Exits> Converter<'_, E> {
     fn run(mut self) -> Result<(), Error> {
-        self.copy_first_bytes();
+        if !self.begin.is_restored {
+            self.copy_first_bytes();
+        }
         self.asm.alu(Bits::B32, Alu::Move, R7, 0);
         self.asm.alu(Bits::B32, Alu::Move, R8, 0);
         for word in (0..16).filter(|word| self.needs.scratch & 1 << word != 0) {
@@ -177,6 +260,9 @@ impl<E: Exits> Converter<'_, E> {
                 continue;
             }
             flows = self.instruction(at, &mut known)?;
+        }
+        for aside in std::mem::take(&mut self.aside) {
+            self.load_beside_tag(aside);
         }
         Ok(())
     }
@@ -197,7 +283,7 @@ impl<E: Exits> Converter<'_, E> {
         self.asm.copy(R1, R6);
         self.asm.alu(Bits::B32, Alu::Move, R2, 0);
         self.asm.copy(R3, R10);
-        self.asm.alu(Bits::B64, Alu::Add, R3, i32::from(self.buffer_at));
+        self.asm.alu(Bits::B64, Alu::Add, R3, i32::from(self.begin.at));
         self.asm.call(Helper::SKB_LOAD_BYTES);
         self.asm.jump_if(Bits::B64, Condition::NotEqual, R0, 0, self.no_match);
         self.asm.jump(done);
@@ -205,7 +291,7 @@ impl<E: Exits> Converter<'_, E> {
         self.asm.jump_if(Bits::B32, Condition::Equal, R4, 0, self.no_match);
         // The verifier must see that what a copy of unknown length may leave out is initialised.
         for at in (0..self.needs.buffer_len()).step_by(8) {
-            self.asm.store(Width::B8, R10, self.buffer_at - ALIGN + at, 0);
+            self.asm.store(Width::B8, R10, self.begin.at - ALIGN + at, 0);
         }
         self.asm.jump(copy);
         self.asm.bind(done);
@@ -220,7 +306,7 @@ impl<E: Exits> Converter<'_, E> {
                 op::ABS => return Ok(self.load_fixed(i.k, width(i.code), R7, known)),
                 op::IND => return Ok(self.load_indexed(i.k, width(i.code))),
                 op::MEM => self.asm.load(Width::B4, R7, R9, scratch_at(i.k)),
-                op::LEN => self.asm.load(Width::B4, R7, R6, SKB_LEN),
+                op::LEN => self.load_length(R7),
                 _ => self.asm.alu(Bits::B32, Alu::Move, R7, constant),
             },
             op::LDX => match i.code & 0xe0 {
@@ -232,7 +318,7 @@ impl<E: Exits> Converter<'_, E> {
                     self.asm.alu(Bits::B32, Alu::ShiftLeft, R8, 2);
                 }
                 op::MEM => self.asm.load(Width::B4, R8, R9, scratch_at(i.k)),
-                op::LEN => self.asm.load(Width::B4, R8, R6, SKB_LEN),
+                op::LEN => self.load_length(R8),
                 _ => self.asm.alu(Bits::B32, Alu::Move, R8, constant),
             },
             op::ST => self.asm.store(Width::B4, R9, scratch_at(i.k), R7),
@@ -269,34 +355,44 @@ impl<E: Exits> Converter<'_, E> {
             self.asm.jump(self.no_match);
             return false;
         };
-        if end <= self.needs.buffered {
+        if end <= self.begin.bytes {
             if *known < end {
-                self.asm.load(Width::B4, R0, R6, SKB_LEN);
+                self.load_length(R0);
                 self.asm.jump_if(Bits::B32, Condition::Below, R0, end as i32, self.no_match);
             }
-            self.load_buffered(self.buffer_at + at as i16, width, to);
+            self.load_buffered(self.begin.at + at as i16, width, to);
         } else {
             self.asm.alu(Bits::B32, Alu::Move, R2, at as i32);
+            if self.begin.is_restored {
+                // It lies behind any tag, as that is among the first bytes.
+                self.asm.load(Width::B8, R1, R9, TAG_AT);
+                self.asm.alu(Bits::B64, Alu::Sub, R2, R1);
+            }
             self.load_by_call(width, to);
         }
         *known = end.max(*known);
         true
     }
 
-    /// Loads big-endian bytes from the stack, in pieces where they are not aligned.
+    fn load_length(&mut self, to: Register) {
+        let (base, at) = if self.begin.is_restored { (R9, LENGTH_AT) } else { (R6, SKB_LEN) };
+        self.asm.load(Width::B4, to, base, at);
+    }
+
+    /// Loads big-endian bytes that were copied, in pieces where they are not aligned.
     fn load_buffered(&mut self, at: i16, width: Width, to: Register) {
         let aligned = i32::from(at) % width.bytes() as i32 == 0;
         match width {
-            Width::B1 => self.asm.load(Width::B1, to, R10, at),
+            Width::B1 => self.asm.load(Width::B1, to, self.begin.base, at),
             _ if aligned => {
-                self.asm.load(width, to, R10, at);
+                self.asm.load(width, to, self.begin.base, at);
                 self.asm.big_endian(width, to);
             }
             Width::B2 => self.load_halves(at, Width::B1, to, R0),
             _ if at % 2 == 0 => self.load_halves(at, Width::B2, to, R0),
             _ => {
                 // One byte, an aligned half, one byte.
-                self.asm.load(Width::B1, to, R10, at);
+                self.asm.load(Width::B1, to, self.begin.base, at);
                 self.append(at + 1, Width::B2, to, R0);
                 self.append(at + 3, Width::B1, to, R0);
             }
@@ -327,8 +423,42 @@ impl<E: Exits> Converter<'_, E> {
             self.asm.alu(Bits::B64, Alu::Add, R2, k);
         }
         self.asm.jump_if(Bits::B64, Condition::Above, R2, i32::MAX, self.no_match);
+        if !self.begin.is_restored {
+            self.load_by_call(width, R7);
+            return true;
+        }
+        let [here, by_call, loaded] = std::array::from_fn(|_| self.asm.label());
+        self.aside.push(Aside { width, here, by_call, loaded });
+        self.asm.load(Width::B8, R1, R9, TAG_AT);
+        self.asm.jump_if(Bits::B64, Condition::NotEqual, R1, 0, here);
+        self.asm.bind(by_call);
         self.load_by_call(width, R7);
+        self.asm.bind(loaded);
         true
+    }
+
+    /// Where the kernel keeps a tag beside the packet: what begins behind it stands 4 bytes earlier in
+    /// the packet, anything else among the first bytes.
+    fn load_beside_tag(&mut self, Aside { width, here, by_call, loaded }: Aside) {
+        let near = self.asm.label();
+        self.asm.bind(here);
+        self.asm.jump_if(Bits::B64, Condition::Below, R2, TAG_END as i32, near);
+        self.asm.alu(Bits::B64, Alu::Sub, R2, 4);
+        self.asm.jump(by_call);
+        self.asm.bind(near);
+        self.load_length(R1);
+        self.asm.copy(R3, R2);
+        self.asm.alu(Bits::B64, Alu::Add, R3, width.bytes() as i32);
+        self.asm.jump_if(Bits::B64, Condition::Above, R3, R1, self.no_match);
+        self.asm.copy(R3, R9);
+        self.asm.alu(Bits::B64, Alu::Add, R3, R2);
+        self.asm.load(Width::B1, R7, R3, FRAME_AT);
+        for at in 1..width.bytes() as i16 {
+            self.asm.load(Width::B1, R0, R3, FRAME_AT + at);
+            self.asm.alu(Bits::B32, Alu::ShiftLeft, R7, 8);
+            self.asm.alu(Bits::B32, Alu::Or, R7, R0);
+        }
+        self.asm.jump(loaded);
     }
 
     /// Loads from the offset in R2.

@@ -294,6 +294,17 @@ pub enum Instruction {
         /// Whether `value` becomes what was there before.
         fetch: bool,
     },
+    /// `*(base + at) = value` if R0 is what is there, at once for all CPUs; R0 becomes what was there.
+    CompareExchange {
+        /// Four or eight bytes.
+        width: Width,
+        /// Address …
+        base: Register,
+        /// … and what is added to it.
+        at: i16,
+        /// What to store.
+        value: Register,
+    },
     /// Loads a 64-bit constant.
     Wide {
         /// Result.
@@ -367,6 +378,7 @@ const MODE_MEM: u8 = 0x60;
 const MODE_ATOMIC: u8 = 0xc0;
 const ATOMIC_ADD: i32 = 0;
 const ATOMIC_FETCH: i32 = 1;
+const COMPARE_EXCHANGE: i32 = 0xf0 | ATOMIC_FETCH;
 const NEGATE: u8 = 0x80;
 const TO_BIG_ENDIAN: u8 = 0xd8;
 const CALL: u8 = 0x80;
@@ -412,6 +424,10 @@ impl Instruction {
                 let operation = ATOMIC_ADD | if fetch { ATOMIC_FETCH } else { 0 };
                 let opcode = CLASS_STX | MODE_ATOMIC | width.code();
                 slot(opcode, base as u8, value as u8, at, operation)
+            }
+            Instruction::CompareExchange { width, base, at, value } => {
+                let opcode = CLASS_STX | MODE_ATOMIC | width.code();
+                slot(opcode, base as u8, value as u8, at, COMPARE_EXCHANGE)
             }
             Instruction::Wide { to, value } => {
                 return wide(to, 0, value as u32 as i32, (value >> 32) as i32);
@@ -466,7 +482,11 @@ mod tests {
     #[test]
     fn instructions_encode_as_in_the_kernels_samples() {
         // Bytes as `llvm-objdump -d` shows them for the same instructions.
-        let vectors: [(Instruction, &[u64]); 14] = [
+        let vectors: [(Instruction, &[u64]); 15] = [
+            (
+                Instruction::CompareExchange { width: Width::B8, base: R2, at: 8, value: R5 },
+                &[0x0000_00f1_0008_52db],
+            ),
             (alu(Bits::B64, Alu::Move, R6, R1.into()), &[0x0000_0000_0000_16bf]),
             (alu(Bits::B32, Alu::Move, R0, (-1).into()), &[0xffff_ffff_0000_00b4]),
             (alu(Bits::B64, Alu::Add, R2, (-8).into()), &[0xffff_fff8_0000_0207]),

@@ -67,6 +67,11 @@ impl fmt::Display for Line {
                     false => write!(f, "lock {} += {value}", memory(width, base, at)),
                 }
             }
+            Instruction::CompareExchange { width, base, at, value } => {
+                let bits = if width == Width::B8 { Bits::B64 } else { Bits::B32 };
+                let (old, new) = (name(bits, Register::R0), name(bits, value));
+                write!(f, "{old} = cmpxchg({}, {old}, {new})", memory(width, base, at))
+            }
             Instruction::Wide { to, value } => {
                 write!(f, "{} = {value:#x} ll", name(Bits::B64, to))
             }
@@ -166,6 +171,8 @@ mod tests {
         asm.push(Instruction::Wide { to: R1, value: 0x1_0000_0000 });
         asm.atomic_add(Width::B8, R9, 8, R1, false);
         asm.atomic_add(Width::B4, R9, -8, R2, true);
+        let (width, base) = (Width::B8, R9);
+        asm.push(Instruction::CompareExchange { width, base, at: 8, value: R2 });
         asm.map_address(R1, MapRef(0));
         asm.jump_if(Bits::B32, Condition::NotEqual, R7, 0x800, end);
         asm.jump_if(Bits::B64, Condition::AtMostSigned, R7, R8, start);
@@ -187,12 +194,13 @@ mod tests {
   11: r1 = 0x100000000 ll
   13: lock *(u64 *)(r9 + 8) += r1
   14: w2 = atomic_fetch_add(*(u32 *)(r9 - 8), w2)
-  15: r1 = map[0] ll
-  17: if w7 != 0x800 goto +3 <21>
-  18: if r7 s<= r8 goto -19 <0>
-  19: call bpf_map_lookup_elem#1
-  20: goto -21 <0>
-  21: exit
+  15: r0 = cmpxchg(*(u64 *)(r9 + 8), r0, r2)
+  16: r1 = map[0] ll
+  18: if w7 != 0x800 goto +3 <22>
+  19: if r7 s<= r8 goto -20 <0>
+  20: call bpf_map_lookup_elem#1
+  21: goto -22 <0>
+  22: exit
 ";
         assert_eq!(asm.finish().unwrap().to_string(), expected);
     }

@@ -8,6 +8,8 @@
 //!   kernel sees them: before super-packets are cut and checksums are complete.
 //! - [`socket_filter`] turns classic programs into one program for an AF_PACKET socket that counts
 //!   what it lets through and what not, in wire packets.
+//! - [`RestoredFrame`] and [`emit_restored`] are what filters at an interface are made of: parts of a
+//!   program that judges a packet for many at once, and counts elsewhere.
 //! - [`listen_filter`] makes one that lets through what arrives for the ends of tunnels.
 
 mod assembler;
@@ -16,15 +18,18 @@ mod decides;
 mod instruction;
 mod listen_filter;
 mod listing;
+pub mod restored;
 mod socket_filter;
 mod wire_packets;
 
 pub use assembler::{Assembler, Code, Label};
+pub use classic::{Exits, constant, emit_restored};
 pub use decides::{Decides, Obstacle, decides};
 pub use instruction::{
     Alu, Bits, Condition, Encoded, Helper, Instruction, MapRef, Operand, Register, Width,
 };
 pub use listen_filter::{CARRIERS_MAX, IpVersion, listen_claim, listen_filter};
+pub use restored::RestoredFrame;
 pub use socket_filter::{
     COUNTERS_PER_ELEMENT, Counter, CounterLayout, FrameState, Reach, Scope, SocketFilter,
     SocketFilterOptions, Verdicts, socket_filter,
@@ -95,6 +100,16 @@ pub enum Error {
     Carriers {
         /// How many there are.
         got: usize,
+    },
+    /// More taps on an interface than a program has room for.
+    #[error(
+        "ebpf: {got} taps on one interface, one program has room for {max}; the others run in user space (--datapath ring)"
+    )]
+    Taps {
+        /// How many there are.
+        got: usize,
+        /// How many there may be.
+        max: usize,
     },
     /// The program may not decide in the kernel; see [`Decides::Nothing`].
     #[error("ebpf: the kernel cannot decide this filter: {0}; it runs in user space")]

@@ -55,19 +55,45 @@ impl WirePackets {
         asm.bind(self.rare);
         asm.load(Width::B4, R1, R6, SKB_GSO_SEGS);
         asm.jump_if(Bits::B32, Condition::NotEqual, R1, 0, self.counted);
-        let walk = Walk {
-            v4: asm.label(),
-            v6: asm.label(),
-            upper: asm.label(),
-            tcp: asm.label(),
-            udp: asm.label(),
-            payload: asm.label(),
-            estimate: asm.label(),
-        };
+        let walk = Walk::new(asm);
         walk.link(asm, ethernet);
         walk.ip(asm);
         walk.upper(asm);
         walk.payload(asm, self.counted);
+    }
+}
+
+/// The count of a super-packet that is known to be one, with its headers' length.
+pub(super) struct SuperPacket;
+
+impl SuperPacket {
+    /// Appends it for an Ethernet frame. R1 becomes the number of wire packets, R8 the length of the
+    /// headers, 0 where they cannot be followed.
+    pub(super) fn emit(asm: &mut Assembler) {
+        let (measured, divide, done) = (asm.label(), asm.label(), asm.label());
+        let walk = Walk::new(asm);
+        walk.link(asm, true);
+        walk.ip(asm);
+        walk.upper(asm);
+        asm.bind(walk.payload);
+        asm.load(Width::B4, R2, R6, SKB_LEN);
+        asm.jump_if(Bits::B64, Condition::AtLeast, R2, R8, measured);
+        asm.bind(walk.estimate);
+        asm.alu(Bits::B32, Alu::Move, R8, 0);
+        asm.bind(measured);
+        asm.load(Width::B4, R1, R6, SKB_GSO_SEGS);
+        asm.jump_if(Bits::B32, Condition::Equal, R1, 0, divide);
+        asm.jump(done);
+        asm.bind(divide);
+        asm.load(Width::B4, R1, R6, SKB_LEN);
+        asm.alu(Bits::B64, Alu::Sub, R1, R8);
+        asm.load(Width::B4, R7, R6, SKB_GSO_SIZE);
+        asm.alu(Bits::B64, Alu::Add, R1, R7);
+        asm.alu(Bits::B64, Alu::Sub, R1, 1);
+        asm.alu(Bits::B64, Alu::Div, R1, R7);
+        asm.jump_if(Bits::B64, Condition::NotEqual, R1, 0, done);
+        asm.alu(Bits::B32, Alu::Move, R1, 1);
+        asm.bind(done);
     }
 }
 
@@ -83,6 +109,18 @@ struct Walk {
 }
 
 impl Walk {
+    fn new(asm: &mut Assembler) -> Walk {
+        Walk {
+            v4: asm.label(),
+            v6: asm.label(),
+            upper: asm.label(),
+            tcp: asm.label(),
+            udp: asm.label(),
+            payload: asm.label(),
+            estimate: asm.label(),
+        }
+    }
+
     fn link(&self, asm: &mut Assembler, ethernet: bool) {
         if !ethernet {
             asm.alu(Bits::B32, Alu::Move, R8, 0);

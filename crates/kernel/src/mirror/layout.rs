@@ -74,8 +74,13 @@ pub const TC_INDEX_SENT: u16 = 0xffff;
 pub const SLOTS_MAX: u32 = 0x7ffe;
 /// Words in an entry of counters.
 pub const COUNTER_WORDS: usize = 16;
-/// Bytes of memory while a program runs: a frame's begin, and words.
+/// Bytes of memory while a program runs: a frame's begin, and words. A program that sends a clone finds
+/// them changed: the interface that it goes to may run programs of the mirror, too.
 pub const SCRATCH_BYTES: usize = 1024;
+/// Where the memory begins that neither dispatchers nor [`late_judge`](super::late_judge) use.
+pub const SCRATCH_FREE: usize = filter::ebpf::restored::RESTORED_BYTES;
+/// Offset of `tc_index` in `struct __sk_buff`.
+pub const SKB_TC_INDEX: i16 = 44;
 /// Bytes of a group table: a `u16` for each slot of the flow hash, the number of a member.
 pub const GROUP_BYTES: usize = 2 * SLOTS;
 /// Bytes of an entry of [`MirrorMap::Slots`].

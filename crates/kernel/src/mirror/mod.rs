@@ -19,4 +19,11 @@
 //! veth, where the kernel does so; any other is encapsulated at once. What the parts tell each other
 //! stands in [`layout`].
 
+mod ceiling;
+mod dispatcher;
+mod judge;
 pub mod layout;
+mod own;
+
+pub use dispatcher::{DispatcherOptions, DispatcherTap, TAPS_MAX, dispatcher};
+pub use judge::{LateTap, late_judge};
