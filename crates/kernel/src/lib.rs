@@ -4,7 +4,10 @@
 //! the maps that programs and user space share. Loading and attaching is `io`'s work.
 //!
 //! - [`mirror`]: packets of an interface, through the filters of its taps, into tunnels.
+//! - [`flow_hash`]: the hash that chooses a member of a group and a source port.
 //! - [`handup`]: what a program puts in front of a packet that it hands up to user space.
 
+pub mod flow_hash;
 pub mod handup;
 pub mod mirror;
+mod shorthand;

@@ -21,9 +21,13 @@
 
 mod ceiling;
 mod dispatcher;
+mod encap;
 mod judge;
 pub mod layout;
 mod own;
+mod peer;
 
 pub use dispatcher::{DispatcherOptions, DispatcherTap, TAPS_MAX, dispatcher};
+pub use encap::{EncapOptions, Entry, LateSlots, Outer, encap};
 pub use judge::{LateTap, late_judge};
+pub use peer::peer;

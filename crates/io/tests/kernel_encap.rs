@@ -1,0 +1,185 @@
+//! Programs encapsulate as user space does, byte for byte, in every shape.
+
+#[path = "kernel_encap/bench.rs"]
+mod bench;
+
+use bench::{Bench, Case, LANE, tunnels};
+use kernel::mirror::Entry;
+use kernel::mirror::layout::{MemberCounter, Slot, SlotCounter, TooBig};
+use wire::LinkType;
+use wire::checksum::{self, Sum};
+use wire::encap::{Fit, Told};
+use wire::flow::{flow_hash, source_port};
+use wire::tunnel::Carrier;
+use wire::walk::Walk;
+use wire::{Direction, metadata};
+
+/// Frames of many kinds, 15 to 3500 bytes.
+fn frames() -> Vec<Vec<u8>> {
+    let macs = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
+    let mut frames = Vec::new();
+    for len in [15, 60, 61, 64, 333, 1400, 1514, 3500] {
+        for kind in 0..5 {
+            let mut frame = macs.to_vec();
+            match kind {
+                0 | 1 => {
+                    let total = (len.max(42) - 14) as u16;
+                    frame.extend([8, 0, 0x45, 0]);
+                    frame.extend(total.to_be_bytes());
+                    frame.extend([0, 1, 0, 0, 64, [17, 6][kind], 0, 0, 10, 1, 1, 1, 10, 1, 1, 2]);
+                    frame.extend([0x12, 0x34, 0, 53]);
+                    frame.extend((total - 20).to_be_bytes());
+                }
+                2 => {
+                    let payload = (len.max(62) - 54) as u16;
+                    frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
+                    frame.extend(payload.to_be_bytes());
+                    frame.extend([6, 64]);
+                    frame.extend([0x20; 16]);
+                    frame.extend([0x30; 16]);
+                    frame.extend([0xab, 0xcd, 1, 187]);
+                }
+                3 => frame.extend([0x88, 0xcc]),
+                _ => {
+                    frame.extend([0x81, 0, 0x20, 7, 8, 0, 0x45, 0, 0, 40, 0, 1, 0x20, 0, 64, 17]);
+                    frame.extend([0, 0, 10, 1, 1, 3, 10, 1, 1, 2]);
+                }
+            }
+            let least = frame.len().max(len).max(15);
+            while frame.len() < least {
+                frame.push((frame.len() * 31 + len) as u8);
+            }
+            frames.push(frame);
+        }
+    }
+    frames
+}
+
+/// What user space would put in front of what, for a program's packet; IPv4's id is taken from it.
+fn expected(case: &Case, frame: &[u8], got: &[u8]) -> Option<Vec<u8>> {
+    let kept = match case.snaplen {
+        0 => frame,
+        snaplen => &frame[..frame.len().min(snaplen as usize)],
+    };
+    let Fit { at, end, protocol } = case.encap.fit(LinkType::ETHERNET, kept)?;
+    let payload = &kept[at..end];
+    let hash = flow_hash(&Walk::new(LinkType::ETHERNET, frame), frame);
+    let (shape, mut header) = case.outer.template(case.carrier, &case.encap, LANE)?;
+    let (front, tunnel) = header.split_at_mut(14 + shape.ip_len());
+    let len = tunnel.len() + payload.len();
+    let (udp, tunnel) = match case.carrier {
+        Carrier::Udp { port } => {
+            let (udp, tunnel) = tunnel.split_at_mut(8);
+            udp[..2].copy_from_slice(&source_port(hash).to_be_bytes());
+            udp[2..4].copy_from_slice(&port.to_be_bytes());
+            udp[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+            (Some(udp), tunnel)
+        }
+        Carrier::Ip { .. } => (None, tunnel),
+    };
+    let told = told(got, 14 + shape.ip_len() + 16, frame.len());
+    let fit = Fit { at, end, protocol };
+    case.encap.emit(tunnel, case.carrier, &fit, payload, &told.0, told.1);
+    let ip = &mut front[14..];
+    if shape.is_v6 {
+        ip[4..6].copy_from_slice(&(len as u16).to_be_bytes());
+        if let Some(udp) = udp {
+            let mut sum = Sum::pseudo_v6(
+                ip[8..24].try_into().expect("16 bytes"),
+                ip[24..40].try_into().expect("16 bytes"),
+                17,
+                len as u32,
+            );
+            let datagram = [&udp[..], &tunnel[..], payload].concat();
+            sum.add_bytes(&datagram);
+            udp[6..8].copy_from_slice(&sum.finish_nonzero().to_be_bytes());
+        }
+    } else {
+        ip[2..4].copy_from_slice(&((20 + len) as u16).to_be_bytes());
+        ip[4..6].copy_from_slice(&got[18..20]);
+        let sum = checksum::of(ip);
+        ip[10..12].copy_from_slice(&sum.to_be_bytes());
+    }
+    Some([&header[..], payload].concat())
+}
+
+/// What the metadata of a program's packet tells that only it can know.
+fn told(got: &[u8], at: usize, len: usize) -> (Told, u32) {
+    let (mut ts_ns, mut sequence, mut lane) = (0, 0, LANE);
+    let view = got.get(at..at + metadata::OPTION_LEN).map(metadata::Packet::new_checked);
+    if let Some(Ok(view)) = view
+        && let Ok(repr) = metadata::Repr::parse(&view)
+        && let metadata::Told::Packet { sequence: number, ts_ns: time, .. } = repr.told
+    {
+        (ts_ns, sequence, lane) = (time, number, repr.lane);
+    }
+    (Told { origlen: len as u32, ts_ns, direction: Direction::Out, lane }, sequence)
+}
+
+#[test]
+fn every_shape_is_that_of_user_space() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    for entry in [Entry::Egress, Entry::Ingress] {
+        let bench = Bench::new(entry);
+        for (number, (carrier, encap)) in tunnels().into_iter().enumerate() {
+            for is_v6 in [false, true] {
+                for snaplen in [0, 128, 34, 60] {
+                    let case = Case::new(is_v6, carrier, encap, snaplen);
+                    bench.set(&case, 65_535);
+                    for frame in frames() {
+                        let before = bench.member();
+                        let got = bench.run(&frame);
+                        let after = bench.member();
+                        let what = format!("{entry:?} {number} v6 {is_v6} {snaplen} {frame:02x?}");
+                        let counted = |counter: MemberCounter| {
+                            after[counter as usize] - before[counter as usize]
+                        };
+                        assert_eq!(counted(MemberCounter::Matched), 1, "{what}");
+                        match expected(&case, &frame, &got) {
+                            Some(bytes) => {
+                                assert_eq!(got, bytes, "{what}");
+                                // There is no such interface here.
+                                assert_eq!(counted(MemberCounter::Unreachable), 1, "{what}");
+                            }
+                            None => assert_eq!(counted(MemberCounter::LinkType), 1, "{what}"),
+                        }
+                    }
+                }
+            }
+        }
+        assert!(bench.slot()[SlotCounter::Arrived as usize] > 1000);
+    }
+}
+
+#[test]
+fn what_does_not_fit_is_cut_dropped_or_handed_up() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let bench = Bench::new(Entry::Ingress);
+    for (carrier, encap) in tunnels() {
+        for is_v6 in [false, true] {
+            let case = Case::new(is_v6, carrier, encap, 0);
+            bench.set(&case, 1000);
+            let frame = frames().into_iter().find(|f| f.len() == 1400 && f[12] == 8).unwrap();
+            for too_big in [TooBig::Drop, TooBig::Cut, TooBig::HandUp] {
+                bench.set_slot(&Slot { too_big, ..bench.slot_of(&case) });
+                let before = bench.member();
+                let got = bench.run(&frame);
+                let after = bench.member();
+                let counted =
+                    |counter: MemberCounter| after[counter as usize] - before[counter as usize];
+                match too_big {
+                    TooBig::Drop => assert_eq!(counted(MemberCounter::Oversize), 1),
+                    TooBig::Cut => {
+                        assert_eq!(got.len(), 14 + 1000, "{case:?}");
+                        assert_eq!(counted(MemberCounter::Unreachable), 1);
+                    }
+                    TooBig::HandUp => assert_eq!(counted(MemberCounter::HandUpLost), 1),
+                }
+            }
+        }
+    }
+}
