@@ -61,6 +61,14 @@ pub enum Error {
         /// What was refused.
         source: Box<Error>,
     },
+    /// No program for the kernel could be made.
+    #[error("{what}: {source}")]
+    Program {
+        /// What it was to do.
+        what: String,
+        /// What stands in the way.
+        source: Box<filter::ebpf::Error>,
+    },
     /// A capture file could not be read or written.
     #[error("{path}: {source}")]
     File {

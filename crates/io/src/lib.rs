@@ -17,6 +17,7 @@ mod interface;
 pub mod libpcap;
 mod link;
 pub mod memory;
+pub mod mirror;
 mod netlink;
 pub mod netns;
 pub mod nic;

@@ -43,6 +43,20 @@ pub(crate) fn monotonic_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
+/// How far `CLOCK_TAI` is ahead of UTC: whole seconds, ns.
+pub(crate) fn tai_offset_ns() -> u64 {
+    let read = |clock| {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointer is to a timespec, which the call fills; both clocks always exist.
+        unsafe { libc::clock_gettime(clock, &mut time) };
+        time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+    };
+    let (tai, utc) = (read(libc::CLOCK_TAI), read(libc::CLOCK_REALTIME));
+    // Some time passes between the two; more than half a second of it would be seen a second later.
+    let seconds = (tai.saturating_sub(utc) + 500_000_000) / 1_000_000_000;
+    seconds * 1_000_000_000
+}
+
 /// A timer by `CLOCK_MONOTONIC`: a descriptor that is readable once its time has come.
 #[derive(Debug)]
 pub(crate) struct Timer(OwnedFd);

@@ -20,6 +20,7 @@ fn tap<'a>(tap: usize, program: &'a Program, verdicts: Verdicts<'a>) -> Dispatch
         scope: Some(Scope::Everything),
         tap,
         slots: vec![],
+        late_slots: vec![],
         bucket: None,
         skips_own_tunnels: true,
     }

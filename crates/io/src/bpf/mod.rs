@@ -23,6 +23,7 @@
 //! ```
 
 mod classifier;
+mod clsact;
 mod ingress;
 mod jump;
 mod map;
@@ -37,6 +38,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 pub use classifier::{Classifier, Link, TestRun, TestRunOptions, Way, pin, pinned};
+pub use clsact::{ClsactFilter, remove_leftovers};
 pub use ingress::IngressProgram;
 pub use map::{Map, MapKind};
 pub use prefixes::{PREFIXES_MAX, Prefix, PrefixMap};

@@ -6,6 +6,7 @@
 //! look for a module of that name, each time.
 
 mod counters;
+mod pair;
 mod sys;
 mod ways;
 
@@ -15,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 pub use counters::interface_counters;
+pub(crate) use pair::NewPair;
 pub use ways::Ways;
 
 pub(crate) const IFINFOMSG_LEN: usize = 16;
@@ -144,8 +146,11 @@ pub(crate) fn find(name: &str, links: &mut Links) -> Result<Link, Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    /// For what the kernel does by itself.
+    pub(crate) const WAIT: std::time::Duration = std::time::Duration::from_secs(5);
 
     #[test]
     fn loopback_is_found_and_what_is_not_there_is_not() {

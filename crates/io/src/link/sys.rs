@@ -15,6 +15,8 @@ const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETH_SS_FEATURES: u32 = 4;
+/// `ETHTOOL_SFEATURES`.
+const ETHTOOL_SFEATURES: u32 = 0x3b;
 /// `ETH_GSTRING_LEN`.
 const STRING_LEN: usize = 32;
 /// More than any kernel has (64 in Linux 6.18).
@@ -68,6 +70,20 @@ pub(super) fn speed_mbps(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> 
 
 /// The names of an interface's features (offloads), and whether each is on.
 pub(super) fn features(socket: BorrowedFd<'_>, name: &str) -> io::Result<Vec<(String, bool)>> {
+    let names = feature_names(socket, name)?;
+    // struct ethtool_gfeatures: command, number of blocks; for each 32 features a block: available,
+    // requested, active, never changed.
+    let blocks = names.len().div_ceil(32);
+    let mut states = vec![0u32; 2 + 4 * blocks];
+    states[..2].copy_from_slice(&[ETHTOOL_GFEATURES, blocks as u32]);
+    ethtool(socket, name, &mut states)?;
+    let is_on = |bit: usize| states[2 + 4 * (bit / 32) + 2] >> (bit % 32) & 1 != 0;
+    let features = names.into_iter().enumerate().map(|(bit, name)| (name, is_on(bit)));
+    Ok(features.filter(|(name, _)| !name.is_empty()).collect())
+}
+
+/// The names of an interface's features, by their bits; those that have none are empty.
+fn feature_names(socket: BorrowedFd<'_>, name: &str) -> io::Result<Vec<String>> {
     // struct ethtool_sset_info: command, reserved, mask of sets (64 bits), a number for each set.
     let mask = (1u64 << ETH_SS_FEATURES).to_ne_bytes();
     let half = |at: usize| u32::from_ne_bytes([mask[at], mask[at + 1], mask[at + 2], mask[at + 3]]);
@@ -82,30 +98,41 @@ pub(super) fn features(socket: BorrowedFd<'_>, name: &str) -> io::Result<Vec<(St
     let mut strings = vec![0u32; 3 + count * STRING_LEN / 4];
     strings[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32]);
     ethtool(socket, name, &mut strings)?;
-    // struct ethtool_gfeatures: command, number of blocks; for each 32 features a block: available,
-    // requested, active, never changed.
-    let blocks = count.div_ceil(32);
-    let mut states = vec![0u32; 2 + 4 * blocks];
-    states[..2].copy_from_slice(&[ETHTOOL_GFEATURES, blocks as u32]);
-    ethtool(socket, name, &mut states)?;
     let bytes: Vec<u8> = strings[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
     let names = bytes.chunks(STRING_LEN).map(|string| {
         let end = string.iter().position(|&byte| byte == 0).unwrap_or(STRING_LEN);
         String::from_utf8_lossy(&string[..end]).into_owned()
     });
-    let is_on = |bit: usize| states[2 + 4 * (bit / 32) + 2] >> (bit % 32) & 1 != 0;
-    let features = names.enumerate().map(|(bit, name)| (name, is_on(bit)));
-    Ok(features.filter(|(name, _)| !name.is_empty()).collect())
+    Ok(names.collect())
 }
 
-/// Asks a question of ethtool whose answer is written over it. Only for commands that read.
+/// Switches those features of an interface off whose names are wanted.
+pub(super) fn switch_off(
+    socket: BorrowedFd<'_>,
+    name: &str,
+    mut is_wanted: impl FnMut(&str) -> bool,
+) -> io::Result<()> {
+    let names = feature_names(socket, name)?;
+    // struct ethtool_sfeatures: command, number of blocks; for each 32 features a block: which are
+    // set, to what.
+    let blocks = names.len().div_ceil(32);
+    let mut states = vec![0u32; 2 + 2 * blocks];
+    states[..2].copy_from_slice(&[ETHTOOL_SFEATURES, blocks as u32]);
+    for (bit, _) in names.iter().enumerate().filter(|(_, name)| is_wanted(name)) {
+        states[2 + 2 * (bit / 32)] |= 1 << (bit % 32);
+    }
+    ethtool(socket, name, &mut states)
+}
+
+/// Has ethtool do a command, and writes its answer over it.
 fn ethtool(socket: BorrowedFd<'_>, name: &str, command: &mut [u32]) -> io::Result<()> {
     let mut request = request(name)?;
     request.ifr_ifru.ifru_data = command.as_mut_ptr().cast();
     // SAFETY: the request holds a name that ends in a NUL, and points to a command that outlives the
     // call; the callers made it as long as its first words say that the answer is.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL as _, &mut request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    // Where features are set, it is positive if not all of them could be.
+    if result >= 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The MTU of an interface, bytes.

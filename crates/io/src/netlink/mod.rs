@@ -76,6 +76,18 @@ impl Netlink {
         Err(io::ErrorKind::WouldBlock.into())
     }
 
+    /// Has the kernel change something, and takes its word that it has; `flags` are `NLM_F_…` beside
+    /// those that every change has.
+    ///
+    /// # Errors
+    /// The kernel's refusal; `WouldBlock` if no answer is found among the news.
+    pub fn change(&mut self, question: Question, flags: i32) -> io::Result<()> {
+        match self.ask(question.flagged(libc::NLM_F_ACK | flags)) {
+            Err(error) if error.raw_os_error() != Some(0) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Has the kernel heed all of a question for a list, not only what is listed. Kernels before 4.20
     /// cannot.
     pub fn ask_strictly(&self) -> io::Result<()> {
@@ -162,10 +174,14 @@ impl Question {
 
     /// Adds an attribute.
     pub fn with(mut self, kind: u16, value: &[u8]) -> Question {
-        self.bytes.extend(((ATTRIBUTE_LEN + value.len()) as u16).to_ne_bytes());
-        self.bytes.extend(kind.to_ne_bytes());
-        self.bytes.extend(value);
-        self.bytes.resize(self.bytes.len().next_multiple_of(4), 0);
+        self.bytes.extend(attribute(kind, value));
+        self
+    }
+
+    /// Sets flags (`NLM_F_…`) beside those that it has.
+    fn flagged(mut self, flags: i32) -> Question {
+        let now = half(&self.bytes, 6).unwrap_or_default() | flags as u16;
+        self.bytes[6..8].copy_from_slice(&now.to_ne_bytes());
         self
     }
 
@@ -175,6 +191,15 @@ impl Question {
         self.bytes[8..12].copy_from_slice(&sequence.to_ne_bytes());
         self.bytes
     }
+}
+
+/// An attribute, padded: for those that hold others, whose kinds have `NLA_F_NESTED`.
+pub(crate) fn attribute(kind: u16, value: &[u8]) -> Vec<u8> {
+    let mut bytes = ((ATTRIBUTE_LEN + value.len()) as u16).to_ne_bytes().to_vec();
+    bytes.extend(kind.to_ne_bytes());
+    bytes.extend(value);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    bytes
 }
 
 /// The attributes that stand behind the fixed part of a body, up to the first that is cut off.

@@ -7,11 +7,13 @@ mod sys;
 
 use crate::error::Error;
 use std::fs::File;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::path::Path;
 use std::process::{Command, Output};
 use std::thread::JoinHandle;
 
 /// A network namespace, alive as long as this value or a process inside.
+#[derive(Debug)]
 pub struct Netns {
     file: File,
 }
@@ -22,6 +24,16 @@ impl Netns {
     /// # Errors
     /// [`Error::System`] without CAP_SYS_ADMIN, or where `ip` (iproute2) is missing.
     pub fn new() -> Result<Netns, Error> {
+        let namespace = Netns::empty()?;
+        namespace.ip("link set lo up")?;
+        Ok(namespace)
+    }
+
+    /// Makes a namespace in which nothing is up.
+    ///
+    /// # Errors
+    /// [`Error::System`] without CAP_SYS_ADMIN.
+    pub fn empty() -> Result<Netns, Error> {
         let open = || {
             sys::unshare()?;
             File::open("/proc/thread-self/ns/net")
@@ -33,9 +45,43 @@ impl Netns {
                 source,
                 mend: "; only root may (CAP_SYS_ADMIN)",
             })?;
-        let namespace = Netns { file };
-        namespace.ip("link set lo up")?;
-        Ok(namespace)
+        Ok(Netns { file })
+    }
+
+    /// The calling thread's namespace.
+    ///
+    /// # Errors
+    /// [`Error::System`] if /proc is not there.
+    pub fn current() -> Result<Netns, Error> {
+        Netns::open(Path::new("/proc/thread-self/ns/net"))
+    }
+
+    /// Opens the namespace that a file stands for, such as `/run/netns/NAME` or `/proc/PID/ns/net`.
+    ///
+    /// # Errors
+    /// [`Error::System`] if there is no such file. That it is none of a namespace shows when it is
+    /// entered.
+    pub fn open(path: &Path) -> Result<Netns, Error> {
+        let file = File::open(path).map_err(|e| {
+            Error::system(format!("open the network namespace {}", path.display()), e)
+        })?;
+        Ok(Netns { file })
+    }
+
+    /// Another hold on the same namespace.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the process has no descriptor left.
+    pub fn hold(&self) -> Result<Netns, Error> {
+        let file = self.file.try_clone();
+        Ok(Netns { file: file.map_err(|e| Error::system("hold a network namespace", e))? })
+    }
+
+    /// Whether both are the same namespace.
+    pub fn is(&self, other: &Netns) -> bool {
+        use std::os::unix::fs::MetadataExt;
+        let identity = |netns: &Netns| netns.file.metadata().map(|of| (of.dev(), of.ino())).ok();
+        identity(self).is_some() && identity(self) == identity(other)
     }
 
     /// Runs a function on a thread of its own inside the namespace, and waits for it.
@@ -104,6 +150,12 @@ impl Netns {
         self.ip(&format!("link set {name} up"))?;
         other.ip(&format!("link set {other_name} up"))?;
         Ok(())
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

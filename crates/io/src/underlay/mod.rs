@@ -25,6 +25,9 @@ const NEWS_NS: u64 = 50_000_000;
 /// How often the way is asked for without news.
 const ASK_NS: u64 = 1_000_000_000;
 
+/// The flag of a neighbour that is about to be used.
+const NTF_USE: u8 = 1;
+
 /// The tables whose changes may change the way: links, neighbours, addresses, routes, rules of both
 /// families, next hops.
 const GROUPS: [u32; 9] = [
@@ -80,6 +83,8 @@ pub struct Underlay {
     /// IPsec policies; absent in a kernel without IPsec.
     policies: Option<Netlink>,
     path: Option<Path>,
+    /// The next hop and its interface, if frames go there.
+    neighbour: Option<(IpAddr, i32)>,
     looked_ns: u64,
     asked_ns: u64,
 }
@@ -113,6 +118,7 @@ impl Underlay {
             tables,
             policies: Netlink::open(libc::NETLINK_XFRM).ok(),
             path: None,
+            neighbour: None,
             looked_ns: now.monotonic_ns,
             asked_ns: now.monotonic_ns,
         };
@@ -151,7 +157,28 @@ impl Underlay {
         }
     }
 
+    /// Whether all is known but the MAC of the next hop.
+    pub(crate) fn awaits_neighbour(&self) -> bool {
+        self.neighbour.is_some() && self.path.is_some_and(|path| path.frame.is_none())
+    }
+
+    /// Has the kernel ask the next hop for its MAC, or confirm it (CAP_NET_ADMIN), as it does when it
+    /// sends a packet there itself. The answer is news.
+    pub(crate) fn confirm_neighbour(&mut self) {
+        let Some((ip, interface)) = self.neighbour else {
+            return;
+        };
+        let mut body = ndmsg(ip, interface);
+        body[10] = NTF_USE;
+        let question = Question::new(libc::RTM_NEWNEIGH, &body).with(libc::NDA_DST, &octets(ip));
+        let flags = libc::NLM_F_CREATE | libc::NLM_F_REPLACE;
+        if let Err(error) = self.tables.change(question, flags) {
+            tracing::debug!("have neighbour {ip} confirmed: {error}");
+        }
+    }
+
     fn find(&mut self) -> io::Result<Path> {
+        self.neighbour = None;
         let source = sys::connect(&self.probe, self.remote)?;
         let mtu = sys::mtu(&self.probe, self.remote)?;
         let hop = self.hop()?;
@@ -169,6 +196,7 @@ impl Underlay {
             return Ok(path);
         }
         let next = hop.gateway.unwrap_or(self.remote.ip());
+        self.neighbour = Some((next, hop.interface));
         if let Some(neighbour) = self.neighbour(next, hop.interface) {
             path.is_stale = neighbour.is_stale;
             path.frame = Some(FrameAddresses { destination: neighbour.mac, source: interface.mac });
@@ -207,11 +235,7 @@ impl Underlay {
 
     /// The neighbour, if its MAC is known. Before Linux 5.0 none is: one cannot be asked for.
     fn neighbour(&mut self, ip: IpAddr, interface: i32) -> Option<Neighbour> {
-        // ndmsg: family, padding 3, index 4, state 2, flags, type
-        let mut body = [0; 12];
-        body[0] = sys::family(ip);
-        body[4..8].copy_from_slice(&interface.to_ne_bytes());
-        let question = Question::new(libc::RTM_GETNEIGH, &body);
+        let question = Question::new(libc::RTM_GETNEIGH, &ndmsg(ip, interface));
         let (_, body) = self.tables.ask(question.with(libc::NDA_DST, &octets(ip))).ok()?;
         Neighbour::parse(&body)
     }
@@ -237,6 +261,14 @@ pub fn receives_by_ipsec() -> bool {
     let answer = Netlink::open(libc::NETLINK_XFRM).and_then(|mut xfrm| xfrm.ask(question));
     let policies = answer.ok().and_then(|(_, body)| answer::ipsec_policies(&body));
     policies.is_some_and(|(incoming, _)| incoming > 0)
+}
+
+/// `ndmsg`: family, padding 3, index 4, state 2, flags, type.
+fn ndmsg(ip: IpAddr, interface: i32) -> [u8; 12] {
+    let mut body = [0; 12];
+    body[0] = sys::family(ip);
+    body[4..8].copy_from_slice(&interface.to_ne_bytes());
+    body
 }
 
 fn octets(ip: IpAddr) -> Vec<u8> {

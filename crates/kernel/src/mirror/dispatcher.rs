@@ -44,6 +44,8 @@ pub struct DispatcherTap<'a> {
     pub tap: usize,
     /// Its targets in [`MirrorMap::Slots`].
     pub slots: Vec<u32>,
+    /// The same targets' slots for packets that are judged late; as many, or none if nothing is.
+    pub late_slots: Vec<u32>,
     /// Its ceiling in [`MirrorMap::Buckets`].
     pub bucket: Option<u32>,
     /// Whether own tunnels are looked for. Only those sent are, or on loopback all.
@@ -292,6 +294,10 @@ impl<'a> Tap<'a> {
         asm.bind(late);
         asm.load(Width::B8, R1, R10, PACKETS);
         add(asm, R0, TapCounter::Late as usize, R1);
+        for &slot in &self.options.late_slots {
+            clones.send(asm, slot);
+        }
+        asm.jump(next);
         asm.bind(send);
         for &slot in &self.options.slots {
             clones.send(asm, slot);

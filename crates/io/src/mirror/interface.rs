@@ -1,0 +1,231 @@
+//! A tapped interface: its dispatchers, and whether it is there.
+
+use super::hold::{AttachBy, Hold};
+use super::tables::Tables;
+use super::taps::{Tap, Taps};
+use crate::bpf::{Classifier, Map, Way, remove_leftovers};
+use crate::error::Error;
+use crate::link::{self, Link, Links};
+use crate::netns::Netns;
+use kernel::mirror::{DispatcherOptions, DispatcherTap, dispatcher};
+use std::os::fd::{AsFd, BorrowedFd};
+use wire::{Direction, LinkType};
+
+/// What a dispatcher is made of, beside its taps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub tables: &'a Tables,
+    pub taps: &'a Taps,
+    /// Where clones go.
+    pub private: u32,
+    /// Where the interface is.
+    pub netns: &'a Netns,
+}
+
+/// An interface that has taps.
+#[derive(Debug)]
+pub(super) struct Interface {
+    name: String,
+    taps: Vec<Tap>,
+    programs: Programs,
+    /// `None` while it is not there.
+    attached: Option<Attached>,
+    /// Why one of its name is not tapped, which is said once.
+    refused: Option<String>,
+}
+
+#[derive(Debug)]
+struct Programs {
+    ingress: Classifier,
+    egress: Classifier,
+    is_loopback: bool,
+}
+
+#[derive(Debug)]
+struct Attached {
+    index: i32,
+    ingress: Hold,
+    egress: Hold,
+}
+
+impl Interface {
+    /// Taps an interface.
+    pub fn open(
+        name: &str,
+        taps: Vec<Tap>,
+        parts: &Parts<'_>,
+        links: &mut Links,
+        attach_by: &mut AttachBy,
+    ) -> Result<Interface, Error> {
+        let link = find(name, links, parts.netns)?;
+        let programs = Programs::load(name, &taps, parts, is_loopback(link))?;
+        let attached = programs.attach(link.index, parts.netns, attach_by)?;
+        let (name, refused) = (name.into(), None);
+        Ok(Interface { name, taps, programs, attached: Some(attached), refused })
+    }
+
+    /// Exchanges the taps.
+    pub fn set(&mut self, taps: Vec<Tap>, parts: &Parts<'_>) -> Result<(), Error> {
+        let programs = Programs::load(&self.name, &taps, parts, self.programs.is_loopback)?;
+        if let Some(attached) = &mut self.attached {
+            let before = attached.ingress.replace(&programs.ingress);
+            let replaced = before.and_then(|()| attached.egress.replace(&programs.egress));
+            if let Err(error) = replaced {
+                // Both as before; or the interface has just gone, and is found to be.
+                let _ = attached.ingress.replace(&self.programs.ingress);
+                return Err(error);
+            }
+        }
+        (self.taps, self.programs) = (taps, programs);
+        Ok(())
+    }
+
+    /// Its taps.
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    /// Whether it is there.
+    pub fn is_present(&self) -> bool {
+        self.attached.is_some()
+    }
+
+    /// Looks whether it has gone or come back.
+    pub fn look(&mut self, netns: &Netns, links: &mut Links, attach_by: &mut AttachBy) {
+        let found = links.find(&self.name).ok();
+        let before = self.attached.as_ref().map(|attached| attached.index);
+        if before.is_some() && before == found.map(|link| link.index) {
+            return;
+        }
+        if before.is_some() {
+            tracing::warn!("{} is gone; waiting for it to return", self.name);
+            self.attached = None;
+        }
+        let Some(link) = found else { return };
+        match self.attach_again(link, netns, attach_by) {
+            Ok(()) => {
+                tracing::info!("{} is back (index {})", self.name, link.index);
+                self.refused = None;
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if self.refused.as_ref() != Some(&error) {
+                    tracing::warn!("{error}; waiting for it to change");
+                    self.refused = Some(error);
+                }
+            }
+        }
+    }
+
+    fn attach_again(
+        &mut self,
+        link: Link,
+        netns: &Netns,
+        attach_by: &mut AttachBy,
+    ) -> Result<(), Error> {
+        if !is_ethernet(link) || is_loopback(link) != self.programs.is_loopback {
+            return Err(Error::HardwareType { name: self.name.clone(), hardware: link.hardware });
+        }
+        self.attached = Some(self.programs.attach(link.index, netns, attach_by)?);
+        Ok(())
+    }
+}
+
+impl Programs {
+    fn load(
+        name: &str,
+        taps: &[Tap],
+        parts: &Parts<'_>,
+        is_loopback: bool,
+    ) -> Result<Programs, Error> {
+        let maps = taps.iter().map(|tap| parts.taps.map(tap.id).map(Map::as_fd));
+        let maps = maps.collect::<Result<Vec<_>, _>>()?;
+        let maps: Vec<BorrowedFd<'_>> = parts.tables.descriptors().chain(maps).collect();
+        let load = |direction| {
+            let way = match direction {
+                Direction::Out => Way::Egress,
+                _ => Way::Ingress,
+            };
+            let options = DispatcherOptions {
+                link_type: LinkType::ETHERNET,
+                direction,
+                is_loopback,
+                private_interface: parts.private,
+                taps: (0..)
+                    .zip(taps)
+                    .map(|(number, tap)| dispatched(number, tap, direction, parts.taps))
+                    .collect(),
+            };
+            let what = format!("mirror the {} of interface `{name}`", way.name());
+            let code = dispatcher(&options).map_err(|source| Error::Program {
+                what: what.clone(),
+                source: Box::new(source),
+            })?;
+            Classifier::load(&what, &code, &maps)
+        };
+        Ok(Programs { ingress: load(Direction::In)?, egress: load(Direction::Out)?, is_loopback })
+    }
+
+    fn attach(
+        &self,
+        index: i32,
+        netns: &Netns,
+        attach_by: &mut AttachBy,
+    ) -> Result<Attached, Error> {
+        let removed = netns.run(|| remove_leftovers(index))?;
+        match removed {
+            Ok(0) => {}
+            Ok(count) => tracing::info!("removed {count} filters that a killed process had left"),
+            // A kernel without clsact has none.
+            Err(error) => tracing::debug!("{error}"),
+        }
+        let ingress = attach_by.attach(&self.ingress, netns, index, Way::Ingress)?;
+        let egress = attach_by.attach(&self.egress, netns, index, Way::Egress)?;
+        Ok(Attached { index, ingress, egress })
+    }
+}
+
+/// A tap as a dispatcher knows it.
+fn dispatched<'a>(
+    number: usize,
+    tap: &'a Tap,
+    direction: Direction,
+    taps: &Taps,
+) -> DispatcherTap<'a> {
+    let is_sent = direction == Direction::Out;
+    DispatcherTap {
+        program: if is_sent { &tap.sent } else { &tap.received },
+        verdicts: tap.verdicts(),
+        scope: tap.scope(),
+        tap: number,
+        slots: tap.targets.iter().map(|target| target.slot()).collect(),
+        late_slots: tap.targets.iter().map(|target| target.late_slot()).collect(),
+        bucket: taps.bucket(tap.id),
+        skips_own_tunnels: tap.skips_own_tunnels,
+    }
+}
+
+fn find(name: &str, links: &mut Links, netns: &Netns) -> Result<Link, Error> {
+    let link = match links.find(name) {
+        Ok(link) => link,
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => {
+            let present = netns.run(link::names)?;
+            return Err(Error::NoInterface { name: name.into(), present });
+        }
+        Err(error) => {
+            return Err(Error::system(format!("interface `{name}`: look it up"), error));
+        }
+    };
+    match is_ethernet(link) {
+        true => Ok(link),
+        false => Err(Error::HardwareType { name: name.into(), hardware: link.hardware }),
+    }
+}
+
+fn is_ethernet(link: Link) -> bool {
+    link.hardware == libc::ARPHRD_ETHER || is_loopback(link)
+}
+
+fn is_loopback(link: Link) -> bool {
+    link.hardware == libc::ARPHRD_LOOPBACK
+}
