@@ -3,15 +3,18 @@
 mod mirror;
 
 use io::Now;
+use io::mirror::{AttachBy, KernelMirror, MirrorOptions};
 use mirror::{mirror as mirror_of, vxlan};
-use rig::{Generator, Topology};
+use rig::{Generator, Host, Topology};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Says to which far end the test's second process mirrors; the test alone sets it.
 const FAR_END: &str = "TAPLINE_TEST_FAR_END";
+/// Set if it is to use clsact.
+const BY_CLSACT: &str = "TAPLINE_TEST_CLSACT";
 const IS_UP: &str = "the mirror is up";
 const KILLS: usize = 5;
 
@@ -23,8 +26,12 @@ fn a_process_that_mirrors() {
     let member = vxlan(far_end.parse().expect("an address"), 1);
     let mut mirror = host
         .run(|| {
-            use io::mirror::{KernelMirror, MirrorOptions};
-            KernelMirror::open(MirrorOptions::default()).expect("a mirror")
+            let attach_by = match std::env::var(BY_CLSACT) {
+                Ok(_) => AttachBy::Clsact,
+                Err(_) => AttachBy::Auto,
+            };
+            let options = MirrorOptions { attach_by, ..MirrorOptions::default() };
+            KernelMirror::open(options).expect("a mirror")
         })
         .expect("the namespace is there");
     let target = mirror.add_target(&mirror::one(member)).expect("a target");
@@ -41,6 +48,21 @@ fn a_process_that_mirrors() {
         batch.clear();
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// Starts a process that mirrors on a host, and waits until it does.
+fn start(host: &Host, far_end: &Host, by_clsact: bool) -> Child {
+    let mut command = host.netns.command(std::env::current_exe().expect("this test has a path"));
+    command.args(["--exact", "a_process_that_mirrors", "--nocapture"]);
+    command.env(FAR_END, far_end.v4("tapped").to_string());
+    if by_clsact {
+        command.env(BY_CLSACT, "1");
+    }
+    let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
+    let is_up = lines.any(|line| line.expect("text").contains(IS_UP));
+    assert!(is_up, "the process did not come so far");
+    process
 }
 
 /// The programs, maps and links of a process: kind and id.
@@ -74,17 +96,8 @@ fn nothing_is_left_of_a_killed_mirror_and_the_host_loses_nothing() {
     let net = Topology::line(["client", "tapped", "sink"]).mtu(9000).build();
     let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
     let links = |text: String| text.matches("tapline").count();
-    let program = std::env::current_exe().expect("this test has a path");
     for _ in 0..KILLS {
-        let mut command = tapped.netns.command(&program);
-        command.args(["--exact", "a_process_that_mirrors", "--nocapture"]);
-        command.env(FAR_END, sink.v4("tapped").to_string());
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("it starts");
-        let mut lines = BufReader::new(process.stdout.take().expect("a pipe")).lines();
-        assert!(
-            lines.any(|line| line.expect("text").contains(IS_UP)),
-            "the process did not come so far"
-        );
+        let mut process = start(tapped, sink, false);
         let id = process.id();
         let held = held_by(id);
         assert!(held.len() >= 15, "{held:?}");
@@ -128,4 +141,36 @@ fn a_mirror_that_ends_takes_all_along() {
     mirror.stop().expect("it stops");
     drop(mirror);
     assert_eq!(tapped.ip("link show"), before);
+}
+
+#[test]
+fn filters_that_a_killed_mirror_has_left_are_removed_by_the_next() {
+    if !rig::root_or_skip() || !rig::tool_or_skip("tc") {
+        return;
+    }
+    let net = Topology::line(["client", "tapped", "sink"]).mtu(9000).build();
+    let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
+    let mut process = start(tapped, sink, true);
+    process.kill().expect("it runs");
+    process.wait().expect("it ends");
+    let filters = || {
+        let tc = tapped
+            .netns
+            .command("tc")
+            .args(["filter", "show", "dev", "client", "ingress"])
+            .output();
+        String::from_utf8_lossy(&tc.expect("tc runs").stdout).into_owned()
+    };
+    let left = filters();
+    assert!(left.contains(&format!("tapline-{}-", process.id())), "{left}");
+    // They harm nobody.
+    let received = tapped.counter("client", "rx", "packets");
+    let sent = Generator::new(10_000, 200).run_in(&client.netns, (tapped.v4("client"), 9).into());
+    assert!(tapped.counter("client", "rx", "packets") - received >= sent.accepted);
+
+    let (mut mirror, id, _) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
+    assert_eq!(filters(), "");
+    Generator::new(10_000, 200).run_in(&client.netns, (tapped.v4("client"), 9).into());
+    mirror.stop().expect("it stops");
+    assert!(mirror.tap_counters(id).expect("counters").matched >= 200);
 }

@@ -147,7 +147,14 @@ impl Targets {
                 }
             }
         }
-        let written = self.write_table(&members, options.table.as_deref(), tables, now);
+        let is_new = |served: &&Served| before.iter().all(|kept| kept.place != served.place);
+        let new: Vec<WayKey> =
+            members.iter().filter(is_new).map(|served| WayKey::of(&served.options)).collect();
+        self.ways.settle(&new, now);
+        let written =
+            members.iter().filter(is_new).try_for_each(|new| new.write(&self.ways, tables));
+        let written = written
+            .and_then(|()| self.write_table(&members, options.table.as_deref(), tables, now));
         let group = match written {
             Ok(group) => group,
             Err(error) => {
@@ -311,7 +318,7 @@ impl Targets {
         members.map(|served| (served.options.remote.ip(), served.options.carrier))
     }
 
-    /// Gives an endpoint a place, and writes it there.
+    /// Gives an endpoint a place, and has its way followed.
     fn serve(
         &mut self,
         wanted: &SendOptions,
@@ -323,12 +330,10 @@ impl Targets {
         let place = self.members.take(now.monotonic_ns)?;
         let key = WayKey::of(wanted);
         let served = Served { options: *wanted, shape, place };
-        let write = |ways: &mut Ways| -> Result<(), Error> {
-            underlay.run(|| ways.follow(key, now))??;
-            tables.clear(MirrorMap::MemberCounters, place)?;
-            served.write(ways, tables).inspect_err(|_| ways.leave(key))
-        };
-        match write(&mut self.ways) {
+        let ways = &mut self.ways;
+        let cleared = tables.clear(MirrorMap::MemberCounters, place);
+        let followed = cleared.and_then(|()| underlay.run(|| ways.follow(key, now))?);
+        match followed {
             Ok(()) => Ok(served),
             Err(error) => {
                 self.members.give(place, now.monotonic_ns);

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 /// How often the kernel is asked to resolve, or to confirm, the address of a neighbour, ns.
 const CONFIRM_NS: u64 = 1_000_000_000;
-/// For how long a new way waits for its neighbour to answer.
-const FIRST_ANSWER: Duration = Duration::from_millis(100);
-const FIRST_ANSWER_STEP: Duration = Duration::from_millis(1);
+/// For how long new ways wait for their neighbours to answer.
+const FIRST_ANSWER: Duration = Duration::from_millis(80);
+const FIRST_ANSWER_STEP: Duration = Duration::from_millis(2);
 
 /// What tells one way from another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -56,8 +56,7 @@ impl WayKey {
 }
 
 impl Ways {
-    /// Follows a way for one endpoint more; a new one waits a little for its neighbour. In the underlay's
-    /// network namespace.
+    /// Follows a way for one endpoint more. In the underlay's network namespace.
     pub fn follow(&mut self, key: WayKey, now: Now) -> Result<(), Error> {
         if let Some(followed) = self.followed.get_mut(&key) {
             followed.endpoints += 1;
@@ -66,14 +65,28 @@ impl Ways {
         let underlay = Underlay::open(key.remote, key.source, key.dscp, now)?;
         let mut followed = Followed { underlay, endpoints: 1, confirmed_ns: now.monotonic_ns };
         followed.confirm();
-        let mut waited = Duration::ZERO;
-        while followed.underlay.awaits_neighbour() && waited < FIRST_ANSWER {
-            std::thread::sleep(FIRST_ANSWER_STEP);
-            waited += FIRST_ANSWER_STEP;
-            followed.underlay.ask(now.after(waited));
-        }
         self.followed.insert(key, followed);
         Ok(())
+    }
+
+    /// Waits a little for the neighbours on new ways, so that the first packets have somewhere to go.
+    pub fn settle(&mut self, new: &[WayKey], now: Now) {
+        let mut waited = Duration::ZERO;
+        let mut awaited = new.to_vec();
+        while waited < FIRST_ANSWER {
+            awaited.retain(|key| match self.followed.get_mut(key) {
+                Some(followed) => {
+                    followed.underlay.ask(now.after(waited));
+                    followed.underlay.awaits_neighbour()
+                }
+                None => false,
+            });
+            if awaited.is_empty() {
+                return;
+            }
+            std::thread::sleep(FIRST_ANSWER_STEP);
+            waited += FIRST_ANSWER_STEP;
+        }
     }
 
     /// Follows a way for one endpoint less.

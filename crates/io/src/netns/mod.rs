@@ -97,7 +97,11 @@ impl Netns {
         let inside = || sys::enter(&self.file).map(|()| function());
         let result = std::thread::scope(|scope| scope.spawn(inside).join());
         match result {
-            Ok(result) => result.map_err(|e| Error::system("enter a network namespace", e)),
+            Ok(result) => result.map_err(|source| Error::System {
+                what: "enter a network namespace".into(),
+                source,
+                mend: "; only root may (CAP_SYS_ADMIN)",
+            }),
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
