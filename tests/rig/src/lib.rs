@@ -25,6 +25,7 @@
 //! Nothing here outlives the test: the namespaces have no name, and a program is killed when its
 //! [`Running`] is dropped. Everything panics where a test should fail: no error comes back.
 
+mod bpf_fs;
 mod frames;
 mod generator;
 mod guest;
@@ -37,10 +38,12 @@ mod scratch;
 mod skip;
 mod tcpdump;
 mod tmpfs;
+
 mod topology;
 mod transfer;
 mod tshark;
 
+pub use bpf_fs::BpfFs;
 pub use frames::{Frame, assert_same_packets, frames_in, open_capture};
 pub use generator::{Generator, MAGIC, PAYLOAD_BYTES_MIN, Sent};
 pub use guest::{GUEST_LINK, Guest, guest_or_skip};

@@ -18,6 +18,17 @@ pub enum MapKind {
     LruHash,
 }
 
+impl MapKind {
+    const fn map_type(self) -> sys::MapType {
+        match self {
+            MapKind::Array => sys::MapType::Array,
+            MapKind::PerCpuArray => sys::MapType::PerCpuArray,
+            MapKind::Hash => sys::MapType::Hash,
+            MapKind::LruHash => sys::MapType::LruHash,
+        }
+    }
+}
+
 /// A map in the kernel. Gone with the last descriptor, those of programs that use it included.
 #[derive(Debug)]
 pub struct Map {
@@ -44,14 +55,13 @@ impl Map {
         value_bytes: usize,
         entries: u32,
     ) -> Result<Map, Error> {
-        let map_type = match kind {
-            MapKind::Array => sys::MapType::Array,
-            MapKind::PerCpuArray => sys::MapType::PerCpuArray,
-            MapKind::Hash => sys::MapType::Hash,
-            MapKind::LruHash => sys::MapType::LruHash,
-        };
-        let map =
-            sys::create_any_map(map_type, NAME, key_bytes as u32, value_bytes as u32, entries);
+        let map = sys::create_any_map(
+            kind.map_type(),
+            NAME,
+            key_bytes as u32,
+            value_bytes as u32,
+            entries,
+        );
         let map = map.map_err(|source| Error::System {
             what: format!("make an eBPF map of {entries} × {value_bytes} bytes"),
             mend: match source.raw_os_error() {
@@ -86,6 +96,28 @@ impl Map {
         assert!(!is_per_cpu || value_bytes.is_multiple_of(8), "a per-CPU value is of words");
         let cpus = if is_per_cpu { possible_cpus()? } else { 1 };
         Ok(Map { map, kind, key_bytes, value_bytes, entries, cpus })
+    }
+
+    /// A map that was pinned, if it is what is expected; `None` if it is another.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses to say what it is.
+    ///
+    /// # Panics
+    /// If the sizes are not as for [`Self::new`].
+    pub fn of_pinned(
+        map: OwnedFd,
+        kind: MapKind,
+        key_bytes: usize,
+        value_bytes: usize,
+        entries: u32,
+    ) -> Result<Option<Map>, Error> {
+        let is = sys::describe_map(map.as_fd());
+        let is = is.map_err(|e| Error::system("ask what a pinned eBPF map is", e))?;
+        if is != [kind.map_type() as u32, key_bytes as u32, value_bytes as u32, entries] {
+            return Ok(None);
+        }
+        Map::of(map, kind, key_bytes, value_bytes, entries).map(Some)
     }
 
     /// How many values it has room for.
@@ -156,6 +188,22 @@ impl Map {
             last = Some(next.clone());
         }
         Ok(keys)
+    }
+
+    /// The key behind one of a hash map's, or the first; `None` behind the last. Behind a key that is
+    /// gone it is the first again.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    ///
+    /// # Panics
+    /// If the key is of another length.
+    pub fn next_key(&self, key: Option<&[u8]>) -> Result<Option<Vec<u8>>, Error> {
+        assert!(key.is_none_or(|key| key.len() == self.key_bytes), "bytes of the key");
+        let mut next = vec![0; self.key_bytes];
+        let found = sys::next_key_of(self.map.as_fd(), key, &mut next);
+        let found = found.map_err(|e| Error::system("list an eBPF map", e))?;
+        Ok(found.then_some(next))
     }
 
     /// Reads the value at a place of an array as words; of a per-CPU map their sums over all CPUs.

@@ -18,6 +18,7 @@ const PROG_LOAD: i32 = 5;
 const OBJ_PIN: i32 = 6;
 const OBJ_GET: i32 = 7;
 const PROG_TEST_RUN: i32 = 10;
+const OBJ_GET_INFO: i32 = 15;
 const LINK_CREATE: i32 = 28;
 const LINK_UPDATE: i32 = 29;
 
@@ -290,6 +291,27 @@ pub(super) fn pinned(path: &CStr) -> io::Result<OwnedFd> {
     let mut attributes = Pinned { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     // SAFETY: the path ends in a NUL and is only read.
     descriptor(unsafe { bpf(OBJ_GET, &mut attributes) })
+}
+
+/// What a map is: its type, bytes of its keys and values, and how many it has room for.
+pub(super) fn describe_map(map: BorrowedFd<'_>) -> io::Result<[u32; 4]> {
+    #[repr(C)]
+    struct Info {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    // The first fields of `struct bpf_map_info`: type, id, key_size, value_size, max_entries.
+    let mut info = [0u32; 5];
+    let mut attributes = Info {
+        bpf_fd: map.as_raw_fd() as u32,
+        info_len: size_of_val(&info) as u32,
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes of the object's description, in words.
+    unsafe { bpf(OBJ_GET_INFO, &mut attributes) }?;
+    let [map_type, _, key, value, entries] = info;
+    Ok([map_type, key, value, entries])
 }
 
 #[repr(C)]

@@ -1,0 +1,107 @@
+//! Ways to next hosts: followed through routes and neighbours, and written where programs find them.
+
+use super::maps::Maps;
+use crate::clock::Now;
+use crate::error::Error;
+use crate::underlay::Underlay;
+use kernel::inline::layout::{HOP_BY_KERNEL, HOPS_MAX, Hop, InlineMap};
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+/// Ways that are followed: each takes three descriptors. For others the kernel finds the way of each
+/// packet.
+const FOLLOWED_MAX: usize = 64;
+
+/// A way is that to an address, from one of ours if one is asked for.
+type Way = (IpAddr, Option<IpAddr>);
+
+/// The ways that a table's rules need.
+#[derive(Debug, Default)]
+pub(super) struct Hops {
+    followed: HashMap<Way, Followed>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    number: u32,
+    underlay: Underlay,
+    written: Option<Hop>,
+}
+
+/// The number of a way, and the address that packets come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Found {
+    pub number: u32,
+    pub source: Option<IpAddr>,
+}
+
+impl Hops {
+    /// Finds the way to a next host, and follows it from now on if there is room.
+    pub(super) fn find(
+        &mut self,
+        next_host: IpAddr,
+        source: Option<IpAddr>,
+        now: Now,
+    ) -> Result<Found, Error> {
+        let way = (next_host, source);
+        if let Some(followed) = self.followed.get(&way) {
+            return Ok(followed.found(source));
+        }
+        let underlay = Underlay::open(SocketAddr::new(next_host, 0), source, 0, now)?;
+        if self.followed.len() >= FOLLOWED_MAX {
+            let source = source.or(underlay.path().map(|path| path.source));
+            return Ok(Found { number: HOP_BY_KERNEL[1], source });
+        }
+        let used = |number: &u32| self.followed.values().any(|way| way.number == *number);
+        let number = (2..HOPS_MAX + 2).find(|number| !used(number));
+        let number = number.expect("there are more numbers than ways that are followed");
+        let followed = Followed { number, underlay, written: None };
+        let found = followed.found(source);
+        self.followed.insert(way, followed);
+        Ok(found)
+    }
+
+    /// Forgets the ways that no rule needs.
+    pub(super) fn keep(&mut self, is_needed: impl Fn(IpAddr, Option<IpAddr>) -> bool) {
+        self.followed.retain(|(next_host, source), _| is_needed(*next_host, *source));
+    }
+
+    /// Looks for news, and writes every way that leaves by `interface` as fresh. Returns whether the
+    /// source of one may have changed.
+    pub(super) fn tick(&mut self, maps: &Maps, interface: i32, now: Now) -> Result<bool, Error> {
+        let mut is_changed = false;
+        for way in self.followed.values_mut() {
+            let before = way.underlay.path().map(|path| path.source);
+            way.underlay.look(now);
+            is_changed |= way.underlay.path().map(|path| path.source) != before;
+            way.write(maps, interface, now)?;
+        }
+        Ok(is_changed)
+    }
+}
+
+impl Followed {
+    fn found(&self, source: Option<IpAddr>) -> Found {
+        let path = self.underlay.path();
+        Found { number: self.number, source: source.or(path.map(|path| path.source)) }
+    }
+
+    fn write(&mut self, maps: &Maps, interface: i32, now: Now) -> Result<(), Error> {
+        let path = self.underlay.path().filter(|path| path.interface == interface && path.is_up);
+        let mut hop = Hop { fresh_ns: 0, mtu: 0, macs: [0; 12] };
+        if let Some(path) = path {
+            hop.mtu = path.mtu as u32;
+            // One that was not confirmed for long is left to the kernel, which asks whether it is there.
+            if let Some(frame) = path.frame.filter(|_| !path.is_stale) {
+                hop.fresh_ns = now.monotonic_ns;
+                hop.macs[..6].copy_from_slice(&frame.destination);
+                hop.macs[6..].copy_from_slice(&frame.source);
+            }
+        }
+        if self.written != Some(hop) {
+            maps.of(InlineMap::Hops).put(&self.number.to_ne_bytes(), &hop.bytes())?;
+            self.written = Some(hop);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,409 @@
+//! A forwarding table in the kernel: its programs on interfaces, its maps, and what outlives a process.
+//!
+//! ```text
+//! PINS/TABLE/            PINS is /sys/fs/bpf/tapline/inline
+//!   ingress  egress      links: the programs' hold on the interfaces; one if both are the same
+//!   sessions rules hops counters views settings fragments
+//! ```
+//!
+//! A table that fails open is pinned: without tapline its programs go on, and the next process adopts
+//! it, sessions and counters included. One that fails closed is gone with its last descriptor.
+//!
+//! Everything acts in the network namespace of the calling thread.
+
+mod attach;
+mod hops;
+mod maps;
+mod pins;
+mod sweep;
+
+use crate::clock::Now;
+use crate::error::Error;
+use crate::link::{self, Links};
+use api::{InlineConfig, InlineFail, InlineRule, InlineView};
+use attach::Attached;
+use hops::Hops;
+use kernel::inline::layout::{
+    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, View,
+    counter_place,
+};
+use maps::Maps;
+use pins::Pins;
+use std::collections::{HashMap, HashSet};
+use std::io;
+use std::path::Path;
+use sweep::Sweep;
+
+pub use pins::PINS;
+pub use sweep::InlineSession;
+
+/// How often ways are written as fresh, interfaces looked for, and sessions swept.
+const TICK_NS: u64 = 500_000_000;
+
+/// A forwarding table that runs in the kernel.
+#[derive(Debug)]
+pub struct KernelInline {
+    config: InlineConfig,
+    links: Links,
+    maps: Maps,
+    pins: Option<Pins>,
+    attached: Option<Attached>,
+    rules: Vec<Installed>,
+    hops: Hops,
+    sweep: Sweep,
+    settings: Settings,
+    ticked_ns: u64,
+}
+
+/// A rule that programs know.
+#[derive(Debug)]
+struct Installed {
+    matched: Match,
+    /// As it was written; `None` while no source address is known.
+    entry: Option<Rule>,
+    number: u32,
+    rule: InlineRule,
+}
+
+/// How a table began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InlineStart {
+    /// There was none.
+    New,
+    /// One of its name was there, and goes on with its sessions.
+    Adopted,
+    /// One of its name was there and could not be taken over, for this reason.
+    Rebuilt(String),
+}
+
+/// What one direction of a rule has counted. Units: wire packets, unless said otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct InlineCounters {
+    /// Forwarded.
+    pub forwarded: u64,
+    /// Bytes of these, as the kernel has them: a super-packet's headers count once.
+    pub forwarded_bytes: u64,
+    /// Sessions that began.
+    pub sessions: u64,
+    /// Frames that went to user space instead, which answers them or sends them another way.
+    pub handed_up: u64,
+    /// Copies that went to user space.
+    pub shown: u64,
+    /// Copies that could not be made.
+    pub not_shown: u64,
+    /// Dropped: no room for another session.
+    pub table_full: u64,
+    /// Dropped: no port was free.
+    pub no_port: u64,
+    /// Dropped: the time to live was over, and nobody was there to say so.
+    pub time_to_live: u64,
+    /// Dropped: larger than the path takes, and nobody was there to say so.
+    pub oversize: u64,
+    /// Dropped: a fragment whose first one was not seen.
+    pub fragment: u64,
+    /// Dropped: the kernel refused a change.
+    pub refused: u64,
+}
+
+impl KernelInline {
+    /// Starts a table, or takes over the one of its name that is pinned in a folder, [`PINS`] as a rule.
+    /// Its rules are those of the configuration from then on.
+    ///
+    /// # Errors
+    /// [`Error::NoInterface`]; [`Error::System`] where a right is missing, where the kernel is older
+    /// than 6.6, where no BPF file system is mounted and the table is to fail open, or where another
+    /// network namespace has a table of this name.
+    pub fn open(
+        config: &InlineConfig,
+        pins: &Path,
+        now: Now,
+    ) -> Result<(KernelInline, InlineStart), Error> {
+        let mut links = Links::open().map_err(|e| Error::system("open a netlink socket", e))?;
+        let interfaces = find_interfaces(config, &mut links)?;
+        let settings = Settings {
+            sessions: config.sessions,
+            interfaces,
+            netns: pins::netns_number()?,
+            ..Settings::default()
+        };
+        let (pins, found) = match config.fail {
+            InlineFail::Open => {
+                let pins = Pins::open(pins, &config.name)?;
+                let found = pins.find(&settings)?;
+                (Some(pins), found)
+            }
+            InlineFail::Closed => {
+                // One that was pinned before would go on beside this one.
+                stop(pins, &config.name)?;
+                (None, pins::Found::Nothing)
+            }
+        };
+        let (maps, start) = match found {
+            pins::Found::Maps(maps) => (maps, InlineStart::Adopted),
+            pins::Found::Nothing => (Maps::new(config.sessions)?, InlineStart::New),
+            pins::Found::Unfit(why) => (Maps::new(config.sessions)?, InlineStart::Rebuilt(why)),
+        };
+        if let (Some(pins), false) = (&pins, start == InlineStart::Adopted) {
+            pins.clear()?;
+            maps.pin(pins.folder())?;
+        }
+        let mut table = KernelInline {
+            config: config.clone(),
+            links,
+            maps,
+            pins,
+            attached: None,
+            rules: Vec::new(),
+            hops: Hops::default(),
+            sweep: Sweep::default(),
+            settings,
+            ticked_ns: 0,
+        };
+        table.set_rules(&config.rules, now)?;
+        table.attach()?;
+        table.tick(now)?;
+        Ok((table, start))
+    }
+
+    /// Changes the rules; those that match the same as before keep their counters, and their sessions
+    /// go on as they are. Sessions of rules that are gone end. Returns the rules' numbers, in their order.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses, or there are more than 4096 rules.
+    pub fn set_rules(&mut self, rules: &[InlineRule], now: Now) -> Result<Vec<u32>, Error> {
+        let mut numbers = self.numbers()?;
+        if rules.len() > RULES_MAX as usize {
+            let source = io::Error::from_raw_os_error(libc::E2BIG);
+            return Err(Error::System {
+                what: format!("forward by {} rules", rules.len()),
+                source,
+                mend: "; a table has room for 4096",
+            });
+        }
+        let matches: Vec<Match> = rules.iter().map(matched).collect();
+        let wanted: HashSet<Match> = matches.iter().copied().collect();
+        let gone: Vec<Match> =
+            numbers.keys().filter(|key| !wanted.contains(key)).copied().collect();
+        for key in gone {
+            self.maps.of(InlineMap::Rules).remove(&key.bytes())?;
+            numbers.remove(&key);
+        }
+        let used: HashSet<u32> = numbers.values().copied().collect();
+        let mut free = (1..=RULES_MAX).filter(|number| !used.contains(number));
+        self.rules.clear();
+        for (rule, matched) in rules.iter().zip(matches) {
+            let number = match numbers.get(&matched) {
+                Some(number) => *number,
+                None => {
+                    let number = free.next().expect("there are as many numbers as rules");
+                    self.forget_counters(number)?;
+                    number
+                }
+            };
+            self.rules.push(Installed { matched, entry: None, number, rule: rule.clone() });
+        }
+        let ways: HashSet<_> = rules.iter().map(|rule| (rule.next_host, rule.source)).collect();
+        self.hops.keep(|next_host, source| ways.contains(&(next_host, source)));
+        self.settings.levels = self.rules.iter().fold(0, |all, rule| all | rule.matched.level());
+        self.write_settings()?;
+        self.write_rules(now)?;
+        self.end_sessions(now)?;
+        Ok(self.rules.iter().map(|rule| rule.number).collect())
+    }
+
+    /// Does what is due: next hops, interfaces that come and go, sessions whose time is over. To be called
+    /// each 100 ms or so; takes some milliseconds every half second.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn tick(&mut self, now: Now) -> Result<(), Error> {
+        if now.monotonic_ns < self.ticked_ns.saturating_add(TICK_NS) {
+            return Ok(());
+        }
+        self.ticked_ns = now.monotonic_ns;
+        self.follow_interfaces()?;
+        let egress = self.settings.interfaces[1].cast_signed();
+        if self.hops.tick(&self.maps, egress, now)? {
+            self.write_rules(now)?;
+        }
+        self.end_sessions(now)
+    }
+
+    /// What a rule has counted, from the client to the next host and back; by its number.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn counters(&self, number: u32) -> Result<[InlineCounters; 2], Error> {
+        let of = |leg| {
+            let words = self.maps.of(InlineMap::Counters).words(counter_place(number, leg))?;
+            let of = |counter: Counter| words[counter as usize];
+            Ok::<_, Error>(InlineCounters {
+                forwarded: of(Counter::Forwarded),
+                forwarded_bytes: of(Counter::ForwardedBytes),
+                sessions: of(Counter::Sessions),
+                handed_up: of(Counter::HandedUp),
+                shown: of(Counter::Shown),
+                not_shown: of(Counter::NotShown),
+                table_full: of(Counter::TableFull),
+                no_port: of(Counter::NoPort),
+                time_to_live: of(Counter::TimeToLive),
+                oversize: of(Counter::Oversize),
+                fragment: of(Counter::Fragment),
+                refused: of(Counter::Refused),
+            })
+        };
+        Ok([of(Leg::Forward)?, of(Leg::Reply)?])
+    }
+
+    /// Sessions, at most so many.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn sessions(&self, sessions_max: usize) -> Result<Vec<InlineSession>, Error> {
+        sweep::list(&self.maps, sessions_max)
+    }
+
+    /// How many sessions there were when all were last looked at.
+    pub fn session_count(&self) -> usize {
+        self.sweep.sessions()
+    }
+
+    /// Ends the table: nothing of it stays.
+    ///
+    /// # Errors
+    /// [`Error::System`] if a pin cannot be removed.
+    pub fn stop(mut self) -> Result<(), Error> {
+        self.attached = None;
+        self.pins.as_ref().map_or(Ok(()), Pins::clear_away)
+    }
+
+    /// The numbers of the rules that programs know.
+    fn numbers(&self) -> Result<HashMap<Match, u32>, Error> {
+        let map = self.maps.of(InlineMap::Rules);
+        let mut numbers = HashMap::new();
+        for key in map.keys()? {
+            let entry = map.get(&key)?.and_then(|value| Rule::parse(&value));
+            if let (Some(matched), Some(entry)) = (Match::parse(&key), entry) {
+                numbers.insert(matched, entry.number);
+            }
+        }
+        // A rule without a source address is not in the map, and has its number all the same.
+        numbers.extend(self.rules.iter().map(|rule| (rule.matched, rule.number)));
+        Ok(numbers)
+    }
+
+    fn forget_counters(&self, number: u32) -> Result<(), Error> {
+        let map = self.maps.of(InlineMap::Counters);
+        for leg in [Leg::Forward, Leg::Reply] {
+            let place = counter_place(number, leg).to_ne_bytes();
+            if let Some(value) = map.get(&place)? {
+                map.put(&place, &vec![0; value.len()])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes rules as their ways are now.
+    fn write_rules(&mut self, now: Now) -> Result<(), Error> {
+        for installed in &mut self.rules {
+            let InlineRule { next_host, next_port, source, ref views, .. } = installed.rule;
+            let found = self.hops.find(next_host, source, now)?;
+            let views = views.iter().fold(0, |bits, view| bits | shown(*view).bit());
+            let place = installed.number.to_ne_bytes();
+            self.maps.of(InlineMap::Views).put(&place, &u64::from(views).to_ne_bytes())?;
+            // Without a route there is no source address yet; until then it is as if it were not there.
+            let Some(source) = found.source else { continue };
+            let entry =
+                Rule { number: installed.number, hop: found.number, next_host, source, next_port };
+            if installed.entry != Some(entry) {
+                self.maps.of(InlineMap::Rules).put(&installed.matched.bytes(), &entry.bytes())?;
+                installed.entry = Some(entry);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_settings(&self) -> Result<(), Error> {
+        let map = self.maps.of(InlineMap::Settings);
+        map.put(&0u32.to_ne_bytes(), &self.settings.bytes())
+    }
+
+    fn end_sessions(&mut self, now: Now) -> Result<(), Error> {
+        let numbers: HashSet<u32> = self.rules.iter().map(|rule| rule.number).collect();
+        let is_rule = |number: u32| numbers.contains(&number);
+        self.sweep.go_on(&self.maps, &self.config.timeouts, is_rule, now.monotonic_ns)
+    }
+
+    /// Puts the programs on the interfaces as they are now.
+    fn attach(&mut self) -> Result<(), Error> {
+        let before = self.attached.take();
+        let interfaces = self.settings.interfaces;
+        self.attached = Some(Attached::new(&self.maps, interfaces, self.pins.as_ref(), before)?);
+        for (number, name) in HOP_BY_KERNEL.iter().zip([&self.config.ingress, &self.config.egress])
+        {
+            let mtu = self
+                .links
+                .mtu(name)
+                .map_err(|e| Error::system(format!("interface `{name}`: ask for its MTU"), e))?;
+            let hop = Hop { fresh_ns: 0, mtu, macs: [0; 12] };
+            self.maps.of(InlineMap::Hops).put(&number.to_ne_bytes(), &hop.bytes())?;
+        }
+        Ok(())
+    }
+
+    /// An interface that has gone may come back under another number.
+    fn follow_interfaces(&mut self) -> Result<(), Error> {
+        let interfaces = match find_interfaces(&self.config, &mut self.links) {
+            Ok(interfaces) => interfaces,
+            Err(Error::NoInterface { name, .. }) => {
+                tracing::debug!("interface `{name}` is not there");
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
+        if interfaces != self.settings.interfaces {
+            self.settings.interfaces = interfaces;
+            self.write_settings()?;
+            // Holds of interfaces that are gone hold nothing.
+            self.attached = None;
+            if let Some(pins) = &self.pins {
+                pins.clear_links()?;
+            }
+            self.attach()?;
+        }
+        Ok(())
+    }
+}
+
+/// Ends a table of which no process may be left; returns whether there was one.
+///
+/// # Errors
+/// [`Error::System`] if a pin cannot be removed.
+pub fn stop(pins: &Path, table: &str) -> Result<bool, Error> {
+    match Pins::existing(pins, table) {
+        Some(pins) => pins.clear_away().map(|()| true),
+        None => Ok(false),
+    }
+}
+
+fn find_interfaces(config: &InlineConfig, links: &mut Links) -> Result<[u32; 2], Error> {
+    let mut index = |name: &str| link::find(name, links).map(|link| link.index.cast_unsigned());
+    Ok([index(&config.ingress)?, index(&config.egress)?])
+}
+
+fn matched(rule: &InlineRule) -> Match {
+    let is_ipv6 = rule.address.is_ipv6();
+    Match {
+        address: rule.address,
+        protocol: rule.protocol.map(|protocol| protocol.number(is_ipv6)),
+        port: rule.port,
+    }
+}
+
+const fn shown(view: InlineView) -> View {
+    match view {
+        InlineView::Ingress => View::Ingress,
+        InlineView::Egress => View::Egress,
+        InlineView::Inline => View::Inline,
+    }
+}
