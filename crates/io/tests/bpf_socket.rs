@@ -1,17 +1,16 @@
 //! The filter on a real socket, on a link between two namespaces: directions, tags in metadata and
 //! in band, counters.
 
+mod sender;
+
 use filter::ebpf::{Scope, SocketFilterOptions, Verdicts, socket_filter};
 use filter::{Action, Direction, Rule, Rules, TrafficDirection};
 use io::bpf::{FilterCounters, LoadedFilter};
 use io::ring::{Handover, KernelFilter, RingOptions, RingSize, RingSource};
 use io::{Interfaces, Source};
-use nix::ifaddrs::getifaddrs;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, bind, socket};
 use rig::{Host, Topology};
-use std::fs::File;
+use sender::sender;
 use std::io::Write;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 use wire::LinkType;
 
@@ -27,20 +26,6 @@ fn frame(from: u8, tag: Option<u16>) -> Vec<u8> {
     frame.extend([10, 0, 0, from, 10, 0, 0, 99, 0, 9, 0, 9, 0, 26, 0, 0]);
     frame.resize(frame.len() + 18, 0);
     frame
-}
-
-/// A packet socket of the calling thread's namespace: what is written leaves on an interface.
-fn sender(interface: &str) -> File {
-    let mut links = getifaddrs().expect("interfaces are listed");
-    let address = links.find_map(|link| {
-        let address = link.address.filter(|_| link.interface_name == interface)?;
-        address.as_link_addr().copied()
-    });
-    let address = address.unwrap_or_else(|| panic!("{interface} has no link address"));
-    let opened = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None);
-    let opened = opened.expect("root may");
-    bind(opened.as_raw_fd(), &address).expect("the interface is there");
-    File::from(opened)
 }
 
 /// Sends a frame so many times, from a host towards another.

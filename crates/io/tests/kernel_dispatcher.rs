@@ -1,55 +1,36 @@
-//! Dispatchers judge as the interpreter does: rules and expressions, several taps at once, long lists.
+//! Dispatchers judge as the interpreter does: rules, expressions and random programs, several taps at
+//! once; and their limits.
 
 mod dispatcher;
+mod programs;
+mod super_packet;
 
-use dispatcher::Loaded;
-use filter::ebpf::{Scope, Verdicts};
-use filter::{Action, Direction, Program, Rules};
-use io::bpf::TestRunOptions;
-use kernel::mirror::layout::TapCounter;
-use kernel::mirror::{DispatcherOptions, DispatcherTap, dispatcher};
+use dispatcher::{Loaded, expression, ruled, taps_of};
+use filter::ebpf::{Assembler, Bits, Condition, Register, Scope, Verdicts, Width};
+use filter::{Action, Direction, Instruction, PortRange, Program, Rule, Rules, Transport, op};
+use io::bpf::{Classifier, TestRunOptions};
+use kernel::mirror::layout::{Bucket, MirrorMap, SKB_TC_INDEX, SlotCounter, TapCounter};
+use kernel::mirror::{DispatcherTap, LateTap, TAPS_MAX, dispatcher, late_judge};
 use rig::rules::{Random, verdict};
+use std::time::{Duration, Instant};
 use wire::LinkType;
+use wire::segment::Plan;
 
 const NEXT: i32 = -1;
 
-fn tap<'a>(tap: usize, program: &'a Program, verdicts: Verdicts<'a>) -> DispatcherTap<'a> {
-    DispatcherTap {
-        program,
-        verdicts,
-        scope: Some(Scope::Everything),
-        tap,
-        slots: vec![],
-        late_slots: vec![],
-        bucket: None,
-        skips_own_tunnels: true,
-    }
+/// A test run takes a frame that says that it is IP only with the header's fixed part.
+fn runs(frame: &[u8]) -> bool {
+    let needed = match frame.get(12..14) {
+        Some([0x08, 0x00]) => 14 + 20,
+        Some([0x86, 0xdd]) => 14 + 40,
+        _ => 15,
+    };
+    (needed..=3500).contains(&frame.len())
 }
 
-fn received(taps: Vec<DispatcherTap<'_>>) -> DispatcherOptions<'_> {
-    DispatcherOptions {
-        link_type: LinkType::ETHERNET,
-        direction: Direction::In,
-        is_loopback: false,
-        private_interface: 1,
-        taps,
-    }
-}
-
-/// A frame that a test run takes: one that says that it is IP has the header's fixed part.
-fn frame(random: &mut Random) -> Vec<u8> {
-    loop {
-        let mut frame = random.frame(LinkType::ETHERNET);
-        frame.truncate(3500);
-        let needed = match frame.get(12..14) {
-            Some([0x08, 0x00]) => 14 + 20,
-            Some([0x86, 0xdd]) => 14 + 40,
-            _ => 15,
-        };
-        if frame.len() >= needed {
-            return frame;
-        }
-    }
+fn run(loaded: &Loaded, frame: &[u8]) {
+    let run = loaded.program.test_run(frame, &TestRunOptions::default()).expect("it runs");
+    assert_eq!((run.value, &*run.packet), (NEXT, frame));
 }
 
 #[test]
@@ -60,29 +41,31 @@ fn rules_of_several_taps() {
     let mut random = Random::new(0x6469_7370_6174);
     let (mut included, mut excluded, mut unmatched) = (0, 0, 0);
     for _ in 0..60 {
-        let lists: Vec<Rules> = (0..random.pick(&[1, 2, 3, 5]))
-            .map(|_| {
-                let count = random.pick(&[1, 2, 5, 10, 40, 100]);
-                random.rules(count)
-            })
-            .collect();
+        let mut lists = Vec::new();
+        for _ in 0..random.pick(&[1, 2, 3, 5]) {
+            let count = random.pick(&[1, 2, 5, 10, 40, 100]);
+            lists.push(random.rules(count));
+        }
         let compile = |rules: &Rules| rules.compile(LinkType::ETHERNET, Direction::In).unwrap();
         let programs: Vec<Program> = lists.iter().map(compile).collect();
-        let taps = (0..lists.len()).map(|n| tap(n, &programs[n], Verdicts::Rules(&lists[n])));
-        let code = dispatcher(&received(taps.collect())).unwrap();
+        let taps = lists.iter().zip(&programs).map(|(rules, program)| ruled(program, rules));
+        let code = dispatcher(&taps_of(Direction::In, taps.collect())).unwrap();
         let counts: Vec<usize> = lists.iter().map(|rules| rules.as_slice().len()).collect();
         let loaded = Loaded::new(&code, &counts);
         let mut hits: Vec<Vec<u64>> = counts.iter().map(|&count| vec![0; count]).collect();
-        let (mut matched, mut filtered) = (vec![0; lists.len()], vec![0; lists.len()]);
-        let mut bytes = vec![0; lists.len()];
+        let (mut decided, mut bytes) = (vec![[0; 5]; lists.len()], vec![0; lists.len()]);
         for _ in 0..200 {
-            let frame = frame(&mut random);
-            let run = loaded.program.test_run(&frame, &TestRunOptions::default()).unwrap();
-            assert_eq!((run.value, &run.packet), (NEXT, &frame));
+            let mut frame = random.frame(LinkType::ETHERNET);
+            frame.truncate(3500);
+            if !runs(&frame) {
+                continue;
+            }
+            run(&loaded, &frame);
             for (n, rules) in lists.iter().enumerate() {
                 let rule = verdict(rules, LinkType::ETHERNET, Direction::In, &frame);
                 assert_eq!(programs[n].run(&frame, frame.len() as u32), rule);
-                match rules.action(rule) {
+                let action = rules.action(rule);
+                match action {
                     Some(Action::Include) => included += 1,
                     Some(Action::Exclude) => excluded += 1,
                     None => unmatched += 1,
@@ -90,20 +73,319 @@ fn rules_of_several_taps() {
                 if rule > 0 {
                     hits[n][rule as usize - 1] += 1;
                 }
-                if rules.action(rule) == Some(Action::Include) {
-                    matched[n] += 1;
-                    bytes[n] += frame.len() as u64;
-                } else {
-                    filtered[n] += 1;
-                }
+                let is_kept = action == Some(Action::Include);
+                decided[n][usize::from(is_kept)] += 1;
+                bytes[n] += if is_kept { frame.len() as u64 } else { 0 };
             }
         }
         for n in 0..lists.len() {
             assert_eq!(loaded.rule_hits(n), hits[n], "{:?}", lists[n]);
-            assert_eq!(loaded.decided(n), [filtered[n], matched[n], 0, 0, 0]);
+            assert_eq!(loaded.decided(n), decided[n], "{:?}", lists[n]);
             assert_eq!(loaded.counter(n, TapCounter::MatchedBytes), bytes[n]);
         }
     }
     let all = [included, excluded, unmatched];
     assert!(all.iter().all(|&n| n > 1000), "included, excluded, unmatched: {all:?}");
+}
+
+/// Runs frames through a dispatcher and the interpreter; returns how many matched each program.
+fn compare(programs: &[Program], frames: &[Vec<u8>]) -> Vec<u64> {
+    let code = dispatcher(&taps_of(Direction::In, programs.iter().map(expression).collect()));
+    let code = code.expect("programs without jumps back are converted");
+    let loaded = Loaded::new(&code, &vec![0; programs.len()]);
+    let mut matched = vec![0; programs.len()];
+    for frame in frames {
+        run(&loaded, frame);
+        for (n, program) in programs.iter().enumerate() {
+            matched[n] += u64::from(program.matches(frame, frame.len() as u32));
+            let got = loaded.counter(n, TapCounter::Matched);
+            assert_eq!(got, matched[n], "{} bytes {frame:02x?}\n{program}\n{code}", frame.len());
+        }
+    }
+    for (n, &matched) in matched.iter().enumerate() {
+        assert_eq!(loaded.decided(n), [frames.len() as u64 - matched, matched, 0, 0, 0]);
+    }
+    matched
+}
+
+#[test]
+fn random_programs() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let mut random = programs::Random::new(0x7463_7800_7461_7000);
+    let (mut matched, mut apart) = (0, 0);
+    for _ in 0..300 {
+        let programs: Vec<Program> =
+            (0..random.one(&[1, 2, 6])).map(|_| random.program()).collect();
+        let mut frames: Vec<_> = (0..24).map(|_| random.frame()).collect();
+        frames.retain(|frame| runs(frame));
+        for here in compare(&programs, &frames) {
+            matched += here;
+            apart += usize::from(here > 0 && here < frames.len() as u64);
+        }
+    }
+    // The generator must make programs that tell frames apart.
+    assert!(matched > 1000 && apart > 50, "{matched} matched, {apart} tell apart");
+}
+
+#[test]
+fn expressions() {
+    let is_there = io::libpcap::version().is_ok() || rig::tool_or_skip("libpcap");
+    if !rig::root_or_skip() || !is_there {
+        return;
+    }
+    let mut random = programs::Random::new(0x6578_7072_6573_7369);
+    let compile = |expression| io::libpcap::compile(expression, LinkType::ETHERNET, 0);
+    let programs: Result<Vec<Program>, _> =
+        programs::EXPRESSIONS.map(compile).into_iter().collect();
+    let mut frames: Vec<_> = (0..1000).map(|_| programs::headed(&mut random)).collect();
+    frames.retain(|frame| runs(frame));
+    let mut apart = 0;
+    for (n, matched) in compare(&programs.unwrap(), &frames).into_iter().enumerate() {
+        assert!(matched > 0, "`{}` matched none", programs::EXPRESSIONS[n]);
+        apart += usize::from(matched < frames.len() as u64);
+    }
+    assert!(apart > 30, "{apart} expressions tell frames apart");
+}
+
+/// Frames whose first byte is not ff; no constant, so that late is a possible outcome.
+fn any() -> Program {
+    Program::new(vec![
+        Instruction::new(op::LD | op::B | op::ABS, 0, 0, 0),
+        Instruction::new(op::JMP | op::JEQ | op::K, 0, 1, 0xff),
+        Instruction::new(op::RET | op::K, 0, 0, 0),
+        Instruction::new(op::RET | op::K, 0, 0, 1),
+    ])
+    .expect("it is a program")
+}
+
+#[test]
+fn super_packets_count_as_what_they_become() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let (any, all) = (any(), Program::constant(1));
+    let taps = vec![
+        expression(&any),
+        DispatcherTap { scope: Some(Scope::WholeFrames), ..expression(&any) },
+        DispatcherTap { scope: None, ..expression(&any) },
+        DispatcherTap { scope: None, ..expression(&all) },
+    ];
+    let loaded = Loaded::new(&dispatcher(&taps_of(Direction::In, taps)).unwrap(), &[0; 4]);
+    let mut random = Random::new(0x6773_6f5f_7369_7a65);
+    let (mut packets, mut bytes) = (0, 0);
+    for n in 0..2000 {
+        let packet = super_packet::random(&mut random, 2);
+        let plan = Plan::new(LinkType::ETHERNET, &packet.frame, &packet.gso).expect("it is sound");
+        let gso_size = u32::from(packet.gso.size);
+        // The number of segments is told, or left out as by virtual machines.
+        let gso_segs = if n % 2 == 0 { plan.count() as u32 } else { 0 };
+        let options = TestRunOptions { gso_size, gso_segs, ..TestRunOptions::default() };
+        loaded.program.test_run(&packet.frame, &options).unwrap();
+        packets += plan.count() as u64;
+        bytes += (0..plan.count()).map(|n| plan.segment_len(n) as u64).sum::<u64>();
+        assert_eq!(loaded.counter(0, TapCounter::MatchedBytes), bytes, "{:02x?}", packet.frame);
+    }
+    assert_eq!(loaded.decided(0), [0, packets, 0, 0, 0]);
+    assert_eq!(loaded.decided(1), [0, 0, 0, 0, packets]);
+    assert_eq!(loaded.decided(2), [0, 0, 0, 0, packets]);
+    assert_eq!(loaded.decided(3), [0, packets, 0, 0, 0]);
+    // What is whole, or need not be, is judged.
+    run(&loaded, &[0; 60]);
+    run(&loaded, &[0xff; 60]);
+    assert_eq!(loaded.decided(1), [1, 1, 0, 0, packets]);
+    assert_eq!(loaded.decided(2), [0, 0, 0, 0, packets + 2]);
+    assert_eq!(loaded.decided(3), [0, packets + 2, 0, 0, 0]);
+}
+
+/// A program that judges late for a slot: 1 keeps, 0 rejects.
+fn late(tap: &LateTap<'_>, slot: u32, is_sent: bool) -> filter::ebpf::Code {
+    let mut asm = Assembler::new();
+    let (keep, reject) = (asm.label(), asm.label());
+    asm.copy(Register::R6, Register::R1);
+    asm.copy(Register::R1, (slot << 1 | u32::from(is_sent)) as i32);
+    asm.store(Width::B4, Register::R6, SKB_TC_INDEX, Register::R1);
+    late_judge(&mut asm, tap, keep, reject).expect("its programs are converted");
+    for (label, value) in [(keep, 1), (reject, 0)] {
+        asm.bind(label);
+        asm.copy(Register::R0, value);
+        asm.exit();
+    }
+    asm.finish().expect("it is sound")
+}
+
+#[test]
+fn what_is_judged_late_is_counted_once() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let mut random = Random::new(0x6c61_7465);
+    let rules = random.rules(20);
+    let compile = |direction| rules.compile(LinkType::ETHERNET, direction).unwrap();
+    let (received, sent) = (compile(Direction::In), compile(Direction::Out));
+    let verdicts = Verdicts::Rules(&rules);
+    let tap = LateTap { received: &received, sent: &sent, verdicts, tap: 0, first_slot: 5 };
+    let loaded = Loaded::new(&late(&tap, 5, false), &[20]);
+    let again = loaded.also(&late(&tap, 6, false));
+    let outwards = loaded.also(&late(&tap, 5, true));
+    let (mut hits, mut decided, mut bytes) = (vec![0; 20], [0; 5], 0);
+    let judges = |program: &Classifier, frame: &[u8]| {
+        program.test_run(frame, &TestRunOptions::default()).expect("it runs").value == 1
+    };
+    for _ in 0..300 {
+        let mut frame = random.frame(LinkType::ETHERNET);
+        frame.truncate(3500);
+        if !runs(&frame) {
+            continue;
+        }
+        for (direction, program) in [(Direction::In, &loaded.program), (Direction::Out, &outwards)]
+        {
+            let rule = verdict(&rules, LinkType::ETHERNET, direction, &frame);
+            let is_kept = rules.action(rule) == Some(Action::Include);
+            assert_eq!(judges(program, &frame), is_kept, "{frame:02x?}");
+            if direction == Direction::In {
+                assert_eq!(judges(&again, &frame), is_kept);
+            }
+            if rule > 0 {
+                hits[rule as usize - 1] += 1;
+            }
+            decided[usize::from(is_kept)] += 1;
+            bytes += if is_kept { frame.len() as u64 } else { 0 };
+        }
+    }
+    assert_eq!(loaded.decided(0), decided);
+    assert!(decided[0] > 20 && decided[1] > 20, "{decided:?}");
+    assert_eq!(loaded.rule_hits(0), hits);
+    assert_eq!(loaded.counter(0, TapCounter::MatchedBytes), bytes);
+    let filtered = [5, 6].map(|slot| loaded.slot(slot, SlotCounter::Filtered));
+    assert_eq!(filtered[0], decided[0]);
+    assert!(filtered[1] > 0 && filtered[1] < filtered[0], "{filtered:?}");
+}
+
+#[test]
+fn a_ceiling_lets_its_rate_through() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    const BITS_PER_SECOND: u64 = 2_000_000_000;
+    const BURST: Duration = Duration::from_millis(50);
+    let all = Program::constant(1);
+    let tap = || DispatcherTap { bucket: Some(3), ..expression(&all) };
+    let unlimited = DispatcherTap { bucket: Some(4), ..expression(&all) };
+    let taps = taps_of(Direction::In, vec![tap(), unlimited]);
+    let loaded = Loaded::new(&dispatcher(&taps).unwrap(), &[0, 0]);
+    let bucket = Bucket::new(BITS_PER_SECOND, BURST.as_nanos() as u64);
+    loaded.map(MirrorMap::Buckets).put(&3u32.to_ne_bytes(), &bucket.bytes()).unwrap();
+
+    // More than the rate, from two CPUs at once.
+    let frame = [0; 1500];
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while started.elapsed() < Duration::from_millis(500) {
+                    let options = TestRunOptions { repeat: 10_000, ..TestRunOptions::default() };
+                    loaded.program.test_run(&frame, &options).unwrap();
+                }
+            });
+        }
+    });
+    let wanted = BITS_PER_SECOND as f64 / 8.0 * (started.elapsed() + BURST).as_secs_f64();
+    let passed = loaded.counter(0, TapCounter::MatchedBytes) as f64;
+    assert!((0.9..1.1).contains(&(passed / wanted)), "{passed} bytes of {wanted}");
+    let [filtered, matched, own, limited, late] = loaded.decided(0);
+    assert_eq!((filtered, own, late), (0, 0, 0));
+    assert!(limited > matched, "{matched} matched, {limited} limited");
+    assert_eq!(loaded.decided(1), [0, matched + limited, 0, 0, 0]);
+}
+
+/// As many rules as wanted, none of which matches what another does: a source network and a port.
+fn apart(count: usize) -> Rules {
+    let rule = |number: usize| Rule {
+        source: Some(
+            format!("10.{}.{}.0/24", number / 200 % 200, number % 200).parse().expect("a net"),
+        ),
+        protocol: Some(6),
+        transport: Transport::Ports {
+            source: None,
+            destination: Some(PortRange::one((1 + number) as u16)),
+        },
+        ..Rule::new(if number.is_multiple_of(3) { Action::Exclude } else { Action::Include })
+    };
+    Rules::new((0..count).map(rule).collect()).expect("they are sound")
+}
+
+/// A TCP packet that the rule of that index in [`apart`] matches.
+fn frame_for(number: usize) -> Vec<u8> {
+    let mut frame = vec![0; 60];
+    frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6]);
+    let source = [10, (number / 200 % 200) as u8, (number % 200) as u8, 7];
+    frame[26..30].copy_from_slice(&source);
+    frame[36..38].copy_from_slice(&((1 + number) as u16).to_be_bytes());
+    frame
+}
+
+#[test]
+fn long_lists_and_many_taps_load() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    for (taps, count) in [(1, 10_000), (50, 10), (TAPS_MAX, 1)] {
+        let rules = apart(count);
+        let program = rules.compile(LinkType::ETHERNET, Direction::In).unwrap();
+        let all = vec![ruled(&program, &rules); taps];
+        let code = dispatcher(&taps_of(Direction::In, all)).unwrap();
+        let started = Instant::now();
+        let loaded = Loaded::new(&code, &vec![count; taps]);
+        let took = started.elapsed();
+        // Some two seconds with nothing else to do.
+        assert!(took < Duration::from_secs(30), "{taps} × {count} rules took {took:?}");
+        let mut hits = vec![0; count];
+        // 497 is the first rule whose counter is not in the first element.
+        for number in [0, 1, 495, 496, 497, count / 2, count - 1] {
+            run(&loaded, &frame_for(number));
+            if number < count {
+                hits[number] += 1;
+            }
+        }
+        for tap in 0..taps {
+            assert_eq!(loaded.rule_hits(tap), hits);
+            assert_eq!(loaded.decided(tap)[..2].iter().sum::<u64>(), 7);
+        }
+    }
+}
+
+#[test]
+fn what_is_too_much_is_refused_with_a_reason() {
+    let program = Program::constant(1);
+    let taps = vec![expression(&program); TAPS_MAX + 1];
+    let refused = dispatcher(&taps_of(Direction::In, taps)).unwrap_err().to_string();
+    assert!(refused.contains("56 taps on one interface, one program has room for 55"), "{refused}");
+
+    let rules = apart(10_000);
+    let program = rules.compile(LinkType::ETHERNET, Direction::In).unwrap();
+    let taps = vec![ruled(&program, &rules); 50];
+    let refused = dispatcher(&taps_of(Direction::In, taps)).unwrap_err().to_string();
+    assert!(refused.contains("beyond the kernel's limit of 1000000"), "{refused}");
+
+    let mut options = taps_of(Direction::In, vec![]);
+    options.link_type = LinkType::RAW;
+    assert!(dispatcher(&options).is_err());
+}
+
+#[test]
+fn what_the_verifier_refuses_ends_in_its_reason() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let mut asm = Assembler::new();
+    let end = asm.label();
+    asm.jump_if(Bits::B64, Condition::Equal, Register::R7, 0, end);
+    asm.bind(end);
+    asm.exit();
+    let refused = Classifier::load("of a test", &asm.finish().unwrap(), &[]).unwrap_err();
+    let refused = refused.to_string();
+    assert!(refused.starts_with("load the eBPF program of a test of 2 instructions"), "{refused}");
+    assert!(refused.ends_with("R7 !read_ok"), "{refused}");
 }

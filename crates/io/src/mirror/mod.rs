@@ -43,7 +43,7 @@ use crate::netns::Netns;
 use crate::packet::InterfaceId;
 use crate::ring::{Handover, KernelFilter, RingOptions, RingSize, RingSource};
 use interface::Interface;
-use kernel::mirror::layout::{MirrorMap, far_end_key};
+use kernel::mirror::layout::{MirrorMap, far_end_keys};
 use private::Private;
 use programs::Crossing;
 use std::collections::{BTreeMap, HashSet};
@@ -408,9 +408,9 @@ impl KernelMirror {
         let own = self.targets.far_ends();
         let wanted: HashSet<_> = own
             .chain(self.further_far_ends.iter().copied())
-            .map(|(address, carrier)| match carrier {
-                Carrier::Udp { port } => far_end_key(address, wire::udp::PROTOCOL, port),
-                Carrier::Ip { protocol } => far_end_key(address, protocol, 0),
+            .flat_map(|(address, carrier)| match carrier {
+                Carrier::Udp { port } => far_end_keys(address, wire::udp::PROTOCOL, port),
+                Carrier::Ip { protocol } => far_end_keys(address, protocol, 0),
             })
             .collect();
         let map = self.tables.map(MirrorMap::FarEnds);

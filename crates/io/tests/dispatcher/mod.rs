@@ -1,15 +1,53 @@
 //! A dispatcher in the kernel, with maps of its own.
 
-use filter::ebpf::{COUNTERS_PER_ELEMENT, Code, CounterLayout, MapRef};
+#![allow(dead_code, reason = "not each test needs all of it")]
+
+use filter::ebpf::{COUNTERS_PER_ELEMENT, Code, CounterLayout, MapRef, Scope, Verdicts};
+use filter::{Direction, Program, Rules};
 use io::bpf::{Classifier, Map, MapKind};
 use kernel::mirror::layout::{
     BUCKET_BYTES, COUNTER_WORDS, FAR_END_BYTES, GROUP_BYTES, MEMBER_BYTES, MirrorMap,
     SCRATCH_BYTES, SLOT_BYTES, SlotCounter, TapCounter, rule_place,
 };
+use kernel::mirror::{DispatcherOptions, DispatcherTap};
 use std::os::fd::AsFd;
+use wire::LinkType;
 
 /// Entries of each map by slot, member and bucket.
 const ENTRIES: u32 = 128;
+
+/// A tap of an expression that has no target.
+pub fn expression(program: &Program) -> DispatcherTap<'_> {
+    DispatcherTap {
+        program,
+        verdicts: Verdicts::Expression,
+        scope: Some(Scope::Everything),
+        tap: 0,
+        slots: vec![],
+        late_slots: vec![],
+        bucket: None,
+        skips_own_tunnels: true,
+    }
+}
+
+/// A tap of rules that has no target.
+pub fn ruled<'a>(program: &'a Program, rules: &'a Rules) -> DispatcherTap<'a> {
+    DispatcherTap { verdicts: Verdicts::Rules(rules), ..expression(program) }
+}
+
+/// Taps in order, and an interface to clone to that is not there.
+pub fn taps_of(direction: Direction, mut taps: Vec<DispatcherTap<'_>>) -> DispatcherOptions<'_> {
+    for (n, tap) in taps.iter_mut().enumerate() {
+        tap.tap = n;
+    }
+    DispatcherOptions {
+        link_type: LinkType::ETHERNET,
+        direction,
+        is_loopback: false,
+        private_interface: i32::MAX as u32,
+        taps,
+    }
+}
 
 /// A program of the mirror, loaded.
 pub struct Loaded {
@@ -27,7 +65,6 @@ impl Loaded {
     }
 
     /// Loads a further program that uses the same maps.
-    #[allow(dead_code, reason = "not each test needs it")]
     pub fn also(&self, code: &Code) -> Classifier {
         load(code, &self.maps).unwrap_or_else(|e| panic!("{e}"))
     }
@@ -54,7 +91,6 @@ impl Loaded {
         hits.map(|(element, place)| words[element][place]).collect()
     }
 
-    #[allow(dead_code, reason = "not each test needs it")]
     pub fn slot(&self, slot: u32, counter: SlotCounter) -> u64 {
         let words = self.map(MirrorMap::SlotCounters).words(slot).expect("they are read");
         words[counter as usize]

@@ -27,8 +27,9 @@ use filter::ebpf::{
 };
 use wire::{Direction, LinkType};
 
-/// Taps that a dispatcher has room for.
-pub const TAPS_MAX: usize = 64;
+/// Taps that a dispatcher has room for: the kernel lets a program have 64 maps (`MAX_USED_MAPS`).
+pub const TAPS_MAX: usize = 64 - MirrorMap::COMMON;
+const _: () = assert!(TAPS_MAX <= u64::BITS as usize);
 
 /// A tap of an interface, as one direction's dispatcher sees it.
 #[derive(Debug, Clone)]
@@ -63,7 +64,7 @@ pub struct DispatcherOptions<'a> {
     pub is_loopback: bool,
     /// The private interface that clones go to.
     pub private_interface: u32,
-    /// The taps, 64 at most.
+    /// The taps, [`TAPS_MAX`] at most.
     pub taps: Vec<DispatcherTap<'a>>,
 }
 
@@ -230,34 +231,34 @@ impl<'a> Tap<'a> {
     }
 
     /// Appends the filter; whether the tap keeps the packet stands in memory afterwards.
+    ///
+    /// The filter is jumped to, and what skips it goes straight on: the kernel's verifier looks at that
+    /// first, through all taps, and then at one filter after another. The other way round, it would have
+    /// all branches of all filters open at once, and it takes 8,192.
     fn judged(&self, asm: &mut Assembler, frame: &RestoredFrame) -> Result<(), Error> {
-        let [keep, late, next] = std::array::from_fn(|_| asm.label());
+        let [judged, keep, next] = std::array::from_fn(|_| asm.label());
         let judge = self.judge();
-        if judge.constant().is_some() {
-            judge.emit(asm, frame, keep, next)?;
-        } else {
+        if judge.constant().is_none() {
+            asm.load(Width::B8, R1, R9, SUPER_AT);
             match self.options.scope {
-                Some(scope) => {
-                    asm.load(Width::B8, R1, R9, SUPER_AT);
-                    match scope {
-                        Scope::WholeFrames => {
-                            asm.jump_if(Bits::B64, Condition::NotEqual, R1, 0, late);
-                        }
-                        Scope::Everything => {
-                            asm.jump_if(Bits::B64, Condition::Equal, R1, SUPER_JUMBO, late);
-                        }
-                    }
-                    judge.emit(asm, frame, keep, next)?;
+                Some(Scope::WholeFrames) => {
+                    asm.jump_if(Bits::B64, Condition::Equal, R1, 0, judged);
                 }
-                None => asm.jump(late),
+                Some(Scope::Everything) => {
+                    asm.jump_if(Bits::B64, Condition::NotEqual, R1, SUPER_JUMBO, judged);
+                }
+                None => {}
             }
+            self.mark(asm, LATE_AT);
+            asm.jump(next);
+            asm.bind(judged);
         }
-        for (label, mask) in [(keep, KEPT_AT), (late, LATE_AT)] {
-            if asm.is_used(label) {
-                asm.bind(label);
-                self.mark(asm, mask);
-                asm.jump(next);
-            }
+        if asm.is_used(judged) || judge.constant().is_some() {
+            judge.emit(asm, frame, keep, next)?;
+        }
+        if asm.is_used(keep) {
+            asm.bind(keep);
+            self.mark(asm, KEPT_AT);
         }
         asm.bind(next);
         Ok(())

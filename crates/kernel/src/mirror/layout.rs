@@ -11,7 +11,7 @@
 //! | [`MirrorMap::SlotCounters`] | per-CPU array, 4 B → [`COUNTER_WORDS`] × 8 B | [`SlotCounter`] |
 //! | [`MirrorMap::Scratch`] | per-CPU array, 4 B → [`SCRATCH_BYTES`] | memory while a program runs |
 //! | [`MirrorMap::Clock`] | array, 4 B → 8 B | ns to take off `CLOCK_TAI` for UTC |
-//! | [`MirrorMap::FarEnds`] | hash, [`FAR_END_BYTES`] → 4 B | where tunnels of this process lead: [`far_end_key`] |
+//! | [`MirrorMap::FarEnds`] | hash, [`FAR_END_BYTES`] → 4 B | where tunnels of this process lead: [`far_end_keys`] |
 //! | [`MirrorMap::Buckets`] | array, 4 B → [`BUCKET_BYTES`] | the ceiling of a tap: [`Bucket`] |
 //! | [`MirrorMap::Tap`] (n) | per-CPU array, 4 B → 512 × 8 B | what the n-th tap of a program counts: [`TapCounter`], then its rules |
 //!
@@ -401,6 +401,11 @@ pub fn far_end_key(address: IpAddr, protocol: u8, port: u16) -> [u8; FAR_END_BYT
     key[16] = protocol;
     key[18..].copy_from_slice(&port.to_be_bytes());
     key
+}
+
+/// The keys by which a far end is known: its own, and that of later fragments, which have no port.
+pub fn far_end_keys(address: IpAddr, protocol: u8, port: u16) -> [[u8; FAR_END_BYTES]; 2] {
+    [port, 0].map(|port| far_end_key(address, protocol, port))
 }
 
 /// Offsets in an entry of [`MirrorMap::Buckets`].

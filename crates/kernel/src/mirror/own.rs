@@ -1,7 +1,7 @@
 //! Own tunnels as a piece of a program: what this process, or another of this host, sends to its sinks.
 //!
 //! - the `tc_index` of a clone under way to its sink;
-//! - a packet to a far end ([`far_end_key`](super::layout::far_end_key)): over IP by its protocol, over
+//! - a packet to a far end ([`far_end_keys`](super::layout::far_end_keys)): over IP by its protocol, over
 //!   UDP by its port if it comes from a port that the flow hash gives; of a later fragment only the
 //!   address is known, which stands in the map with port 0;
 //! - GENEVE from such a port whose first option is tapline's metadata.
