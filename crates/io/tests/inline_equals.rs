@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use wire::LinkType;
-use wire::translate::{Answer, End, Hops, Mapping, Reading, answer, translate};
+use wire::translate::{Answer, End, Hops, Mapping, Reading, answer, translate_from};
 
 /// What a program returns for a packet that it sends on.
 const REDIRECT: i32 = 7;
@@ -173,11 +173,21 @@ fn frame(kind: &Kind, from: End, to: End, is_reply: bool) -> Vec<u8> {
 
 /// What `wire::translate` makes of a frame.
 fn translated(frame: &[u8], source: (IpAddr, u16), destination: (IpAddr, u16)) -> Vec<u8> {
+    translated_from(frame, source.0, source, destination)
+}
+
+/// The same of a frame that comes from another address than its session says.
+fn translated_from(
+    frame: &[u8],
+    from: IpAddr,
+    source: (IpAddr, u16),
+    destination: (IpAddr, u16),
+) -> Vec<u8> {
     let mut frame = frame.to_vec();
     let reading = Reading::of(LinkType::ETHERNET, &frame).expect("IP");
     let end = |(address, port)| End { address, port };
     let mapping = Mapping { source: end(source), destination: end(destination) };
-    translate(&mut frame, &reading, &mapping, Hops::Lower);
+    translate_from(&mut frame, &reading, &mapping, from, Hops::Lower);
     frame
 }
 
@@ -262,7 +272,8 @@ fn equal(
         told[..6].fill(0);
         let back = run(&programs.reply, &told);
         prop_assert_eq!(back.value, REDIRECT, "an error about {:?}", kind);
-        let wanted = translated(&told, (ours, ours_port), (client, from_port));
+        // It stays the router's.
+        let wanted = translated_from(&told, router, (ours, ours_port), (client, from_port));
         assert_same(&back.packet, &wanted, "an error")?;
         // Not one that belongs to no session.
         let at = if kind.is_v6 { 14 + 24 } else { 14 + 16 };

@@ -61,6 +61,11 @@ impl Hops {
         Ok(found)
     }
 
+    /// Bytes of the largest IP packet that a way takes, if it is followed and known.
+    pub(super) fn mtu(&self, next_host: IpAddr, source: Option<IpAddr>) -> Option<u32> {
+        self.followed.get(&(next_host, source))?.written.map(|hop| hop.mtu).filter(|mtu| *mtu != 0)
+    }
+
     /// Forgets the ways that no rule needs.
     pub(super) fn keep(&mut self, is_needed: impl Fn(IpAddr, Option<IpAddr>) -> bool) {
         self.followed.retain(|(next_host, source), _| is_needed(*next_host, *source));

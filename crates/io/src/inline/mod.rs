@@ -12,28 +12,38 @@
 //! Everything acts in the network namespace of the calling thread.
 
 mod attach;
+mod copies;
+mod exceptions;
 mod hops;
 mod maps;
 mod pins;
 mod sweep;
+mod sys;
 
 use crate::clock::Now;
 use crate::error::Error;
 use crate::link::{self, Links};
-use api::{InlineConfig, InlineFail, InlineRule, InlineView};
+use crate::mirror::private::Pair;
+use crate::packet::Packet;
+use crate::sys::tai_offset_ns;
+use api::{InlineConfig, InlineFail, InlineRule, InlineView, RingSize};
 use attach::Attached;
+use exceptions::Exceptions;
 use hops::Hops;
 use kernel::inline::layout::{
-    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, View,
-    counter_place,
+    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, counter_place,
 };
 use maps::Maps;
 use pins::Pins;
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
+use std::sync::{Arc, Weak};
 use sweep::Sweep;
 
+pub use copies::InlineCopies;
+pub use exceptions::ExceptionCounters;
+pub use kernel::inline::layout::View;
 pub use pins::PINS;
 pub use sweep::InlineSession;
 
@@ -52,6 +62,12 @@ pub struct KernelInline {
     hops: Hops,
     sweep: Sweep,
     settings: Settings,
+    /// Where copies go, while somebody takes them.
+    copies: Weak<Pair>,
+    exceptions: Exceptions,
+    handled: HashMap<(u32, Leg), ExceptionCounters>,
+    /// MTUs of both interfaces.
+    mtus: [u32; 2],
     ticked_ns: u64,
 }
 
@@ -157,6 +173,10 @@ impl KernelInline {
             hops: Hops::default(),
             sweep: Sweep::default(),
             settings,
+            copies: Weak::new(),
+            exceptions: Exceptions::open()?,
+            handled: HashMap::new(),
+            mtus: [0; 2],
             ticked_ns: 0,
         };
         table.set_rules(&config.rules, now)?;
@@ -222,11 +242,49 @@ impl KernelInline {
         }
         self.ticked_ns = now.monotonic_ns;
         self.follow_interfaces()?;
+        self.listen(now)?;
         let egress = self.settings.interfaces[1].cast_signed();
         if self.hops.tick(&self.maps, egress, now)? {
             self.write_rules(now)?;
         }
         self.end_sessions(now)
+    }
+
+    /// Opens the way by which copies for views, and packets that the kernel cannot forward, come to user
+    /// space. Without it there are no views, and such packets are dropped.
+    ///
+    /// # Errors
+    /// [`Error::System`] and [`Error::RingMemory`], as for any ring.
+    pub fn copies(&mut self, ring_size: RingSize, now: Now) -> Result<InlineCopies, Error> {
+        let (copies, pair) = InlineCopies::open(&self.maps, ring_size)?;
+        self.settings.private = pair.near.cast_unsigned();
+        self.copies = Arc::downgrade(&pair);
+        self.listen(now)?;
+        Ok(copies)
+    }
+
+    /// Deals with a packet of [`View::Exception`]: answers its sender as a router does, or cuts it.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn handle(&mut self, packet: &Packet, number: u32, now: Now) -> Result<(), Error> {
+        let is_reply = packet.meta.direction == crate::Direction::Out;
+        let (leg, mut mtu) = match is_reply {
+            true => (Leg::Reply, self.mtus[0]),
+            false => (Leg::Forward, self.mtus[1]),
+        };
+        let rule = self.rules.iter().find(|rule| rule.number == number);
+        if let (Some(Installed { rule, .. }), Leg::Forward) = (rule, leg) {
+            mtu = self.hops.mtu(rule.next_host, rule.source).unwrap_or(mtu);
+        }
+        let counters = self.handled.entry((number, leg)).or_default();
+        self.exceptions.handle(&packet.data, leg, mtu, &self.maps, counters, now)
+    }
+
+    /// What [`Self::handle`] has done for a rule, from the client to the next host and back.
+    pub fn exceptions(&self, number: u32) -> [ExceptionCounters; 2] {
+        let of = |leg| self.handled.get(&(number, leg)).copied().unwrap_or_default();
+        [of(Leg::Forward), of(Leg::Reply)]
     }
 
     /// What a rule has counted, from the client to the next host and back; by its number.
@@ -292,7 +350,8 @@ impl KernelInline {
         Ok(numbers)
     }
 
-    fn forget_counters(&self, number: u32) -> Result<(), Error> {
+    fn forget_counters(&mut self, number: u32) -> Result<(), Error> {
+        self.handled.retain(|(handled, _), _| *handled != number);
         let map = self.maps.of(InlineMap::Counters);
         for leg in [Leg::Forward, Leg::Reply] {
             let place = counter_place(number, leg).to_ne_bytes();
@@ -328,6 +387,16 @@ impl KernelInline {
         map.put(&0u32.to_ne_bytes(), &self.settings.bytes())
     }
 
+    /// Tells programs whether somebody takes copies.
+    fn listen(&mut self, now: Now) -> Result<(), Error> {
+        match self.copies.strong_count() {
+            0 => self.settings.private = 0,
+            _ => self.settings.fresh_ns = now.monotonic_ns,
+        }
+        self.settings.utc_offset_ns = tai_offset_ns();
+        self.write_settings()
+    }
+
     fn end_sessions(&mut self, now: Now) -> Result<(), Error> {
         let numbers: HashSet<u32> = self.rules.iter().map(|rule| rule.number).collect();
         let is_rule = |number: u32| numbers.contains(&number);
@@ -339,12 +408,13 @@ impl KernelInline {
         let before = self.attached.take();
         let interfaces = self.settings.interfaces;
         self.attached = Some(Attached::new(&self.maps, interfaces, self.pins.as_ref(), before)?);
-        for (number, name) in HOP_BY_KERNEL.iter().zip([&self.config.ingress, &self.config.egress])
-        {
+        let names = [&self.config.ingress, &self.config.egress];
+        for ((number, name), known) in HOP_BY_KERNEL.iter().zip(names).zip(&mut self.mtus) {
             let mtu = self
                 .links
                 .mtu(name)
                 .map_err(|e| Error::system(format!("interface `{name}`: ask for its MTU"), e))?;
+            *known = mtu;
             let hop = Hop { fresh_ns: 0, mtu, macs: [0; 12] };
             self.maps.of(InlineMap::Hops).put(&number.to_ne_bytes(), &hop.bytes())?;
         }

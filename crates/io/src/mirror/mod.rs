@@ -20,7 +20,7 @@ mod endpoint;
 mod hand_up;
 mod hold;
 mod interface;
-mod private;
+pub(crate) mod private;
 mod programs;
 mod tables;
 mod taps;

@@ -11,21 +11,21 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The names of the near ends begin so; network managers are to leave them alone.
-pub(super) const PREFIX: &str = "tapline";
+pub(crate) const PREFIX: &str = "tapline";
 /// Any packet fits: what is too large is found out where it is encapsulated.
 const MTU: u32 = 65_535;
 const DISABLE: &str = "1";
 
 /// The namespace of the far ends.
 #[derive(Debug)]
-pub(super) struct Private {
+pub(crate) struct Private {
     netns: Netns,
     links: Mutex<Links>,
 }
 
 /// A pair. Dropped, it is gone.
 #[derive(Debug)]
-pub(super) struct Pair {
+pub(crate) struct Pair {
     /// The near end's index, in its namespace.
     pub near: i32,
     /// The far end's index, in the private namespace.

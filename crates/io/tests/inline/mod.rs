@@ -51,6 +51,11 @@ impl Bump {
         address(self.us(), "client", is_v6)
     }
 
+    /// What the next host sees.
+    pub fn source(&self, is_v6: bool) -> IpAddr {
+        address(self.us(), "next", is_v6)
+    }
+
     pub fn next_address(&self, is_v6: bool) -> IpAddr {
         address(self.next(), "us", is_v6)
     }

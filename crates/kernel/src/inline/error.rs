@@ -5,11 +5,12 @@
 //! │ ICMP    │ IP that went wrong │ its first 8 bytes, or more │
 //! ```
 //!
-//! The packet in it becomes what its sender knows: so its sender understands the error. Whoever tells of
-//! it, the next host or a router in front of it, seems to be the address that the client spoke to.
-//! RFC 5508 section 7, RFC 792, RFC 4443 section 2.4. The inline view of an error is as the egress view.
+//! The packet in it becomes what its sender knows: so its sender understands the error. A router on the
+//! way to the next host is told by its own address, so that a client sees the way; what comes from the
+//! clients' side seems to come from us, as packets do. RFC 5508 section 7, RFC 792, RFC 4443 section
+//! 2.4. The inline view of an error is as the egress view.
 
-use super::layout::{View, session, tuple};
+use super::layout::{Leg, View, session, tuple};
 use super::parse::{EXTENSION_HEADERS_MAX, FRAGMENT, OPTIONS, map_v4};
 use super::pass::{Places, check, choose_views, show, take};
 use super::program::Roles;
@@ -237,8 +238,20 @@ fn change(w: &mut Writer, family: Family) {
     w.alu(Alu::Sub, R1, 1);
     w.store(Width::B1, R7, family.hops_left(), R1);
     let sum = if family == Family::V4 { R0 } else { R5 };
+    let (replaced, kept) = (w.asm.label(), w.asm.label());
+    w.load(Width::B1, R1, R8, session::WAY as i16);
+    w.jump_if(R1, Condition::Equal, Leg::Forward as i32, replaced);
+    for word in (0..bytes).step_by(4) {
+        w.load(Width::B4, R1, R7, source + word);
+        w.load(Width::B4, R3, R10, SOURCE + skip + word);
+        w.jump_if(R1, Condition::NotEqual, R3, kept);
+    }
+    w.asm.bind(replaced);
     for word in (0..bytes).step_by(4) {
         put(w, Width::B4, (R7, source + word), entry_source + word, &[sum]);
+    }
+    w.asm.bind(kept);
+    for word in (0..bytes).step_by(4) {
         put(w, Width::B4, (R7, destination + word), entry_destination + word, &[sum]);
     }
     if family == Family::V4 {

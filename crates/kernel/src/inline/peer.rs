@@ -67,6 +67,9 @@ pub fn peer_program() -> Result<Code, Error> {
     asm.copy(R5, 0);
     asm.call(Helper::SKB_STORE_BYTES);
     asm.jump_if(Bits::B64, Condition::NotEqual, R0, 0, end);
+    // What comes by once more is of no rule.
+    asm.copy(R1, 0);
+    asm.store(Width::B4, R6, SKB_TC_INDEX, R1);
     asm.load(Width::B4, R1, R6, SKB_IFINDEX);
     asm.copy(R2, RECEIVED);
     asm.call(Helper::REDIRECT);

@@ -1,0 +1,195 @@
+//! Packets that the programs leave to user space: it answers as a router does, or cuts them.
+//!
+//! | packet | what becomes of it |
+//! |---|---|
+//! | its time to live is over | ICMP time exceeded |
+//! | too large for the path, and not to be cut | ICMP fragmentation needed, or packet too big |
+//! | too large for the path, and may be cut | it is translated, cut, and sent |
+//!
+//! They leave by raw sockets, from our own addresses, by the kernel's routes. RFC 1812 section 4.3.2.8:
+//! errors are bounded.
+
+use super::maps::Maps;
+use super::sys::RawSocket;
+use crate::clock::Now;
+use crate::error::Error;
+use kernel::inline::layout::{InlineMap, Leg, Session, Tuple};
+use std::net::IpAddr;
+use wire::LinkType;
+use wire::translate::{
+    ANSWER_LEN_MAX, Answer, End, Fragments, Hops, Kind, Mapping, Reading, answer, translate,
+};
+
+/// Answers in a second, and at once: as many as Linux sends by default.
+const ANSWERS_PER_S: u64 = 1000;
+const ANSWERS_BURST: u64 = 50;
+const S_NS: u64 = 1_000_000_000;
+const ETHERNET_LEN: usize = 14;
+/// The largest frame that a link takes.
+const FRAME_BYTES_MAX: usize = 65_549;
+
+/// What became of packets that were handed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExceptionCounters {
+    /// Their time to live was over; they are lost.
+    pub time_to_live: u64,
+    /// Too large for the path and not to be cut; they are lost.
+    pub oversize: u64,
+    /// Cut, and sent.
+    pub fragmented: u64,
+    /// In so many fragments.
+    pub fragments: u64,
+    /// Neither: no session was found, or a socket took nothing. They are lost.
+    pub lost: u64,
+    /// Answers that were sent about those that are lost.
+    pub answers: u64,
+}
+
+/// What answers.
+#[derive(Debug)]
+pub(super) struct Exceptions {
+    v4: RawSocket,
+    v6: Option<RawSocket>,
+    tokens: u64,
+    filled_ns: u64,
+    out: Vec<u8>,
+}
+
+impl Exceptions {
+    /// Opens its sockets in the calling thread's network namespace.
+    pub(super) fn open() -> Result<Exceptions, Error> {
+        let v4 = RawSocket::open(false).map_err(|e| Error::system("open a raw socket", e))?;
+        let v6 = RawSocket::open(true).inspect_err(|e| tracing::debug!("no IPv6: {e}")).ok();
+        let out = vec![0; FRAME_BYTES_MAX];
+        Ok(Exceptions { v4, v6, tokens: ANSWERS_BURST, filled_ns: 0, out })
+    }
+
+    /// Deals with a frame that came from a client, or from a next host, and that fits no path of more than
+    /// `mtu` bytes.
+    pub(super) fn handle(
+        &mut self,
+        frame: &[u8],
+        leg: Leg,
+        mtu: u32,
+        maps: &Maps,
+        counters: &mut ExceptionCounters,
+        now: Now,
+    ) -> Result<(), Error> {
+        let Some(reading) = Reading::of(LinkType::ETHERNET, frame) else {
+            counters.lost += 1;
+            return Ok(());
+        };
+        if reading.hops <= 1 {
+            counters.time_to_live += 1;
+            self.tell(frame, &reading, Answer::TimeExceeded, counters, now);
+            return Ok(());
+        }
+        if !reading.may_fragment {
+            counters.oversize += 1;
+            let why = Answer::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX));
+            self.tell(frame, &reading, why, counters, now);
+            return Ok(());
+        }
+        match self.send_in_fragments(frame, &reading, leg, mtu as usize, maps)? {
+            Some(fragments) => {
+                counters.fragmented += 1;
+                counters.fragments += fragments;
+            }
+            None => counters.lost += 1,
+        }
+        Ok(())
+    }
+
+    fn tell(
+        &mut self,
+        frame: &[u8],
+        reading: &Reading,
+        why: Answer,
+        counters: &mut ExceptionCounters,
+        now: Now,
+    ) {
+        let past_ns = now.monotonic_ns.saturating_sub(self.filled_ns);
+        let gained = past_ns.saturating_mul(ANSWERS_PER_S) / S_NS;
+        if gained > 0 {
+            self.tokens = self.tokens.saturating_add(gained).min(ANSWERS_BURST);
+            self.filled_ns = now.monotonic_ns;
+        }
+        if self.tokens == 0 {
+            return;
+        }
+        self.tokens -= 1;
+        let mut out = [0; ETHERNET_LEN + ANSWER_LEN_MAX];
+        let from = reading.destination.address;
+        if let Some(len) = answer(frame, reading, why, from, &mut out)
+            && self.send(&out[reading.ip_at as usize..len], reading.source.address)
+        {
+            counters.answers += 1;
+        }
+    }
+
+    /// How many fragments were sent; `None`: it is lost.
+    fn send_in_fragments(
+        &mut self,
+        frame: &[u8],
+        reading: &Reading,
+        leg: Leg,
+        mtu: usize,
+        maps: &Maps,
+    ) -> Result<Option<u64>, Error> {
+        let Some(mapping) = mapping(reading, leg, maps)? else { return Ok(None) };
+        let mut frame = frame.to_vec();
+        translate(&mut frame, reading, &mapping, Hops::Lower);
+        let Some(cut) = Fragments::new(reading, &frame, mtu) else { return Ok(None) };
+        let mut out = std::mem::take(&mut self.out);
+        let mut sent = 0;
+        for number in 0..cut.count() {
+            let fragment = &mut out[..cut.len(number)];
+            cut.emit(&frame, number, fragment);
+            let packet = &fragment[reading.ip_at as usize..];
+            sent += u64::from(self.send(packet, mapping.destination.address));
+        }
+        self.out = out;
+        Ok((sent == cut.count() as u64).then_some(sent))
+    }
+
+    fn send(&self, packet: &[u8], to: IpAddr) -> bool {
+        let socket = if to.is_ipv6() { self.v6.as_ref() } else { Some(&self.v4) };
+        socket.is_some_and(|socket| {
+            let sent = socket.send(packet, to);
+            sent.inspect_err(|e| tracing::debug!("send a packet to {to}: {e}")).is_ok()
+        })
+    }
+}
+
+/// What a packet becomes, by its session.
+fn mapping(reading: &Reading, leg: Leg, maps: &Maps) -> Result<Option<Mapping>, Error> {
+    let (source_port, destination_port) = match (reading.kind, leg) {
+        (Kind::Ports, _) => (reading.source.port, reading.destination.port),
+        (Kind::Query { .. }, Leg::Forward) => (reading.source.port, 0),
+        (Kind::Query { .. }, Leg::Reply) => (0, reading.destination.port),
+        (Kind::Plain, _) => (0, 0),
+        // Errors are short, and later fragments have no ports.
+        _ => return Ok(None),
+    };
+    let tuple = Tuple {
+        source: reading.source.address,
+        destination: reading.destination.address,
+        source_port,
+        destination_port,
+        protocol: reading.protocol,
+    };
+    let entry = maps.of(InlineMap::Sessions).get(&tuple.bytes())?;
+    Ok(entry.and_then(|entry| Session::parse(&entry, tuple.protocol)).map(|session| {
+        let Tuple { source, destination, source_port, destination_port, .. } = session.becomes;
+        // An identifier belongs to both ends.
+        let id = source_port | destination_port;
+        let (from, to) = match reading.kind {
+            Kind::Query { .. } => (id, id),
+            _ => (source_port, destination_port),
+        };
+        Mapping {
+            source: End { address: source, port: from },
+            destination: End { address: destination, port: to },
+        }
+    }))
+}

@@ -1,0 +1,219 @@
+//! What is shown of forwarded packets, and what the kernel leaves to user space.
+
+mod inline;
+
+use api::{InlineView, RingSize};
+use inline::{Bump, udp};
+use io::inline::{InlineCopies, KernelInline, View};
+use io::{Arrival, Batch, Direction, Now, Source};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+use wire::LinkType;
+use wire::checksum::Sum;
+use wire::translate::{End, Kind, Reading};
+
+/// A packet that was shown.
+struct Shown {
+    view: View,
+    direction: Direction,
+    frame: Vec<u8>,
+}
+
+fn open(bump: &Bump, rule: &str, views: &[InlineView]) -> (KernelInline, InlineCopies) {
+    let mut config = bump.config(&[rule]);
+    config.rules[0].views = views.to_vec();
+    let mut table = bump.open_config(&config).0;
+    let copies = || table.copies(RingSize::Bytes(32 << 20), Now::read());
+    let copies = bump.us().netns.run(copies).expect("inside");
+    let copies = copies.unwrap_or_else(|e| panic!("{e}"));
+    (table, copies)
+}
+
+/// What was shown until nothing more came for a while; exceptions are dealt with.
+fn shown(bump: &Bump, table: &mut KernelInline, copies: &mut InlineCopies) -> Vec<Shown> {
+    let (mut shown, mut batch, mut idle) = (Vec::new(), Batch::new(), 0);
+    while idle < 20 {
+        match copies.receive(&mut batch).expect("the ring stands") {
+            Arrival::Packets => idle = 0,
+            _ => {
+                idle += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        for packet in batch.packets() {
+            let (rule, view) = InlineCopies::origin(packet).expect("it has a prefix");
+            assert_eq!(rule, 1);
+            if view == View::Exception {
+                let handle = || table.handle(packet, rule, Now::read()).expect("it is dealt with");
+                bump.us().netns.run(handle).expect("inside");
+            }
+            let direction = packet.meta.direction;
+            shown.push(Shown { view, direction, frame: packet.data.to_vec() });
+        }
+        batch.clear();
+    }
+    shown
+}
+
+/// Both ends, and whether the checksums are right.
+fn ends(frame: &[u8]) -> (End, End) {
+    let reading = Reading::of(LinkType::ETHERNET, frame).expect("an IP packet");
+    let upper = &frame[reading.transport_at as usize..reading.end as usize];
+    let len = upper.len() as u32;
+    let mut sum = match (reading.source.address, reading.destination.address) {
+        (IpAddr::V4(from), IpAddr::V4(to)) => {
+            assert_eq!(wire::checksum::of(&frame[14..34]), 0, "the IP header's checksum");
+            match reading.protocol {
+                1 => Sum::new(),
+                protocol => Sum::pseudo_v4(from.octets(), to.octets(), protocol, len),
+            }
+        }
+        (IpAddr::V6(from), IpAddr::V6(to)) => {
+            Sum::pseudo_v6(from.octets(), to.octets(), reading.protocol, len)
+        }
+        _ => panic!("two versions"),
+    };
+    sum.add_bytes(upper);
+    assert_eq!(sum.finish(), 0, "the checksum of {frame:02x?}");
+    (reading.source, reading.destination)
+}
+
+#[test]
+fn three_views_of_a_connection_with_offloads_on() {
+    let Some(bump) = Bump::new() else { return };
+    let views = [InlineView::Ingress, InlineView::Egress, InlineView::Inline];
+    for is_v6 in [false, true] {
+        let (ours, next) = (bump.ours(is_v6), bump.next_address(is_v6));
+        let (to, at) = (SocketAddr::new(ours, 80), SocketAddr::new(next, 8080));
+        let (mut table, mut copies) = open(&bump, &format!("tcp://{to}={at}"), &views);
+        // The ring holds all of it.
+        bump.transfer(to, at, 1 << 20);
+        let all = shown(&bump, &mut table, &mut copies);
+        let [there, back] = table.counters(1).unwrap();
+        assert_eq!((there.not_shown, back.not_shown), (0, 0));
+        assert_eq!(there.shown, 3 * there.forwarded);
+        assert_eq!(back.shown, 3 * back.forwarded);
+        assert_eq!(copies.drops().total(), 0);
+        assert_eq!(all.len() as u64, there.shown + back.shown);
+        let (client, source) = (bump.client_address(is_v6), bump.source(is_v6));
+        let mut payload = [[0; 2]; 3];
+        for Shown { view, direction, frame } in &all {
+            let (from, to) = ends(frame);
+            assert!(frame.len() <= 1514, "{} bytes: cut as the wire has them", frame.len());
+            let (near, far, is_reply) = match direction {
+                Direction::In => (from, to, false),
+                _ => (to, from, true),
+            };
+            let wanted = match (view, is_reply) {
+                (View::Ingress, false) | (View::Egress, true) => (client, ours, 80),
+                (View::Egress, false) | (View::Ingress, true) => (source, next, 8080),
+                (View::Inline, _) => (client, next, 8080),
+                (View::Exception, _) => panic!("nothing was left to user space"),
+            };
+            assert_eq!((near.address, far.address, far.port), wanted, "{view:?} {is_reply}");
+            let header = if is_v6 { 14 + 40 } else { 14 + 20 };
+            let tcp = usize::from(frame[header + 12] >> 4) * 4;
+            payload[*view as usize][usize::from(is_reply)] += frame.len() - header - tcp;
+        }
+        // All of it, and what was sent once more.
+        for view in payload {
+            assert!(view.iter().all(|bytes| *bytes >= 1 << 20), "{view:?}");
+        }
+        assert!(payload[0] == payload[1] && payload[1] == payload[2], "{payload:?}");
+        drop(copies);
+        table.stop().unwrap();
+    }
+}
+
+#[test]
+fn a_time_to_live_that_is_over_is_told() {
+    let Some(bump) = Bump::new() else { return };
+    for is_v6 in [false, true] {
+        let (ours, next) = (bump.ours(is_v6), bump.next_address(is_v6));
+        let (mut table, mut copies) = open(&bump, &format!("{ours}={next}"), &[]);
+        let words = ["-c", "1", "-W", "2", "-t", "1", &ours.to_string()];
+        let said = std::thread::scope(|scope| {
+            let (bump, words) = (&bump, &words);
+            let ping =
+                scope.spawn(move || bump.client().netns.command("ping").args(words).output());
+            let all = shown(bump, &mut table, &mut copies);
+            assert_eq!(all.len(), 1);
+            assert_eq!((all[0].view, all[0].direction), (View::Exception, Direction::In));
+            ping.join().expect("it ends").expect("ping is there")
+        });
+        let said = String::from_utf8_lossy(&said.stdout).into_owned();
+        assert!(said.contains("xceeded"), "{said}");
+        let handled = table.exceptions(1)[0];
+        assert_eq!((handled.time_to_live, handled.answers), (1, 1));
+        let there = table.counters(1).unwrap()[0];
+        assert_eq!((there.handed_up, there.time_to_live, there.forwarded), (1, 0, 0));
+        // Nobody is there any more to say so.
+        drop(copies);
+        bump.tick(&mut table);
+        bump.client().netns.command("ping").args(words).output().expect("ping is there");
+        assert_eq!(table.counters(1).unwrap()[0].time_to_live, 1);
+        table.stop().unwrap();
+    }
+}
+
+#[test]
+fn what_is_too_large_is_cut_or_told() {
+    let Some(bump) = Bump::new() else { return };
+    bump.us().ip("link set next mtu 1300");
+    bump.next().ip("link set us mtu 1300");
+    for is_v6 in [false, true] {
+        let (ours, next) = (bump.ours(is_v6), bump.next_address(is_v6));
+        let (mut table, mut copies) = open(&bump, &format!("{ours}={next}"), &[]);
+        let mut ping = |may_be_cut: bool| {
+            let hint = if may_be_cut { "dont" } else { "do" };
+            let words = ["-c", "1", "-W", "2", "-s", "1400", "-M", hint, &ours.to_string()];
+            std::thread::scope(|scope| {
+                let (bump, words) = (&bump, &words);
+                let ping =
+                    scope.spawn(move || bump.client().netns.command("ping").args(words).output());
+                let all = shown(bump, &mut table, &mut copies);
+                let output = ping.join().expect("it ends").expect("ping is there");
+                let said = String::from_utf8_lossy(&output.stdout).into_owned();
+                (all.len(), output.status.success(), said)
+            })
+        };
+        if !is_v6 {
+            let (handed_up, is_answered, said) = ping(true);
+            assert!(handed_up == 1 && is_answered, "{said}");
+        }
+        let (handed_up, is_answered, said) = ping(false);
+        assert!(handed_up == 1 && !is_answered, "{said}");
+        assert!(said.contains("1300"), "{said}");
+        let handled = table.exceptions(1)[0];
+        let cut = u64::from(!is_v6);
+        assert_eq!((handled.fragmented, handled.fragments), (cut, 2 * cut));
+        assert_eq!((handled.oversize, handled.answers, handled.lost), (1, 1, 0));
+        drop(copies);
+        table.stop().unwrap();
+    }
+}
+
+#[test]
+fn errors_are_shown_as_they_come_and_as_they_go() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let views = [InlineView::Ingress, InlineView::Egress];
+    let (mut table, mut copies) = open(&bump, &format!("udp://{ours}={next}"), &views);
+    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
+    client.connect(SocketAddr::new(ours, 9)).unwrap();
+    client.send(b"nobody").unwrap();
+    assert!(client.recv(&mut [0; 9]).is_err());
+    let all = shown(&bump, &mut table, &mut copies);
+    let seen: Vec<_> = all.iter().map(|it| (it.view, it.direction)).collect();
+    let both = |direction| [(View::Ingress, direction), (View::Egress, direction)];
+    assert_eq!(seen, [both(Direction::In), both(Direction::Out)].concat());
+    for (shown, about) in
+        [(&all[2], (bump.source(false), next)), (&all[3], (bump.client_address(false), ours))]
+    {
+        ends(&shown.frame);
+        let reading = Reading::of(LinkType::ETHERNET, &shown.frame).unwrap();
+        let Kind::Error(error) = reading.kind else { panic!("{reading:?}") };
+        assert_eq!((error.source.address, error.destination.address), about);
+        assert_eq!(error.destination.port, 9);
+    }
+}
