@@ -3,13 +3,18 @@
 #[path = "kernel_encap/bench.rs"]
 mod bench;
 
-use bench::{Bench, Case, LANE, tunnels};
+use bench::{Bench, Case, LANE, MEMBER, NOWHERE, SLOT, maps, tunnels};
+use filter::ebpf::Verdicts;
+use filter::{Instruction, Program, op};
+use io::bpf::{Map, MapKind};
+use kernel::handup::{PREFIX_LEN, Prefix};
 use kernel::mirror::Entry;
-use kernel::mirror::layout::{MemberCounter, Slot, SlotCounter, TooBig};
+use kernel::mirror::layout::{MemberCounter, MirrorMap, Slot, SlotCounter, TapCounter, TooBig};
+use kernel::mirror::{EncapOptions, LateSlots, LateTap, encap};
 use wire::LinkType;
 use wire::checksum::{self, Sum};
 use wire::encap::{Fit, Told};
-use wire::flow::{flow_hash, source_port};
+use wire::flow::{self, SLOTS, flow_hash, source_port};
 use wire::tunnel::Carrier;
 use wire::walk::Walk;
 use wire::{Direction, metadata};
@@ -180,6 +185,178 @@ fn what_does_not_fit_is_cut_dropped_or_handed_up() {
                     TooBig::HandUp => assert_eq!(counted(MemberCounter::HandUpLost), 1),
                 }
             }
+        }
+    }
+}
+
+/// Runs a frame; what came out, and what the member counted meanwhile.
+fn run_counted(bench: &Bench, frame: &[u8]) -> (Vec<u8>, impl Fn(MemberCounter) -> u64 + use<>) {
+    let before = bench.member();
+    let got = bench.run(frame);
+    let after = bench.member();
+    (got, move |counter| after[counter as usize] - before[counter as usize])
+}
+
+#[test]
+fn what_is_handed_up_has_a_prefix_and_is_whole() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().expect("later").as_nanos() as u64;
+    for entry in [Entry::Egress, Entry::Ingress] {
+        let bench = Bench::new(entry);
+        let tai = 37_000_000_000u64;
+        bench.set_clock(tai);
+        for (carrier, encap) in tunnels() {
+            // Sliced by user space, not here.
+            let case = Case::new(false, carrier, encap, 200);
+            bench.set(&case, 100);
+            let slot = Slot { too_big: TooBig::HandUp, hand_up: NOWHERE, ..bench.slot_of(&case) };
+            bench.set_slot(&slot);
+            for frame in frames().into_iter().filter(|frame| frame.len() > 300) {
+                let fit = encap.fit(LinkType::ETHERNET, &frame);
+                if fit.is_none_or(|fit| fit.end - fit.at < 100) {
+                    continue;
+                }
+                let (got, counted) = run_counted(&bench, &frame);
+                // Nobody is there to get it.
+                assert_eq!(counted(MemberCounter::HandUpLost), 1, "{encap:?}");
+                assert_eq!(counted(MemberCounter::Matched), 1);
+                let prefix = Prefix::parse(&got).expect("a prefix");
+                assert_eq!(got[PREFIX_LEN..], frame);
+                // The bench's clock may be off by what CLOCK_TAI is ahead.
+                assert!(prefix.ts_ns.abs_diff(now()) < 2 * tai, "{prefix:?}");
+                let expected = Prefix {
+                    slot: SLOT as u16,
+                    direction: Direction::Out,
+                    origlen: frame.len() as u32,
+                    number: MEMBER,
+                    ts_ns: prefix.ts_ns,
+                    flow_hash: flow_hash(&Walk::new(LinkType::ETHERNET, &frame), &frame),
+                };
+                assert_eq!(prefix, expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_headers_too_long_for_a_program_goes_to_user_space_without_a_hash() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    for entry in [Entry::Egress, Entry::Ingress] {
+        let bench = Bench::new(entry);
+        let (carrier, encap) = tunnels()[0];
+        let case = Case::new(true, carrier, encap, 0);
+        bench.set(&case, 9000);
+        bench.set_slot(&Slot { hand_up: NOWHERE, ..bench.slot_of(&case) });
+        let tagged = |tags: usize| {
+            let mut frame = frames()[0][..12].to_vec();
+            (0..tags).for_each(|_| frame.extend([0x81, 0, 0, 5]));
+            frame.extend([0x88, 0xcc]);
+            frame.resize(200, 9);
+            frame
+        };
+        let most = kernel::flow_hash::TAGS_MAX as usize;
+        let (_, sent) = run_counted(&bench, &tagged(most));
+        assert_eq!(sent(MemberCounter::Unreachable), 1, "sent, had there been a way");
+        let frame = tagged(most + 1);
+        let (got, handed) = run_counted(&bench, &frame);
+        assert_eq!(handed(MemberCounter::HandUpLost), 1);
+        let prefix = Prefix::parse(&got).expect("a prefix");
+        assert_eq!((prefix.flow_hash, &got[PREFIX_LEN..]), (0, &frame[..]));
+    }
+}
+
+#[test]
+fn a_group_s_table_chooses_the_member_that_user_space_would() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let bench = Bench::new(Entry::Ingress);
+    let (carrier, encap) = tunnels()[0];
+    let case = Case::new(false, carrier, encap, 0);
+    bench.set(&case, 9000);
+    let slot = Slot { group: Some(1), member: 7, ..bench.slot_of(&case) };
+    bench.set_slot(&slot);
+    for frame in frames() {
+        let hash = flow_hash(&Walk::new(LinkType::ETHERNET, &frame), &frame);
+        let mut table = vec![5u16; SLOTS];
+        table[flow::slot(hash)] = MEMBER as u16;
+        bench.set_table(1, &table);
+        let (_, counted) = run_counted(&bench, &frame);
+        assert_eq!(counted(MemberCounter::Matched), 1);
+    }
+    bench.set_slot(&Slot { is_unhealthy: true, member: MEMBER, ..slot });
+    let (_, counted) = run_counted(&bench, &frames()[0]);
+    assert_eq!((counted(MemberCounter::Unhealthy), counted(MemberCounter::Matched)), (1, 0));
+}
+
+#[test]
+fn a_number_that_was_not_sent_goes_to_the_next_packet() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let bench = Bench::new(Entry::Egress);
+    let (carrier, encap) = tunnels()[2];
+    bench.set(&Case::new(true, carrier, encap, 0), 9000);
+    for frame in frames() {
+        let got = bench.run(&frame);
+        assert_eq!(told(&got, 14 + 40 + 16, 0).1, 0);
+    }
+    assert_eq!(bench.member()[MemberCounter::Sequence as usize], 0);
+}
+
+#[test]
+fn a_late_filter_judges_the_slots_that_it_is_for() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let step = |code, jt, jf, k| Instruction::new(code, jt, jf, k);
+    let is_lldp = Program::new(vec![
+        step(op::LD | op::H | op::ABS, 0, 0, 12),
+        step(op::JMP | op::JEQ | op::K, 0, 1, 0x88cc),
+        step(op::RET | op::K, 0, 0, 1),
+        step(op::RET | op::K, 0, 0, 0),
+    ]);
+    let is_lldp = is_lldp.expect("a program");
+    let tap = LateTap {
+        received: &is_lldp,
+        sent: &is_lldp,
+        verdicts: Verdicts::Expression,
+        tap: 0,
+        first_slot: SLOT,
+    };
+    let shapes: Vec<_> = kernel::mirror::layout::Shape::all().collect();
+    for (entry, slots) in
+        [(Entry::Egress, vec![SLOT]), (Entry::Ingress, vec![9, SLOT]), (Entry::Ingress, vec![9])]
+    {
+        let is_for = slots.contains(&SLOT);
+        let late = [LateSlots { tap, slots }];
+        let options = EncapOptions { entry, shapes: &shapes, late: &late, crosses_always: false };
+        let mut maps = maps();
+        maps.push(Map::new(MapKind::PerCpuArray, 4, 512 * 8, 1).expect("a map"));
+        let bench = Bench::with(&encap(&options).expect("a program"), maps);
+        let (carrier, encap) = tunnels()[0];
+        bench.set(&Case::new(false, carrier, encap, 0), 9000);
+        let (mut kept, mut all) = (0, 0);
+        for frame in frames() {
+            let expected = !is_for || frame[12..14] == [0x88, 0xcc];
+            let (_, counted) = run_counted(&bench, &frame);
+            assert_eq!(counted(MemberCounter::Matched), u64::from(expected));
+            kept += u64::from(expected);
+            all += 1;
+        }
+        let tap = bench.words(MirrorMap::Tap(0), 0);
+        let slot = bench.slot();
+        let (arrived, filtered) =
+            (slot[SlotCounter::Arrived as usize], slot[SlotCounter::Filtered as usize]);
+        assert_eq!((arrived, filtered), (all, all - kept));
+        if is_for {
+            let (matched, filtered) =
+                (tap[TapCounter::Matched as usize], tap[TapCounter::Filtered as usize]);
+            assert_eq!((matched, filtered), (kept, all - kept));
         }
     }
 }

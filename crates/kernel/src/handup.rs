@@ -15,8 +15,10 @@
 //!
 //! Numbers are in the host's order, but for the EtherType. *slot*: which target, or rule and view, it
 //! is for. *way*: 0 unknown, 1 received, 2 sent. *origlen*: bytes on the wire. *number*: what the
-//! program likes to tell beside. *time*: ns since 1970 in UTC. *hash*: of the flow.
+//! program likes to tell beside. *time*: ns since 1970 in UTC. *hash*: of the
+//! flow; 0 where the program does not know it.
 
+use std::ops::Range;
 use wire::Direction;
 
 /// Bytes of the prefix.
@@ -24,6 +26,9 @@ pub const PREFIX_LEN: usize = 32;
 
 /// The EtherType of a prefix, local experimental 1.
 pub const ETHERTYPE: u16 = 0x88b5;
+
+/// What is 0 in a prefix: a frame that has the EtherType for itself, and no prefix, is not taken for one.
+const ZEROS: [Range<usize>; 3] = [2..3, 14..16, 28..32];
 
 /// Offsets of the fields.
 pub mod field {
@@ -59,7 +64,9 @@ impl Prefix {
     pub fn parse(frame: &[u8]) -> Option<Prefix> {
         let prefix: &[u8; PREFIX_LEN] = frame.first_chunk()?;
         let word = |at: usize| Some(u32::from_ne_bytes(*prefix.get(at..)?.first_chunk()?));
-        if prefix[field::ETHERTYPE..][..2] != ETHERTYPE.to_be_bytes() {
+        let is_ours = prefix[field::ETHERTYPE..][..2] == ETHERTYPE.to_be_bytes()
+            && ZEROS.iter().all(|zeros| prefix[zeros.clone()].iter().all(|byte| *byte == 0));
+        if !is_ours {
             return None;
         }
         Some(Prefix {
@@ -112,5 +119,8 @@ mod tests {
         assert_eq!(Prefix::parse(&bytes), Some(prefix));
         assert!((0..PREFIX_LEN).all(|len| Prefix::parse(&bytes[..len]).is_none()));
         assert_eq!(Prefix::parse(&[0x45; 64]), None);
+        let mut other = bytes;
+        other[30] = 1;
+        assert_eq!(Prefix::parse(&other), None);
     }
 }

@@ -47,7 +47,9 @@ fn read_prefix(packet: &mut Packet, interface: InterfaceId) {
     packet.data.trim_front(PREFIX_LEN);
     let meta = &mut packet.meta;
     (meta.ts_ns, meta.origlen) = (prefix.ts_ns, prefix.origlen);
-    (meta.direction, meta.flow_hash) = (prefix.direction, Some(prefix.flow_hash));
+    meta.direction = prefix.direction;
+    // A program that does not know it says 0.
+    meta.flow_hash = (prefix.flow_hash != 0).then_some(prefix.flow_hash);
 }
 
 impl Source for HandUp {

@@ -16,6 +16,8 @@ pub const LANE: Lane = Lane { epoch: 0x0102_0304, tap: 5, target: 6, lane: 0 };
 /// The slot and the member that all is for.
 pub const SLOT: u32 = 3;
 pub const MEMBER: u32 = 2;
+/// An interface that does not exist.
+pub const NOWHERE: u32 = 0x7fff_ff00;
 
 /// A tunnel, and what goes into it.
 #[derive(Debug, Clone, Copy)]
@@ -103,7 +105,10 @@ impl Bench {
     }
 
     pub fn of(code: &Code) -> Bench {
-        let maps = maps();
+        Bench::with(code, maps())
+    }
+
+    pub fn with(code: &Code, maps: Vec<Map>) -> Bench {
         let fds: Vec<_> = maps.iter().map(AsFd::as_fd).collect();
         let classifier = Classifier::load("encap", &as_clone(code), &fds)
             .unwrap_or_else(|e| panic!("{e}\n{code}"));
@@ -133,7 +138,7 @@ impl Bench {
     /// Packets go into a case's tunnel, by an interface that does not exist.
     pub fn set(&self, case: &Case, mtu: u32) {
         self.set_slot(&self.slot_of(case));
-        self.set_member(case, mtu, 0x7fff_ff00);
+        self.set_member(case, mtu, NOWHERE);
     }
 
     pub fn set_member(&self, case: &Case, mtu: u32, interface: u32) {
@@ -150,11 +155,25 @@ impl Bench {
         packet
     }
 
+    pub fn set_clock(&self, ns: u64) {
+        let key = 0u32.to_ne_bytes();
+        self.map(MirrorMap::Clock).put(&key, &ns.to_ne_bytes()).expect("a clock");
+    }
+
+    pub fn set_table(&self, group: u32, table: &[u16]) {
+        let bytes: Vec<u8> = table.iter().flat_map(|member| member.to_ne_bytes()).collect();
+        self.map(MirrorMap::Groups).put(&group.to_ne_bytes(), &bytes).expect("a table");
+    }
+
     pub fn member(&self) -> Vec<u64> {
-        self.map(MirrorMap::MemberCounters).words(MEMBER).expect("counters")
+        self.words(MirrorMap::MemberCounters, MEMBER)
     }
 
     pub fn slot(&self) -> Vec<u64> {
-        self.map(MirrorMap::SlotCounters).words(SLOT).expect("counters")
+        self.words(MirrorMap::SlotCounters, SLOT)
+    }
+
+    pub fn words(&self, map: MirrorMap, place: u32) -> Vec<u64> {
+        self.map(map).words(place).expect("counters")
     }
 }
