@@ -7,6 +7,7 @@
 mod archive;
 mod broker;
 mod broker_file;
+mod datapath;
 mod decap;
 mod drops;
 mod endpoint;
@@ -33,6 +34,7 @@ pub use broker::{
     TargetConfig, Tpid,
 };
 pub use broker_file::{BrokerFile, EveryTarget, parse_source};
+pub use datapath::{Datapath, Rate, TrafficMode};
 pub use decap::{DecapStats, FragmentStats};
 pub use drops::{DropReason, Drops};
 pub use endpoint::{

@@ -13,6 +13,10 @@
 //! promiscuous = false
 //! buffer_size = "auto"                        # or 64MiB
 //! workers = 1                                 # threads that share the interface; or "auto"
+//! datapath = "auto"                           # kernel, ring
+//! ceiling = "500Mbit"                         # of what is mirrored; default: by traffic_mode
+//! traffic_mode = "default"                    # priority
+//! netns = "web"                               # where the interface is: a name, a process id, a path
 //! expression = "tcp port 80"                  # or rules = "web.toml", or [[tap.rule]] as there
 //! ```
 //!
@@ -20,7 +24,10 @@
 
 use crate::file::{self, Fault, Node, Spelling, Table, Value};
 use crate::keys::{Keys, Wrong};
-use crate::{DirectionChoice, FileError, Group, RingSize, RuleFile, Sending, Workers};
+use crate::{
+    Datapath, DirectionChoice, FileError, Group, Rate, RingSize, RuleFile, Sending, TrafficMode,
+    Workers,
+};
 use filter::Rules;
 use std::path::{Path, PathBuf};
 
@@ -32,7 +39,7 @@ pub const SNAPSHOT_LENGTH_MIN: u32 = 14;
 const BYTES_MAX: u64 = 64 << 20;
 
 const FILE: [&str; 1] = ["tap"];
-const TAP: [&str; 14] = [
+const TAP: [&str; 18] = [
     "name",
     "interface",
     "read",
@@ -44,12 +51,17 @@ const TAP: [&str; 14] = [
     "promiscuous",
     "buffer_size",
     "workers",
+    "datapath",
+    "ceiling",
+    "traffic_mode",
+    "netns",
     "expression",
     "rules",
     "rule",
 ];
 /// What a file that is read has not.
-const OF_INTERFACES: [&str; 3] = ["promiscuous", "buffer_size", "workers"];
+const OF_INTERFACES: [&str; 7] =
+    ["promiscuous", "buffer_size", "workers", "datapath", "ceiling", "traffic_mode", "netns"];
 
 /// One tap: what `mirror`'s options say, and what a `[[tap]]` of a file says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,6 +84,14 @@ pub struct TapConfig {
     pub buffer_size: RingSize,
     /// How many threads share an interface.
     pub workers: Workers,
+    /// What copies an interface's packets; `None`: what the command line says.
+    pub datapath: Option<Datapath>,
+    /// The most that is mirrored; `None`: by the traffic mode.
+    pub ceiling: Option<Rate>,
+    /// Who goes first, where there is no ceiling.
+    pub traffic_mode: TrafficMode,
+    /// The network namespace of the interface: a name, a process id, or a path; `None`: ours.
+    pub netns: Option<String>,
     /// Which packets are kept.
     pub filter: FilterConfig,
 }
@@ -178,6 +198,10 @@ fn tap(keys: &Keys<'_>) -> Result<TapConfig, Wrong> {
         sending: keys.sending()?,
         promiscuous: keys.flag("promiscuous", false)?,
         workers: keys.get("workers").map_or(Ok(Workers::default()), workers)?,
+        datapath: keys.word("datapath", &Datapath::NAMES)?,
+        ceiling: keys.get("ceiling").map(ceiling).transpose()?,
+        traffic_mode: keys.word("traffic_mode", &TrafficMode::NAMES)?.unwrap_or_default(),
+        netns: keys.get("netns").map(netns).transpose()?,
         buffer_size: keys.ring_size()?,
         filter: keys.filter()?,
     })
@@ -244,6 +268,30 @@ fn workers(node: &Node) -> Result<Workers, Fault> {
     }
 }
 
+fn ceiling(node: &Node) -> Result<Rate, Fault> {
+    match &node.value {
+        Value::Text(text) => {
+            text.parse().map_err(|error| Fault::new(node.at, format!("ceiling: {error}")))
+        }
+        value => {
+            let kind = value.kind();
+            let mend = "write a rate in quotes, such as \"500Mbit\"";
+            Err(Fault::new(node.at, format!("ceiling is {kind}; {mend}")))
+        }
+    }
+}
+
+fn netns(node: &Node) -> Result<String, Fault> {
+    match &node.value {
+        Value::Text(text) if !text.is_empty() => Ok(text.clone()),
+        Value::Number(number) if *number > 0 => Ok(number.to_string()),
+        _ => {
+            let reason = "netns names no network namespace; write its name, the id of a process in it, or a path";
+            Err(Fault::new(node.at, reason))
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -276,6 +324,10 @@ mod tests {
             promiscuous = true
             buffer_size = "16MiB"
             workers = 4
+            datapath = "ring"
+            ceiling = "500Mbit"
+            traffic_mode = "priority"
+            netns = 4711
             expression = "tcp port 80"
 
             [[tap]]
@@ -298,6 +350,10 @@ mod tests {
             promiscuous: true,
             buffer_size: RingSize::Bytes(16 << 20),
             workers: Workers::Count(4),
+            datapath: Some(Datapath::Ring),
+            ceiling: Rate::new(500_000_000),
+            traffic_mode: TrafficMode::Priority,
+            netns: Some("4711".into()),
             filter: FilterConfig::Expression("tcp port 80".into()),
         };
         assert_eq!(web, &wanted);
@@ -311,6 +367,10 @@ mod tests {
             promiscuous: false,
             buffer_size: RingSize::Auto,
             workers: Workers::Count(1),
+            datapath: None,
+            ceiling: None,
+            traffic_mode: TrafficMode::Default,
+            netns: None,
             filter: FilterConfig::All,
         };
         assert_eq!(file, &wanted);
@@ -358,6 +418,11 @@ mod tests {
             ("workers = 0", 11, "1 to 64, or auto"),
             ("workers = \"many\"", 11, "1 to 64, or auto"),
             ("workers = true", 11, "write a number"),
+            ("datapath = \"xdp\"", 12, "write \"auto\", \"kernel\" or \"ring\""),
+            ("ceiling = \"500\"", 11, "Mbit"),
+            ("ceiling = 500", 11, "in quotes"),
+            ("traffic_mode = \"fast\"", 16, "write \"default\" or \"priority\""),
+            ("netns = true", 9, "names no network namespace"),
             ("read = \"x\"", 1, "one source"),
             ("name = \" \"", 1, "leave it out"),
             ("name = 3", 8, "write a string"),

@@ -40,6 +40,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 fn analyser(device: &str) -> Result<RingSource, io::Error> {
     let options = RingOptions {
         interface: device.into(),
+        netns: None,
         promiscuous: false,
         ring_size: RingSize::Bytes(512 << 20),
         handover: Handover::Relaxed,

@@ -43,7 +43,7 @@ pub use device::{Arrival, Screened, Screening, Sink, SinkCounters, Source, Upstr
 pub use error::Error;
 pub use fault::{Faults, Faulty};
 pub use interface::{Interface, Interfaces, Relinked};
-pub use link::interface_counters;
+pub use link::{interface_counters, wire_speed};
 pub use packet::{Direction, InterfaceId, Meta, Outer, Packet};
 pub use pool::{Data, HEADROOM, Pool};
 pub use waker::{Waker, Wakeup, waker};

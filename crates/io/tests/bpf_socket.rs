@@ -75,6 +75,7 @@ fn what_a_filter_on_a_ring_counts_is_exact() {
     let (far, tapped) = (net.host("far"), net.host("tapped"));
     let options = RingOptions {
         interface: "far".into(),
+        netns: None,
         promiscuous: false,
         ring_size: RingSize::Bytes(4 << 20),
         handover: Handover::Prompt,

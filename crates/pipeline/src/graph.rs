@@ -6,6 +6,7 @@
 //! inlet ────────────────────────┘                                          └─ outlet
 //! ```
 
+use crate::ceiling::Ceiling;
 use crate::filter::CaptureFilter;
 use crate::history::History;
 use crate::limit::Limit;
@@ -63,6 +64,8 @@ pub struct Map {
     pub is_filtered_in_kernel: bool,
     /// So many packets may match; then the graph ends.
     pub limit: Option<Limit>,
+    /// What is more than so much is dropped before it matches.
+    pub ceiling: Option<Ceiling>,
     /// Bytes kept of each; `None`: all.
     pub snaplen: Option<usize>,
     /// What is done with them.
@@ -79,6 +82,7 @@ impl Map {
             filter: CaptureFilter::all(DirectionChoice::Both),
             is_filtered_in_kernel: false,
             limit: None,
+            ceiling: None,
             snaplen: None,
             steps: Vec::new(),
             history: None,

@@ -66,6 +66,11 @@ impl GroupTable {
         shares
     }
 
+    /// The member's position for each slot of the flow hash.
+    pub fn slots(&self) -> &[u16] {
+        &self.slots
+    }
+
     /// The position of the member that a flow goes to.
     #[inline]
     pub fn member(&self, flow_hash: u32) -> usize {

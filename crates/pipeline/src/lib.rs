@@ -11,6 +11,7 @@
 //! no other target anything. A [`Tap`] is the graph of one map; a broker's graph is changed while it
 //! runs ([`Worker::change`]).
 
+mod ceiling;
 mod crew;
 mod engine;
 mod filter;
@@ -29,10 +30,12 @@ mod tap;
 mod target;
 mod worker;
 
+pub use ceiling::Ceiling;
 pub use crew::{Crew, CrewReport, cores, tap_line, target_lines};
 pub use engine::{Removed, RemovedOutlet};
-pub use filter::CaptureFilter;
+pub use filter::{CaptureFilter, Late, MirrorFilter};
 pub use graph::{Change, Graph, Inlet, Input, Map, NewSteps, Outlet, Part, Renewal, Way};
+pub use group::{GroupTable, Member};
 pub use health::{CHECKS_MAX, GroupHealth, HealthChecks, HealthError};
 pub use history::History;
 pub use limit::Limit;

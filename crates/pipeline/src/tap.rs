@@ -1,5 +1,6 @@
 //! A tap: where packets come from, which of them are kept, and where they go.
 
+use crate::ceiling::Ceiling;
 use crate::filter::CaptureFilter;
 use crate::graph::{Graph, Inlet, Input, Map, Outlet, Way};
 use crate::limit::Limit;
@@ -21,6 +22,8 @@ pub struct Tap {
     pub snaplen: Option<usize>,
     /// The tap ends after so many packets have matched.
     pub limit: Option<Limit>,
+    /// What is more than so much is dropped before it matches.
+    pub ceiling: Option<Ceiling>,
     /// Whether the sinks use the flow hash, beside groups of more than one.
     pub needs_flow_hash: bool,
     /// Each gets every matched packet; the members of a group share them.
@@ -37,6 +40,7 @@ impl Tap {
             filter: CaptureFilter::all(DirectionChoice::Both),
             snaplen: None,
             limit: None,
+            ceiling: None,
             needs_flow_hash: false,
             groups,
         }
@@ -49,6 +53,7 @@ impl From<Tap> for Graph {
             filter: tap.filter,
             is_filtered_in_kernel: true,
             limit: tap.limit,
+            ceiling: tap.ceiling,
             snaplen: tap.snaplen,
             ..Map::new(tap.name.clone())
         };

@@ -43,6 +43,7 @@ pub fn run(options: Capture, verbosity: &Verbosity) -> Result<(), Failure> {
         (Some(name), _) => Opened::interface(
             RingOptions {
                 interface: name.clone(),
+                netns: None,
                 promiscuous: !options.no_promiscuous_mode && name != ANY,
                 ring_size: options.buffer_size,
                 handover: match options.write.is_some() && !options.packet_buffered {

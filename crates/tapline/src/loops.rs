@@ -24,6 +24,10 @@ pub fn of_taps(configs: &[TapConfig]) -> Result<(), Failure> {
                 let TapSource::Interface(tapped) = &other.source else {
                     continue;
                 };
+                if other.netns.is_some() {
+                    // What is sent here leaves by interfaces of ours.
+                    continue;
+                }
                 if let Some(way) = way_back(&mut ways, member, tapped) {
                     return Err(Failure::Usage(format!(
                         "tap {} → {way} → tap {}: it would take what is sent there again, without \

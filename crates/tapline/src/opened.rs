@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use api::{DirectionChoice, FileError, FilterConfig};
 use io::decap::{Decap, DecapOptions, DecapStatus, EVERY_LAYER};
 use io::file::FileSource;
-use io::ring::{ANY, KernelFilter, RingOptions, RingSource, describe};
+use io::ring::{ANY, Description, KernelFilter, RingOptions, RingSource, describe};
 use io::{InterfaceId, Interfaces, Source};
 use pipeline::{CaptureFilter, Input};
 use std::os::unix::fs::MetadataExt;
@@ -60,7 +60,7 @@ impl Opened {
         if is_any && options.promiscuous {
             tracing::warn!("{ANY}: no interface is set to promiscuous mode; name one for that");
         }
-        let described = if is_any { None } else { Some(describe(&options.interface)?) };
+        let described = if is_any { None } else { Some(described(&options)?) };
         // Each packet passes loopback twice, sent and then received; one of them is enough.
         let direction = match direction {
             DirectionChoice::Both if described.is_some_and(|of| of.is_loopback) => {
@@ -155,6 +155,14 @@ impl Opened {
             sees_loopback: false,
         })
     }
+}
+
+/// Describes an interface where it is.
+fn described(options: &RingOptions) -> Result<Description, Failure> {
+    Ok(match &options.netns {
+        Some(netns) => netns.run(|| describe(&options.interface))??,
+        None => describe(&options.interface)?,
+    })
 }
 
 /// Compiles a filter of a broker's maps and targets.

@@ -71,6 +71,18 @@ impl Targets {
         tap: u16,
         workers: usize,
     ) -> Result<Opening<'a>, Failure> {
+        self.open_lanes(to, sending, tap, 0, workers)
+    }
+
+    /// The same beside others that number packets of the tap: those have the lanes below `first_lane`.
+    pub fn open_lanes<'a>(
+        &mut self,
+        to: &'a [Group],
+        sending: Sending,
+        tap: u16,
+        first_lane: u8,
+        workers: usize,
+    ) -> Result<Opening<'a>, Failure> {
         let mut sinks: Vec<Box<dyn Sink>> = Vec::new();
         let mut far_ends = Vec::new();
         for worker in 0..workers {
@@ -87,10 +99,15 @@ impl Targets {
                                 target + 1
                             )));
                         }
-                        let (target, lane) = (target as u8, worker as u8);
+                        let (target, lane) = (target as u8, first_lane + worker as u8);
                         let lane = Lane { epoch: self.epoch, tap, target, lane };
-                        let (sink, far_end) = self.tunnel(tunnel, sending, lane)?;
-                        sinks.push(Box::new(sink));
+                        let options = send_options(tunnel, sending, lane)?;
+                        let far_end =
+                            FarEnd { address: options.remote.ip(), carrier: options.carrier };
+                        if !self.far_ends.contains(&far_end) {
+                            self.far_ends.push(far_end);
+                        }
+                        sinks.push(Box::new(TunnelSink::open(&options)?));
                         far_ends.push(far_end);
                     }
                     Endpoint::Nic { interface, .. } => {
@@ -136,23 +153,39 @@ impl Targets {
         Ok(device)
     }
 
-    fn tunnel(
-        &mut self,
-        tunnel: &TunnelEndpoint,
+    /// How the kernel is to send to the members of each group of a tap, all of which are tunnels; its CPUs
+    /// number packets by lanes from 0 on.
+    pub fn in_kernel(
+        &self,
+        to: &[Group],
         sending: Sending,
-        lane: Lane,
-    ) -> Result<(TunnelSink, FarEnd), Failure> {
-        let missing = || Failure::Usage(format!("{tunnel}: the tunnel id is missing"));
-        let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
-        let far_end = FarEnd { address: remote.ip(), carrier };
-        if !self.far_ends.contains(&far_end) {
-            self.far_ends.push(far_end);
-        }
-        let encap = tunnel.encap().ok_or_else(missing)?;
-        let (source, keep_alive) = (tunnel.source, tunnel.keep_alive);
-        let options = SendOptions { remote, source, carrier, encap, sending, lane, keep_alive };
-        Ok((TunnelSink::open(&options)?, far_end))
+        tap: u16,
+    ) -> Result<Vec<Vec<SendOptions>>, Failure> {
+        let mut target = 0u8;
+        let mut options = |member: &Endpoint| {
+            let lane = Lane { epoch: self.epoch, tap, target, lane: 0 };
+            target = target.wrapping_add(1);
+            let tunnel = member.tunnel().ok_or_else(|| {
+                Failure::CouldNot(format!(
+                    "{member} is no tunnel, and the kernel sends to no other"
+                ))
+            })?;
+            send_options(tunnel, sending, lane)
+        };
+        to.iter().map(|Group(members)| members.iter().map(&mut options).collect()).collect()
     }
+}
+
+fn send_options(
+    tunnel: &TunnelEndpoint,
+    sending: Sending,
+    lane: Lane,
+) -> Result<SendOptions, Failure> {
+    let missing = || Failure::Usage(format!("{tunnel}: the tunnel id is missing"));
+    let encap = tunnel.encap().ok_or_else(missing)?;
+    let (remote, carrier) = (tunnel.resolve()?, tunnel.carrier);
+    let (source, keep_alive) = (tunnel.source, tunnel.keep_alive);
+    Ok(SendOptions { remote, source, carrier, encap, sending, lane, keep_alive })
 }
 
 impl Opening<'_> {
@@ -172,6 +205,11 @@ impl Opening<'_> {
     ) -> Result<Vec<TargetGroup>, Failure> {
         let to = self.to;
         (0..to.len()).map(|number| self.group(number, worker, first, is_live)).collect()
+    }
+
+    /// The health of a group's members, for one more who follows it.
+    pub fn health(&self, group: usize) -> Option<GroupHealth> {
+        self.health[group].as_ref().map(GroupHealth::for_another_worker)
     }
 
     fn group(

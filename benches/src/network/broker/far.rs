@@ -45,6 +45,7 @@ impl Far {
     pub fn open(host: &Host, interface: &str) -> anyhow::Result<Far> {
         let options = RingOptions {
             interface: interface.into(),
+            netns: None,
             promiscuous: false,
             ring_size: RingSize::Bytes(RING_BYTES),
             handover: Handover::Relaxed,

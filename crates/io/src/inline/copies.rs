@@ -52,6 +52,7 @@ impl InlineCopies {
         let program = Classifier::load("that hands up copies", &code, &maps.descriptors())?;
         let options = RingOptions {
             interface: FAR.into(),
+            netns: None,
             promiscuous: false,
             ring_size,
             handover: Handover::Prompt,

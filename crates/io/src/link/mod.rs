@@ -7,6 +7,7 @@
 
 mod counters;
 mod pair;
+mod speed;
 mod sys;
 mod ways;
 
@@ -17,6 +18,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 pub use counters::interface_counters;
 pub(crate) use pair::NewPair;
+pub use speed::wire_speed;
 pub use ways::Ways;
 
 pub(crate) const IFINFOMSG_LEN: usize = 16;

@@ -232,6 +232,7 @@ impl KernelMirror {
         let stop = self.attach_by.attach(&stop, self.private.netns(), pair.far, Way::Ingress)?;
         let options = RingOptions {
             interface: name,
+            netns: None,
             promiscuous: false,
             ring_size,
             handover: Handover::Prompt,

@@ -3,6 +3,7 @@
 //! A [`Netns`] has no name in the file system: when its last descriptor and its last process are
 //! gone, the kernel removes it with all its interfaces, even after `kill -9`.
 
+mod find;
 mod sys;
 
 use crate::error::Error;

@@ -39,6 +39,7 @@ impl RingSource {
     ) -> Result<RingSource, Error> {
         let options = RingOptions {
             interface: ANY.into(),
+            netns: None,
             promiscuous: false,
             ring_size: listen.ring_size,
             handover: listen.handover,

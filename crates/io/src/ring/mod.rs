@@ -19,6 +19,7 @@ use crate::device::{Arrival, Screening, Source};
 use crate::error::Error;
 use crate::interface::Interfaces;
 use crate::link::{self, Link, Links};
+use crate::netns::Netns;
 use crate::packet::{Direction, InterfaceId, Meta};
 use api::{DropReason, Drops};
 use fanout::Fanout;
@@ -87,8 +88,10 @@ impl Handover {
 /// How an interface is tapped.
 #[derive(Debug, Clone)]
 pub struct RingOptions {
-    /// The interface, in the caller's network namespace, or [`ANY`].
+    /// The interface, or [`ANY`].
     pub interface: String,
+    /// The network namespace that it is in; `None`: the caller's.
+    pub netns: Option<Arc<Netns>>,
     /// Have the NIC take frames for other hosts too, for as long as the tap runs; not with [`ANY`].
     pub promiscuous: bool,
     /// How much memory the ring takes.
@@ -180,6 +183,17 @@ impl RingSource {
     /// # Errors
     /// As [`Self::open`].
     pub fn open_all(
+        options: &RingOptions,
+        workers: usize,
+        interfaces: &Interfaces,
+    ) -> Result<Vec<RingSource>, Error> {
+        match &options.netns {
+            Some(netns) => netns.run(|| RingSource::open_here(options, workers, interfaces))?,
+            None => RingSource::open_here(options, workers, interfaces),
+        }
+    }
+
+    fn open_here(
         options: &RingOptions,
         workers: usize,
         interfaces: &Interfaces,
@@ -478,6 +492,7 @@ mod tests {
     fn options(ring_size: RingSize) -> RingOptions {
         RingOptions {
             interface: "eth0".into(),
+            netns: None,
             promiscuous: false,
             ring_size,
             handover: Handover::Prompt,

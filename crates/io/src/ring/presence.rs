@@ -147,8 +147,11 @@ impl RingSource {
         }
         if self.fanout.is_some() {
             let geometry = self.options.geometry(self.ring.bytes());
-            self.ring = Ring::new(geometry)
-                .map_err(|(what, e)| failed(&self.options.interface, what, e))?;
+            let ring = match &self.options.netns {
+                Some(netns) => netns.run(|| Ring::new(geometry))?,
+                None => Ring::new(geometry),
+            };
+            self.ring = ring.map_err(|(what, e)| failed(&self.options.interface, what, e))?;
             self.cursor = None;
         }
         self.tap(link.index)?;

@@ -164,18 +164,29 @@ impl TunnelSink {
 
     /// Tells the far end how many packets there were, so that it knows what it misses at the end.
     fn tell_progress(&mut self, utc_ns: u64) {
-        let SendOptions { carrier, encap, lane, .. } = self.options;
+        let lane = self.options.lane;
+        if self.send_progress(lane, self.sequence, utc_ns) {
+            self.told = (self.sequence, utc_ns);
+        }
+    }
+
+    /// Tells the far end how many packets others have sent by a lane of this tunnel: `next` is the number
+    /// of the next one. Nothing where packets are not numbered.
+    pub fn tell_progress_of(&mut self, lane: u8, next: u32, utc_ns: u64) {
+        // Where it cannot be sent, the next one tells the same.
+        self.send_progress(Lane { lane, ..self.options.lane }, next, utc_ns);
+    }
+
+    fn send_progress(&mut self, lane: Lane, next: u32, utc_ns: u64) -> bool {
+        let SendOptions { carrier, encap, .. } = self.options;
         let mut header = [0; HEADER_BYTES_MAX];
         let at = carrier_len(carrier);
-        let Some(len) = encap.emit_progress(&mut header[at..], lane, self.sequence, utc_ns) else {
-            return;
+        let Some(len) = encap.emit_progress(&mut header[at..], lane, next, utc_ns) else {
+            return false;
         };
         let len = at + len;
         emit_carrier(&mut header, &self.options, 0, len);
-        // Where it cannot be sent, the next one tells the same.
-        if self.outlet.send(&[(&header[..len], &[])]).is_ok_and(|sent| sent > 0) {
-            self.told = (self.sequence, utc_ns);
-        }
+        self.outlet.send(&[(&header[..len], &[])]).is_ok_and(|sent| sent > 0)
     }
 
     /// Sends a sign of life when it is time for one. It is no packet of the tunnel's traffic, so that

@@ -70,6 +70,7 @@ pub fn send(sink: &mut impl Sink, packets: &[Packet]) {
 pub fn ring(host: &Host, interface: &str) -> RingSource {
     let options = RingOptions {
         interface: interface.into(),
+        netns: None,
         promiscuous: false,
         ring_size: RingSize::Bytes(4 << 20),
         handover: Handover::Prompt,

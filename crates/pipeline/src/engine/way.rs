@@ -76,7 +76,7 @@ impl Path {
         let Scratch { taken, matched, copies, pool, wanted, changed } = scratch;
         self.seen += taken.len() as u64;
         matched.clear();
-        let rest = self.choose(lane, packets, taken, matched);
+        let rest = self.choose(lane, packets, taken, matched, now.monotonic_ns);
         if rest > 0 {
             beyond(&mut lane.drops, &mut lane.delivered, is_live, rest);
             lane.carried -= rest;
@@ -127,6 +127,7 @@ impl Path {
         packets: &[Packet],
         taken: &[u32],
         matched: &mut Vec<u32>,
+        now_ns: u64,
     ) -> u64 {
         let Path { map, filtered, drops, .. } = self;
         let mut rest = 0;
@@ -140,6 +141,8 @@ impl Path {
                 *filtered += 1;
             } else if lane.own.contains(packet) {
                 drops.add(DropReason::OwnTunnel);
+            } else if !map.ceiling.as_ref().is_none_or(|c| c.take(packet.meta.origlen, now_ns)) {
+                drops.add(DropReason::RateLimited);
             } else if !map.limit.as_ref().is_none_or(Limit::take) {
                 // Another worker took the last one meanwhile.
                 rest += 1;

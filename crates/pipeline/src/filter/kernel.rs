@@ -52,7 +52,7 @@ impl CaptureFilter {
     }
 
     /// The programs of received and of sent packets.
-    fn programs(&self, link_type: LinkType) -> Result<(Program, Program), String> {
+    pub(super) fn programs(&self, link_type: LinkType) -> Result<(Program, Program), String> {
         let Programs { received, sent_and_unknown } = self.language.compile(link_type)?;
         let sent = sent_and_unknown.map_or_else(|| received.clone(), |others| (*others)[0].clone());
         let none = || Program::constant(0);
@@ -63,7 +63,7 @@ impl CaptureFilter {
         })
     }
 
-    fn verdicts(&self) -> Verdicts<'_> {
+    pub(super) fn verdicts(&self) -> Verdicts<'_> {
         match &self.language {
             Language::Rules(rules) => Verdicts::Rules(rules),
             Language::All | Language::Expression(_) => Verdicts::Expression,

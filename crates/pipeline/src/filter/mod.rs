@@ -1,6 +1,9 @@
 //! The capture filter as a stage: which packets of a batch go on.
 
 mod kernel;
+mod mirror;
+
+pub use mirror::{Late, MirrorFilter};
 
 use ::filter::{Action, Program, Rules};
 use api::DirectionChoice;

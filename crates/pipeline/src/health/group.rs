@@ -144,13 +144,24 @@ impl GroupHealth {
         is_checked.then(|| self.group.is_up[position].load(Ordering::Relaxed))
     }
 
+    /// What has changed since it was last asked: who gets which flow, and whether nobody gets any.
+    /// For one who steers elsewhere than in a [`TargetGroup`](crate::TargetGroup).
+    pub fn news(&self) -> Option<(Arc<GroupTable>, bool)> {
+        let is_fresh = self.mailbox.is_fresh.load(Ordering::Acquire);
+        is_fresh.then(|| {
+            let table = self.mailbox.table.lock().unwrap_or_else(PoisonError::into_inner);
+            self.mailbox.is_fresh.store(false, Ordering::Relaxed);
+            (Arc::clone(&table.slots), table.is_closed)
+        })
+    }
+
     /// How many of the members are healthy, those without a check among them.
     pub fn healthy(&self) -> usize {
         self.group.states().filter(|is_up| *is_up).count()
     }
 
     /// Says whether all members are used where none is healthy. For all workers.
-    pub(crate) fn set_fail_open(&self, fail_open: bool) {
+    pub fn set_fail_open(&self, fail_open: bool) {
         let mut mailboxes = self.group.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
         if self.group.fail_open.swap(fail_open, Ordering::Relaxed) != fail_open {
             self.group.put_table(&mut mailboxes);

@@ -89,6 +89,7 @@ impl Opener {
             Origin::Interface { interface, direction, promiscuous, buffer_size } => {
                 let ring = RingOptions {
                     interface: interface.clone(),
+                    netns: None,
                     promiscuous: *promiscuous,
                     ring_size: *buffer_size,
                     handover: Handover::Immediate,

@@ -5,7 +5,7 @@ mod broker;
 mod host;
 mod l2tp;
 mod taps;
-mod words;
+pub mod words;
 
 use crate::broker::WantedBroker;
 use crate::cli::{Check, Format};

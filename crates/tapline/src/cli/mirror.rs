@@ -2,12 +2,12 @@
 
 use super::values::{direction, mirror_snapshot, ring_size};
 use super::{FilterPlace, Report, SendingOptions};
-use api::{DirectionChoice, Group, RingSize, Workers};
-use clap::{Args, ValueEnum};
+use api::{Datapath, DirectionChoice, Group, Rate, RingSize, TrafficMode, Workers};
+use clap::Args;
 use std::path::PathBuf;
 
 /// What a file of taps says for each of them.
-const OPTIONS_OF_ONE_TAP: [&str; 10] = [
+const OPTIONS_OF_ONE_TAP: [&str; 13] = [
     "to",
     "direction",
     "snapshot_length",
@@ -16,6 +16,9 @@ const OPTIONS_OF_ONE_TAP: [&str; 10] = [
     "promiscuous",
     "buffer_size",
     "workers",
+    "ceiling",
+    "traffic_mode",
+    "netns",
     "rules",
     "expression",
 ];
@@ -43,9 +46,24 @@ pub struct Mirror {
     /// Send the first N bytes of each packet; 0 sends all
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = mirror_snapshot)]
     pub snapshot_length: u32,
-    /// What copies the packets: the kernel, or a ring read by this process
-    #[arg(long, value_enum, default_value_t)]
+    /// What copies the packets: the kernel itself, or a ring read by this process. auto: the kernel
+    /// where it can carry the tap, and says why where it cannot
+    #[arg(long, value_name = "auto|kernel|ring", default_value = "auto")]
     pub datapath: Datapath,
+    /// Say what would run where, and why, and end
+    #[arg(long)]
+    pub explain: bool,
+    /// Mirror at most so much, such as 500Mbit; what exceeds it is dropped as rate_limited
+    #[arg(long, value_name = "RATE")]
+    pub ceiling: Option<Rate>,
+    /// default: without --ceiling, mirror at most half of what the interface carries that the tunnels
+    /// leave by, where its speed is known. priority: no ceiling
+    #[arg(long, value_name = "default|priority", default_value = "default")]
+    pub traffic_mode: TrafficMode,
+    /// Network namespace of the interface: a name of `ip netns`, the id of a process in it, or a path.
+    /// Tunnels leave from ours
+    #[arg(long, value_name = "NAME|PID|PATH", requires = "interface")]
+    pub netns: Option<String>,
     #[command(flatten)]
     pub sending: SendingOptions,
     /// Have the interface take frames for other hosts too
@@ -69,15 +87,4 @@ pub struct Mirror {
     /// pcap-filter expression: which packets to mirror
     #[arg(value_name = "EXPR", trailing_var_arg = true)]
     pub expression: Vec<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum Datapath {
-    /// The best that can carry the tap
-    #[default]
-    Auto,
-    /// A ring read by this process
-    Ring,
-    /// The kernel itself
-    Kernel,
 }

@@ -27,7 +27,7 @@ pub use check::Check;
 pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, DiagTunnels, Listening};
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
 pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
-pub use mirror::{Datapath, Mirror};
+pub use mirror::Mirror;
 pub use options::{FilterIn, FilterPlace, Format, Identity, Report, Rotation, SendingOptions};
 pub use receive::{Receive, ReceiveDatapath};
 pub use search::Search;

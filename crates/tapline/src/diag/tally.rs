@@ -89,6 +89,7 @@ fn open(
     }
     let options = RingOptions {
         interface: listening.interface.clone(),
+        netns: None,
         promiscuous: subject.promiscuous && listening.interface != ANY,
         ring_size: RingSize::Auto,
         handover: Handover::Prompt,

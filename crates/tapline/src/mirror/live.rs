@@ -1,30 +1,46 @@
 //! The taps of a mirror while they run: stopped, changed by name, asked for their ledger.
 
+use super::carrier::{Carrier, KernelReady, RingReady, Startable};
+use super::ceiling::Ceiling as CeilingOf;
+use super::kernel::{KernelSide, KernelTap, NewTap};
+use super::lines::Lines;
+use super::place::netns_of;
+use super::plan::{self, Wanted};
 use super::{FilterPlace, interfaces_of, must_fit, must_stand_apart, source};
 use super::{warn_of_long_frames, workers_of};
 use crate::failure::Failure;
 use crate::loops;
-use crate::opened::Opened;
 use crate::session::{Activity, Reloaded};
-use crate::targets::{Opening, Targets, devices, files, has_tunnels};
+use crate::targets::{Targets, devices, files, has_tunnels};
 use crate::workers::say_files;
-use api::{Stats, TapConfig, TapSource, TapStats, TargetStats};
+use api::{Datapath, Stats, TapConfig, TapSource};
 use io::Interfaces;
-use pipeline::{Crew, CrewReport, FarEnd, OwnTunnels, Tap, tap_line, target_lines};
+use io::netns::Netns;
+use pipeline::{Ceiling, Crew, CrewReport, FarEnd, OwnTunnels, Tap};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a tap that has been taken out of the file may take to run dry.
 const DRY: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
+/// The lane of packets that the kernel hands up: its own CPUs have those from 0 on.
+const HAND_UP_LANE: u8 = u8::MAX;
+
+/// Where taps run unless they say so themselves.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    pub datapath: Datapath,
+    pub filter: FilterPlace,
+}
 
 /// Running taps.
 pub struct Live {
     /// The file that says which; `None` if the options did.
     file: Option<PathBuf>,
-    filter_place: FilterPlace,
+    places: Places,
     interfaces: Interfaces,
     targets: Targets,
     /// Taps opened so far, which tells their packets apart.
@@ -37,37 +53,54 @@ pub struct Live {
     results: Vec<Result<(), io::Error>>,
     /// Ledgers that each worker had published when it was asked.
     asked: Vec<Vec<u64>>,
+    // Behind the taps, which it carries.
+    kernel: KernelSide,
 }
 
 struct Running {
     config: TapConfig,
-    crew: Crew,
+    carrier: Carrier,
     far_ends: Vec<FarEnd>,
-    sees_loopback: bool,
 }
 
 /// A tap of which all but the files is open.
 struct Ready<'a> {
     config: &'a TapConfig,
-    opened: Opened,
-    opening: Opening<'a>,
+    how: How<'a>,
 }
 
-/// A tap that can be started.
-pub struct Startable {
-    config: TapConfig,
-    shares: Vec<Tap>,
-    far_ends: Vec<FarEnd>,
-    sees_loopback: bool,
+enum How<'a> {
+    Ring(Box<RingReady<'a>>),
+    Kernel(Box<KernelReady>),
+}
+
+impl Ready<'_> {
+    fn far_ends(&self) -> &[FarEnd] {
+        match &self.how {
+            How::Ring(ready) => &ready.opening.far_ends,
+            How::Kernel(ready) => &ready.far_ends,
+        }
+    }
+
+    fn announcement(&self) -> String {
+        let (name, what) = match &self.how {
+            How::Ring(ready) => (&ready.opened.name, ready.announcement()),
+            How::Kernel(ready) => (&ready.interface, ready.announcement.clone()),
+        };
+        match self.config.name == *name {
+            true => what,
+            false => format!("tap {}: {what}", self.config.name),
+        }
+    }
 }
 
 impl Live {
     /// No tap runs yet.
-    pub fn new(file: Option<PathBuf>, filter_place: FilterPlace) -> Live {
+    pub fn new(file: Option<PathBuf>, places: Places) -> Live {
         let interfaces = Interfaces::default();
         Live {
             file,
-            filter_place,
+            places,
             targets: Targets::new(&interfaces),
             interfaces,
             opened: 0,
@@ -76,6 +109,7 @@ impl Live {
             gone: Vec::new(),
             results: Vec::new(),
             asked: Vec::new(),
+            kernel: KernelSide::default(),
         }
     }
 
@@ -88,25 +122,24 @@ impl Live {
         loops::of_taps(configs)?;
         let said_of_files = say_of_files(configs)?;
         let ready = self.prepare(configs, configs.len(), |_| true)?;
-        let begun = ready.iter().map(|ready| match ready.config.name == ready.opened.name {
-            true => ready.opened.announcement.clone(),
-            false => format!("tap {}: {}", ready.config.name, ready.opened.announcement),
-        });
+        let begun = ready.iter().map(Ready::announcement);
         let begun = begun.chain(said_of_files).collect();
         Ok((self.finish(ready)?, begun))
     }
 
     /// Starts taps that were opened.
     pub fn start(&mut self, taps: Vec<Startable>) -> Result<(), Failure> {
-        for Startable { config, shares, far_ends, sees_loopback } in taps {
-            let crew = Crew::start(shares)
-                .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
-            self.taps.push(Running { config, crew, far_ends, sees_loopback });
+        let failed = |e: std::io::Error| Failure::CouldNot(format!("start a worker: {e}"));
+        for Startable { config, carrier, far_ends } in taps {
+            let carrier = carrier.start().map_err(failed)?;
+            self.taps.push(Running { config, carrier, far_ends });
         }
+        self.recognise(&[]);
         Ok(())
     }
 
-    /// Opens those taps that are to be opened. Whatever may fail comes before any file is replaced.
+    /// Opens those taps that are to be opened. Whatever may fail comes before any file is replaced. Taps
+    /// that the kernel carries have taken the place of those of the same name when it returns.
     fn prepare<'a>(
         &mut self,
         configs: &'a [TapConfig],
@@ -115,47 +148,141 @@ impl Live {
     ) -> Result<Vec<Ready<'a>>, Failure> {
         let mut ready = Vec::new();
         for config in configs.iter().filter(|config| is_new(config)) {
-            // Of one tap it is clear what is meant.
-            let told = |failure: Failure| match all {
-                1 => failure,
-                _ => failure.of(&format!("tap {}", config.name)),
-            };
-            let opened = source(config, self.filter_place, &self.interfaces).map_err(told)?;
-            must_fit(config, &opened.link_types)?;
-            warn_of_long_frames(config);
-            self.opened = self.opened.wrapping_add(1);
-            let workers = opened.shares.len();
-            let opening = self.targets.open(&config.to, config.sending, self.opened, workers);
-            ready.push(Ready { config, opened, opening: opening.map_err(told)? });
+            match self.prepare_one(config) {
+                Ok(how) => ready.push(Ready { config, how }),
+                Err(failure) => {
+                    self.undo(ready);
+                    // Of one tap it is clear what is meant.
+                    return Err(match all {
+                        1 => failure,
+                        _ => failure.of(&format!("tap {}", config.name)),
+                    });
+                }
+            }
         }
         Ok(ready)
+    }
+
+    fn prepare_one<'a>(&mut self, config: &'a TapConfig) -> Result<How<'a>, Failure> {
+        let netns = netns_of(config)?;
+        let asked = plan::asked(config, self.places.datapath);
+        let why_not_kernel = match asked {
+            Datapath::Ring => Vec::new(),
+            Datapath::Auto | Datapath::Kernel => match self.in_kernel(config, &netns)? {
+                Ok(ready) => {
+                    warn_of_long_frames(config, netns.as_deref());
+                    return Ok(How::Kernel(Box::new(ready)));
+                }
+                Err(why) if asked == Datapath::Kernel => {
+                    return Err(Failure::CouldNot(format!(
+                        "the kernel cannot carry {}: {}; use --datapath ring or auto",
+                        config.name,
+                        plan::reasons(&why)
+                    )));
+                }
+                Err(why) => why,
+            },
+        };
+        let opened = source(config, netns.clone(), self.places.filter, &self.interfaces)?;
+        must_fit(config, &opened.link_types)?;
+        warn_of_long_frames(config, netns.as_deref());
+        let ceiling = CeilingOf::of(config).rate().map(Ceiling::new);
+        self.opened = self.opened.wrapping_add(1);
+        let workers = opened.shares.len();
+        let opening = self.targets.open(&config.to, config.sending, self.opened, workers)?;
+        Ok(How::Ring(Box::new(RingReady { opened, ceiling, opening, why_not_kernel })))
+    }
+
+    /// Has the kernel carry a tap; or says all that stands in the way.
+    fn in_kernel(
+        &mut self,
+        config: &TapConfig,
+        netns: &Option<Arc<Netns>>,
+    ) -> Result<Result<KernelReady, Vec<String>>, Failure> {
+        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter)? {
+            Ok(wanted) => wanted,
+            Err(why) => return Ok(Err(why)),
+        };
+        let TapSource::Interface(interface) = &config.source else {
+            return Ok(Err(Vec::new()));
+        };
+        match self.take_into_kernel(config, interface, wanted, netns) {
+            Ok(ready) => Ok(Ok(ready)),
+            Err(failure) => {
+                let why = failure.message().unwrap_or_default().to_owned();
+                Ok(Err(vec![why]))
+            }
+        }
+    }
+
+    fn take_into_kernel(
+        &mut self,
+        config: &TapConfig,
+        interface: &str,
+        wanted: Wanted,
+        netns: &Option<Arc<Netns>>,
+    ) -> Result<KernelReady, Failure> {
+        let mirror = self.kernel.mirror(netns.as_ref())?;
+        self.opened = self.opened.wrapping_add(1);
+        let (to, sending, number) = (&config.to, config.sending, self.opened);
+        let mut opening = self.targets.open_lanes(to, sending, number, HAND_UP_LANE, 1)?;
+        let new = NewTap {
+            config,
+            interface,
+            wanted,
+            ceiling: CeilingOf::of(config).rate(),
+            sending: self.targets.in_kernel(to, sending, number)?,
+        };
+        let mut tap = KernelTap::new(mirror, new, &mut opening, &self.interfaces)?;
+        let before = self.taps.iter_mut().find(|before| before.config.name == config.name);
+        let before = before.and_then(|before| before.carrier.kernel_mut());
+        if let Err(error) = tap.place(before) {
+            tap.end();
+            return Err(error.into());
+        }
+        Ok(KernelReady {
+            tap,
+            far_ends: opening.far_ends,
+            interface: interface.into(),
+            announcement: format!(
+                "listening on {interface}, link type {}, in the kernel",
+                wire::LinkType::ETHERNET
+            ),
+        })
+    }
+
+    /// Gives up taps that were prepared; those whose place they have taken get it back.
+    fn undo(&mut self, ready: Vec<Ready<'_>>) {
+        for Ready { config, how } in ready {
+            let How::Kernel(mut ready) = how else { continue };
+            let before = self.taps.iter_mut().find(|before| before.config.name == config.name);
+            let before = before.and_then(|before| before.carrier.kernel_mut());
+            let undone = match before {
+                Some(before) if !before.is_placed() => before.place(Some(&mut ready.tap)),
+                _ => ready.tap.take_off(),
+            };
+            if let Err(error) = undone {
+                tracing::error!("tap {}: it does not go on as before: {error}", config.name);
+            }
+            ready.tap.end().0.gone().add_to(&mut self.gone);
+        }
     }
 
     /// Replaces the files of taps, which are then ready to run.
     fn finish(&self, ready: Vec<Ready<'_>>) -> Result<Vec<Startable>, Failure> {
         let running = self.taps.iter().flat_map(|tap| &tap.far_ends);
-        let far_ends = running.chain(ready.iter().flat_map(|ready| &ready.opening.far_ends));
+        let far_ends = running.chain(ready.iter().flat_map(Ready::far_ends));
         let far_ends: Vec<FarEnd> = far_ends.copied().collect();
         let mut taps = Vec::new();
-        for Ready { config, opened, mut opening } in ready {
-            let mut shares = Vec::with_capacity(opened.shares.len());
-            for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
-                let is_live = input.source.is_live();
-                let groups = opening.groups(worker, opened.first, is_live)?;
-                let mut tap = Tap::new(config.name.clone(), vec![input], groups);
-                tap.filter = filter;
-                tap.snaplen =
-                    (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
-                if has_tunnels(&config.to) {
-                    tap.needs_flow_hash = true;
-                    // Those of all taps are left out.
-                    tap.own = OwnTunnels::new(far_ends.clone(), opened.sees_loopback);
+        for Ready { config, how } in ready {
+            let config = config.clone();
+            taps.push(match how {
+                How::Kernel(ready) => {
+                    let KernelReady { tap, far_ends, .. } = *ready;
+                    Startable::kernel(config, tap, far_ends)
                 }
-                shares.push(tap);
-            }
-            let (config, far_ends) = (config.clone(), opening.far_ends);
-            let sees_loopback = opened.sees_loopback;
-            taps.push(Startable { config, shares, far_ends, sees_loopback });
+                How::Ring(ready) => finish_ring(config, *ready, &far_ends)?,
+            });
         }
         Ok(taps)
     }
@@ -173,10 +300,7 @@ impl Live {
 
     /// Whether a tap goes on as it is. One whose interface has failed it is opened anew.
     fn keeps(&self, wanted: &TapConfig) -> bool {
-        self.taps.iter().any(|tap| {
-            let is_file = matches!(tap.config.source, TapSource::File(_));
-            tap.config == *wanted && (is_file || !tap.crew.is_finished())
-        })
+        self.taps.iter().any(|tap| tap.config == *wanted && tap.goes_on())
     }
 
     /// A line for each tap that is added, changed or removed.
@@ -196,13 +320,20 @@ impl Live {
     fn stop_all_but(&mut self, wanted: &[TapConfig]) {
         let mut kept = Vec::new();
         for tap in std::mem::take(&mut self.taps) {
-            let is_wanted = wanted.contains(&tap.config);
-            let is_file = matches!(tap.config.source, TapSource::File(_));
-            if is_wanted && (is_file || !tap.crew.is_finished()) {
+            if wanted.contains(&tap.config) && tap.goes_on() {
                 kept.push(tap);
-            } else {
-                tap.crew.stop();
-                self.leaving.push((tap.config.name, tap.crew));
+                continue;
+            }
+            match tap.carrier {
+                Carrier::Ring { crew, .. } => {
+                    crew.stop();
+                    self.leaving.push((tap.config.name, crew));
+                }
+                Carrier::Kernel(tap) => {
+                    let (lines, results) = tap.end();
+                    lines.gone().add_to(&mut self.gone);
+                    self.results.extend(results);
+                }
             }
         }
         self.taps = kept;
@@ -225,18 +356,21 @@ impl Live {
         for (_, crew) in dry {
             let (reports, result) = crew.join();
             self.results.push(result);
-            Lines::of(&reports, true).into_iter().for_each(|lines| lines.add_to(&mut self.gone));
+            let lines = Lines::of(&reports).map(Lines::gone);
+            lines.into_iter().for_each(|lines| lines.add_to(&mut self.gone));
         }
     }
 
     /// Tells the taps that go on which tunnels are this process's from now on.
     fn recognise(&self, new: &[Ready<'_>]) {
         let running = self.taps.iter().flat_map(|tap| &tap.far_ends);
-        let far_ends = running.chain(new.iter().flat_map(|ready| &ready.opening.far_ends));
+        let far_ends = running.chain(new.iter().flat_map(Ready::far_ends));
         let far_ends: Vec<FarEnd> = far_ends.copied().collect();
+        self.kernel.recognise(&far_ends);
         for tap in self.taps.iter().filter(|tap| has_tunnels(&tap.config.to)) {
-            let own = OwnTunnels::new(far_ends.clone(), tap.sees_loopback);
-            if !tap.crew.is_finished() && tap.crew.recognise(&own).is_err() {
+            let Carrier::Ring { crew, sees_loopback } = &tap.carrier else { continue };
+            let own = OwnTunnels::new(far_ends.clone(), *sees_loopback);
+            if !crew.is_finished() && crew.recognise(&own).is_err() {
                 tracing::warn!(
                     "tap {}: it does not come to the end of its batch, so that it may mirror what \
                      new taps send",
@@ -247,13 +381,23 @@ impl Live {
     }
 
     fn crews(&self) -> impl Iterator<Item = &Crew> {
-        let running = self.taps.iter().map(|tap| &tap.crew);
+        let running = self.taps.iter().flat_map(|tap| tap.carrier.crews());
         running.chain(self.leaving.iter().map(|(_, crew)| crew))
     }
 
-    fn ledger(&self, reports: &[CrewReport]) -> Stats {
+    /// The ledger by the reports of all crews.
+    fn ledger(&self, reports: Vec<CrewReport>) -> Stats {
         let mut lines = Vec::new();
-        reports.iter().filter_map(|workers| Lines::of(workers, false)).for_each(|l| lines.push(l));
+        let mut reports = reports.into_iter();
+        for tap in &self.taps {
+            let own = reports.by_ref().take(tap.carrier.crews().len()).collect();
+            lines.extend(tap.carrier.lines(own));
+        }
+        lines.extend(reports.filter_map(|workers| Lines::of(&workers)));
+        self.sum_up(lines)
+    }
+
+    fn sum_up(&self, mut lines: Vec<Lines>) -> Stats {
         self.gone.iter().cloned().for_each(|gone| gone.add_to(&mut lines));
         let (received, written) =
             lines.iter().fold((0, 0), |(r, w), lines| (r + lines.received, w + lines.written));
@@ -264,6 +408,43 @@ impl Live {
         (stats.received, stats.written) = (received, written);
         stats
     }
+}
+
+impl Running {
+    /// Whether it has not come to its end by itself. A file that is read may have.
+    fn goes_on(&self) -> bool {
+        match &self.carrier {
+            Carrier::Ring { crew, .. } => {
+                matches!(self.config.source, TapSource::File(_)) || !crew.is_finished()
+            }
+            Carrier::Kernel(_) => true,
+        }
+    }
+}
+
+/// Makes the shares of a tap that is read by rings, and replaces its files. `all` far ends are left out.
+fn finish_ring(
+    config: TapConfig,
+    ready: RingReady<'_>,
+    all: &[FarEnd],
+) -> Result<Startable, Failure> {
+    let RingReady { opened, ceiling, mut opening, .. } = ready;
+    let mut shares = Vec::with_capacity(opened.shares.len());
+    for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
+        let is_live = input.source.is_live();
+        let groups = opening.groups(worker, opened.first, is_live)?;
+        let mut tap = Tap::new(config.name.clone(), vec![input], groups);
+        tap.filter = filter;
+        tap.ceiling = ceiling.clone();
+        tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
+        if has_tunnels(&config.to) {
+            tap.needs_flow_hash = true;
+            // Those of all taps are left out.
+            tap.own = OwnTunnels::new(all.to_vec(), opened.sees_loopback);
+        }
+        shares.push(tap);
+    }
+    Ok(Startable::ring(config, shares, opening.far_ends, opened.sees_loopback))
 }
 
 /// What is said of files that several workers write.
@@ -277,59 +458,19 @@ fn say_of_files(configs: &[TapConfig]) -> Result<Vec<String>, Failure> {
     Ok(said)
 }
 
-/// The lines of a tap in the ledger.
-#[derive(Debug, Clone)]
-struct Lines {
-    tap: TapStats,
-    targets: Vec<TargetStats>,
-    received: u64,
-    written: u64,
-}
-
-impl Lines {
-    fn of(workers: &CrewReport, is_gone: bool) -> Option<Lines> {
-        let mut tap = tap_line(workers)?;
-        let mut targets = target_lines(workers);
-        if is_gone {
-            // The tap of this name may have other rules now, and queues of its own.
-            tap.rules.clear();
-            for line in &mut targets {
-                (line.queue_bytes, line.queue_bytes_max, line.healthy) = (0, 0, None);
-            }
-        }
-        let mut lines = Lines { tap, targets, received: 0, written: 0 };
-        for source in workers.iter().flat_map(|report| report.sources.iter().flatten()) {
-            lines.received += source.received;
-            lines.written += source.written;
-        }
-        Some(lines)
-    }
-
-    /// Adds what is gone to the lines of the tap of the same name; as new ones if there is none.
-    fn add_to(self, all: &mut Vec<Lines>) {
-        let Some(same) = all.iter_mut().find(|lines| lines.tap.name == self.tap.name) else {
-            return all.push(self);
-        };
-        same.tap.merge(&self.tap);
-        same.received += self.received;
-        same.written += self.written;
-        for target in self.targets {
-            match same.targets.iter_mut().find(|known| known.endpoint == target.endpoint) {
-                Some(known) => known.merge(&target),
-                None => same.targets.push(target),
-            }
-        }
-    }
-}
-
 impl Activity for Live {
     fn is_finished(&self) -> bool {
         // Each is asked: a crew of which one worker has ended ends as one.
-        self.crews().filter(|crew| !crew.is_finished()).count() == 0
+        let running = self.taps.iter().filter(|tap| !tap.carrier.is_finished()).count();
+        running + self.leaving.iter().filter(|(_, crew)| !crew.is_finished()).count() == 0
     }
 
     fn stop(&mut self) {
-        self.crews().for_each(Crew::stop);
+        self.leaving.iter().for_each(|(_, crew)| crew.stop());
+        // What is under way in the kernel is waited for, so rings are stopped first.
+        self.taps.iter_mut().for_each(|tap| tap.carrier.stop_ring());
+        self.kernel.stop();
+        self.taps.iter_mut().for_each(|tap| tap.carrier.stop_kernel());
     }
 
     fn ask(&mut self) {
@@ -347,12 +488,12 @@ impl Activity for Live {
             }
             reports.push(report);
         }
-        Some(self.ledger(&reports))
+        Some(self.ledger(reports))
     }
 
     fn snapshot(&mut self) -> Option<Stats> {
         let reports = self.crews().map(Crew::snapshot).collect::<Option<Vec<_>>>()?;
-        Some(self.ledger(&reports))
+        Some(self.ledger(reports))
     }
 
     fn can_reload(&self) -> bool {
@@ -404,11 +545,16 @@ impl Activity for Live {
     }
 
     fn join(mut self: Box<Self>) -> (Stats, Vec<Result<(), io::Error>>) {
-        let running = std::mem::take(&mut self.taps).into_iter().map(|tap| tap.crew);
-        let leaving = std::mem::take(&mut self.leaving).into_iter().map(|(_, crew)| crew);
-        let (reports, results): (Vec<CrewReport>, Vec<_>) =
-            running.chain(leaving).map(Crew::join).unzip();
-        let stats = self.ledger(&reports);
-        (stats, self.results.into_iter().chain(results).collect())
+        let mut all = Vec::new();
+        let mut results = std::mem::take(&mut self.results);
+        let leaving = std::mem::take(&mut self.leaving).into_iter();
+        let leaving = leaving.map(|(_, crew)| Carrier::Ring { crew, sees_loopback: false });
+        let running = std::mem::take(&mut self.taps).into_iter().map(|tap| tap.carrier);
+        for carrier in running.chain(leaving) {
+            let (lines, of_it) = carrier.end();
+            all.extend(lines);
+            results.extend(of_it);
+        }
+        (self.sum_up(all), results)
     }
 }

@@ -1,34 +1,43 @@
 //! `tapline mirror`: packets of an interface or a file, to tunnels, devices and files.
 
+mod carrier;
+mod ceiling;
+mod explain;
+mod kernel;
+mod lines;
 mod live;
+mod place;
+mod plan;
 
-use crate::cli::{Datapath, FilterPlace, Mirror, Verbosity};
+use crate::cli::{FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
 use crate::fit::{ETHERNET_LEN, Way};
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session::{self, Session};
-use crate::targets::{Places, carries, devices, files, members};
+use crate::targets::{Places as FilePlaces, carries, devices, files, members};
 use crate::workers::{count, file_of};
 use api::{Endpoint, TapConfig, TapSource};
 use io::Interfaces;
+use io::netns::Netns;
 use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
-use live::Live;
+use live::{Live, Places};
+use place::inside;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use wire::LinkType;
 
 pub fn run(options: Mirror, verbosity: &Verbosity) -> Result<(), Failure> {
     session::check_stats_path(&options.report)?;
-    if options.datapath == Datapath::Kernel {
-        return Err(Failure::CouldNot(
-            "the kernel datapath is not there yet; use --datapath ring or auto".into(),
-        ));
-    }
     let configs = match &options.config {
         Some(path) => api::read_mirror_file(path)?,
         None => of_options(&options)?,
     };
-    let mut live = Live::new(options.config.clone(), options.filter_place);
+    let places = Places { datapath: options.datapath, filter: options.filter_place };
+    if options.explain {
+        return explain::explain(&configs, places);
+    }
+    let mut live = Live::new(options.config.clone(), places);
     let (taps, begun) = live.open(&configs)?;
     Session::new("mirror", &options.report, verbosity).config(options.config.as_deref()).run(
         &begun,
@@ -57,6 +66,10 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
         promiscuous: options.promiscuous,
         buffer_size: options.buffer_size,
         workers: options.workers,
+        datapath: None,
+        ceiling: options.ceiling,
+        traffic_mode: options.traffic_mode,
+        netns: options.netns.clone(),
         filter: filter.clone(),
     };
     let interfaces = options.interface.iter();
@@ -69,7 +82,7 @@ fn of_options(options: &Mirror) -> Result<Vec<TapConfig>, Failure> {
 /// The interfaces that are tapped, and those that get packets, each once.
 fn interfaces_of<'a>(configs: impl Iterator<Item = &'a TapConfig> + Clone) -> Vec<String> {
     let tapped = configs.clone().filter_map(|config| match &config.source {
-        TapSource::Interface(name) if name != ANY => Some(name.clone()),
+        TapSource::Interface(name) if name != ANY && config.netns.is_none() => Some(name.clone()),
         _ => None,
     });
     let fed = configs.flat_map(|config| devices(&config.to));
@@ -78,9 +91,12 @@ fn interfaces_of<'a>(configs: impl Iterator<Item = &'a TapConfig> + Clone) -> Ve
 }
 
 /// Says beforehand if an interface's longest frames do not fit the path of a tunnel.
-fn warn_of_long_frames(config: &TapConfig) {
+fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) {
     let TapSource::Interface(name) = &config.source else { return };
-    let Some(of) = Offloads::read(name).ok().filter(|of| of.is_ethernet) else { return };
+    let Ok(Ok(of)) = inside(netns, || Offloads::read(name)) else { return };
+    if !of.is_ethernet {
+        return;
+    }
     let longest = of.mtu as usize + ETHERNET_LEN;
     let frame_bytes = match config.snapshot_length as usize {
         0 => longest,
@@ -106,6 +122,7 @@ fn workers_of(config: &TapConfig) -> usize {
 
 fn source(
     config: &TapConfig,
+    netns: Option<Arc<Netns>>,
     filter_place: FilterPlace,
     interfaces: &Interfaces,
 ) -> Result<Opened, Failure> {
@@ -115,6 +132,7 @@ fn source(
         TapSource::Interface(name) => {
             let ring = RingOptions {
                 interface: name.clone(),
+                netns,
                 promiscuous: config.promiscuous,
                 ring_size: config.buffer_size,
                 handover: Handover::Prompt,
@@ -154,7 +172,7 @@ fn must_stand_apart(configs: &[TapConfig]) -> Result<(), Failure> {
             "two taps cannot read standard input: give each its own".into(),
         ));
     }
-    let mut places = Places::default();
+    let mut places = FilePlaces::default();
     for config in configs {
         let workers = workers_of(config);
         for (path, worker) in

@@ -1,0 +1,123 @@
+//! Taps that the kernel carries: the mirrors of `io`, one for each network namespace that is tapped, and
+//! the thread that looks after them.
+
+mod control;
+mod ledger;
+mod tap;
+
+pub use tap::{KernelTap, NewTap};
+
+use crate::failure::Failure;
+use control::{Control, Watch};
+use io::mirror::{KernelMirror, MirrorOptions, Tap, TapId};
+use io::netns::Netns;
+use pipeline::FarEnd;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The mirrors of a process.
+#[derive(Default)]
+pub struct KernelSide {
+    // In this order: nobody looks after mirrors that are gone.
+    control: Option<Control>,
+    mirrors: Vec<Arc<OneMirror>>,
+}
+
+/// The mirror of the interfaces of a network namespace.
+pub struct OneMirror {
+    netns: Option<Arc<Netns>>,
+    inner: Mutex<Inner>,
+}
+
+/// What of a mirror the main thread and the one that looks after it share.
+pub struct Inner {
+    pub mirror: KernelMirror,
+    /// The taps of each interface.
+    taps: BTreeMap<String, Vec<Tap>>,
+    watches: Vec<Watch>,
+}
+
+impl KernelSide {
+    /// The mirror of a namespace, which is opened with its first tap.
+    pub fn mirror(&mut self, netns: Option<&Arc<Netns>>) -> Result<Arc<OneMirror>, io::Error> {
+        if let Some(known) = self.mirrors.iter().find(|mirror| mirror.is_of(netns)) {
+            return Ok(Arc::clone(known));
+        }
+        let taps_in = netns.map(|netns| netns.hold()).transpose()?;
+        let mirror = KernelMirror::open(MirrorOptions { taps_in, ..MirrorOptions::default() })?;
+        let inner = Inner { mirror, taps: BTreeMap::new(), watches: Vec::new() };
+        let mirror = Arc::new(OneMirror { netns: netns.cloned(), inner: Mutex::new(inner) });
+        match &self.control {
+            Some(control) => control.look_after(&mirror),
+            None => self.control = Some(Control::start(&mirror)?),
+        }
+        self.mirrors.push(Arc::clone(&mirror));
+        Ok(mirror)
+    }
+
+    /// Says where tunnels of this process lead.
+    pub fn recognise(&self, far_ends: &[FarEnd]) {
+        let far_ends: Vec<_> = far_ends.iter().map(|end| (end.address, end.carrier)).collect();
+        for mirror in &self.mirrors {
+            if let Err(error) = mirror.lock().mirror.set_far_ends(&far_ends) {
+                tracing::warn!("own tunnels may be mirrored: {error}");
+            }
+        }
+    }
+
+    /// Takes all programs off the interfaces, and waits until what is under way has arrived: a second at most.
+    pub fn stop(&self) {
+        for mirror in &self.mirrors {
+            let inner = &mut *mirror.lock();
+            inner.taps.clear();
+            if let Err(error) = inner.mirror.stop() {
+                tracing::warn!("stop the mirror in the kernel: {error}");
+            }
+        }
+    }
+}
+
+impl OneMirror {
+    fn is_of(&self, netns: Option<&Arc<Netns>>) -> bool {
+        match (&self.netns, netns) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.is(other),
+            _ => false,
+        }
+    }
+
+    /// What is shared; held for no longer than a call of the kernel.
+    pub fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    /// Exchanges a tap of an interface for another one, from one packet to the next.
+    ///
+    /// # Errors
+    /// Why the kernel refuses; all goes on as before then.
+    fn exchange(
+        &mut self,
+        interface: &str,
+        out: Option<TapId>,
+        new: Option<&Tap>,
+    ) -> Result<(), io::Error> {
+        let mut taps = self.taps.get(interface).cloned().unwrap_or_default();
+        let place = taps.iter().position(|tap| Some(tap.id) == out);
+        match (place, new) {
+            (Some(place), Some(new)) => taps[place] = new.clone(),
+            (Some(place), None) => drop(taps.remove(place)),
+            (None, Some(new)) => taps.push(new.clone()),
+            (None, None) => return Ok(()),
+        }
+        self.mirror.set_taps(interface, taps.clone())?;
+        self.taps.insert(interface.into(), taps);
+        Ok(())
+    }
+}
+
+/// As a failure of what was asked for.
+fn could_not(error: io::Error) -> Failure {
+    error.into()
+}
