@@ -105,6 +105,23 @@ fn super_packets_leave_as_the_wire_s_frames() {
     assert!(payload >= 2 * BYTES, "{payload} bytes of TCP in {} frames", frames.len());
 }
 
+#[test]
+fn a_burst_of_super_packets_leaves_the_host_its_queue() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let net = line();
+    let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
+    let (mut mirror, _, target) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
+    let to = (tapped.v4("client"), 5001).into();
+    rig::exchange(&client.netns, &tapped.netns, to, 30 << 20);
+    mirror.stop().expect("it stops");
+    let counters = mirror.target_counters(target).expect("counters");
+    // No queue overflowed by what crosses: what did not arrive never entered.
+    assert_eq!(mirror.crossing_drops().expect("counters"), 0, "{counters:?}");
+    assert!(counters.missing() * 20 < counters.handed, "{counters:?}");
+}
+
 /// Whether the checksum of TCP over IPv4 without options is right.
 fn is_complete(frame: &[u8]) -> bool {
     let ip = &frame[14..14 + usize::from(u16::from_be_bytes([frame[16], frame[17]]))];

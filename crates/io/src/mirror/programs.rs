@@ -3,7 +3,7 @@
 //! ```text
 //! tunnels leave in the namespace of the taps      tunnels leave in another one
 //!
-//!  entry ── encap: egress, ingress                 entry
+//!  entry ── encap: egress, ingress                 entry ── encap: egress, so that there is room
 //!    ║                                               ║
 //!  far  ─── return to entry                        far  ─── return to exit     exit's far
 //!                                                                                 ║
@@ -147,7 +147,10 @@ impl Crossing {
                 (&self.taps_in, self.entry.near, Entry::Egress, Way::Egress),
                 (&self.taps_in, self.entry.near, Entry::Ingress, Way::Ingress),
             ],
-            Some(exit) => vec![(&self.underlay, exit.near, Entry::Ingress, Way::Ingress)],
+            Some(exit) => vec![
+                (&self.taps_in, self.entry.near, Entry::Egress, Way::Egress),
+                (&self.underlay, exit.near, Entry::Ingress, Way::Ingress),
+            ],
         };
         let programs = places.iter().map(|(_, _, entry, _)| load(*entry));
         let programs: Vec<Classifier> = programs.collect::<Result<_, _>>()?;

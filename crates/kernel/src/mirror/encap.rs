@@ -1,7 +1,7 @@
 //! The encapsulation program, at both sides of the private interface.
 //!
 //! ```text
-//! egress   to be cut or completed? ── crosses the veth, and comes to
+//! egress   to be cut or completed? ── crosses the veth if there is room, and comes to
 //! ingress  ───────────────────────┐
 //!   a filter that judges late     │ arrival
 //!   the slot, the frame's length  │
@@ -33,6 +33,7 @@ mod hand_up;
 mod headers;
 mod payload_sum;
 mod place;
+mod room;
 mod send;
 mod template;
 

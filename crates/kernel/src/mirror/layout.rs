@@ -79,6 +79,16 @@ pub const COUNTER_WORDS: usize = 16;
 pub const SCRATCH_BYTES: usize = 1024;
 /// Where the memory begins that neither dispatchers nor [`late_judge`](super::late_judge) use.
 pub const SCRATCH_FREE: usize = filter::ebpf::restored::RESTORED_BYTES;
+/// Offsets in an entry of [`MirrorMap::Scratch`] that stay from one program to the next: what crosses the
+/// private veth on this CPU.
+pub mod crossing {
+    /// Packets that may cross at a time; 0: as many as come. User space writes it before all else.
+    pub const BOUND: i16 = 1000;
+    /// Packets that have entered and not arrived.
+    pub const UNDER_WAY: i16 = 1008;
+    /// When the last one entered, `CLOCK_MONOTONIC` ns.
+    pub const ENTERED_NS: i16 = 1016;
+}
 /// Offset of `tc_index` in `struct __sk_buff`.
 pub const SKB_TC_INDEX: i16 = 44;
 /// Bytes of a group table: a `u16` for each slot of the flow hash, the number of a member.

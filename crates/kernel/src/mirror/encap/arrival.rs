@@ -1,6 +1,6 @@
 //! From the packet to its slot, length and hash; or on through the crossing.
 
-use super::{EncapOptions, Entry, LateSlots, NEXT, Program, place};
+use super::{EncapOptions, Entry, LateSlots, Program, place, room};
 use crate::mirror::judge::late_judge;
 use crate::mirror::layout::{MirrorMap, SlotCounter, TC_INDEX_SENT};
 use crate::shorthand::{Shorthand, skb};
@@ -16,14 +16,16 @@ pub(super) fn emit(
     options: &EncapOptions<'_>,
 ) -> Result<(), Error> {
     let cross = asm.label();
+    if program.entry == Entry::Ingress {
+        room::leave(asm);
+    }
     asm.load(Width::B4, R1, R6, skb::TC_INDEX);
     // What is not ours goes nowhere: not through the crossing, and not to the host.
     asm.if32(R1, Condition::Equal, 0, program.end);
     asm.if32(R1, Condition::Equal, i32::from(TC_INDEX_SENT), program.end);
     if program.entry == Entry::Egress {
         if options.crosses_always {
-            asm.copy(R0, NEXT);
-            asm.exit();
+            room::enter(program, asm);
             asm.bind(program.end);
             asm.copy(R0, super::DROP);
             asm.exit();
@@ -53,8 +55,7 @@ pub(super) fn emit(
     let rare = program.hash.emit_hot(asm, done);
     if asm.is_used(cross) {
         asm.bind(cross);
-        asm.copy(R0, NEXT);
-        asm.exit();
+        room::enter(program, asm);
     }
     asm.bind(rare);
     program.restore(asm);

@@ -21,5 +21,5 @@ fn programs_are_made_of_all_shapes_and_of_none() {
 fn where_all_cross_nothing_else_is_done() {
     let options =
         EncapOptions { entry: Entry::Egress, shapes: &[], late: &[], crosses_always: true };
-    assert!(encap(&options).unwrap().slots() < 12);
+    assert!(encap(&options).unwrap().slots() < 50);
 }
