@@ -15,7 +15,7 @@ pub(super) fn emit(
     asm: &mut Assembler,
     options: &EncapOptions<'_>,
 ) -> Result<(), Error> {
-    let cross = asm.label();
+    let (cross, follow) = (asm.label(), asm.label());
     if program.entry == Entry::Ingress {
         room::leave(asm);
     }
@@ -40,6 +40,7 @@ pub(super) fn emit(
     asm.do32(Alu::ShiftRight, R1, 1);
     asm.store(Width::B4, R10, place::SLOT, R1);
     if program.entry == Entry::Egress {
+        room::look(asm, follow);
         look_whether_complete(asm, cross);
     }
 
@@ -56,6 +57,8 @@ pub(super) fn emit(
     if asm.is_used(cross) {
         asm.bind(cross);
         room::enter(program, asm);
+        asm.bind(follow);
+        room::follow(program, asm);
     }
     asm.bind(rare);
     program.restore(asm);

@@ -5,7 +5,10 @@
 //! packets would be dropped. So what is under way is counted, and a burst beyond the bound ends before
 //! it is cut: it was handed over and does not arrive.
 //!
-//! What is lost on the way is never counted as arrived. That is forgotten when nothing has entered for
+//! What could be encapsulated at once follows while something is under way, so that it does not
+//! overtake it.
+//!
+//! What is lost on the way is never counted as arrived. That is forgotten when nothing that had to cross has entered for
 //! [`FORGET_NS`], as is the case soon after the bound was reached by it.
 
 use super::{NEXT, Program, place};
@@ -16,6 +19,32 @@ use filter::ebpf::{Alu, Assembler, Condition, Helper, Label, Register, Width};
 
 /// A packet has crossed long before, however busy the CPU is.
 const FORGET_NS: i32 = 20_000_000;
+
+/// Goes to `follow`, with the CPU's memory in R9, if something is under way.
+pub(super) fn look(asm: &mut Assembler, follow: Label) {
+    let free = asm.label();
+    scratch(asm, free);
+    asm.load(Width::B8, R1, R0, crossing::UNDER_WAY);
+    asm.if64(R1, Condition::Equal, 0, free);
+    asm.copy(R9, R0);
+    asm.call(Helper::KTIME_GET_NS);
+    asm.load(Width::B8, R1, R9, crossing::ENTERED_NS);
+    asm.do64(Alu::Add, R1, FORGET_NS);
+    asm.if64(R0, Condition::Below, R1, follow);
+    asm.store(Width::B8, R9, crossing::UNDER_WAY, 0);
+    asm.bind(free);
+}
+
+/// Has the packet follow what [`look`] has found, if there is room; the program ends.
+pub(super) fn follow(program: &Program, asm: &mut Assembler) {
+    asm.load(Width::B8, R2, R9, crossing::UNDER_WAY);
+    asm.do64(Alu::Add, R2, 1);
+    asm.load(Width::B8, R1, R9, crossing::BOUND);
+    asm.if64(R2, Condition::Above, R1, program.end);
+    asm.store(Width::B8, R9, crossing::UNDER_WAY, R2);
+    asm.copy(R0, NEXT);
+    asm.exit();
+}
 
 /// Has the packet cross, if there is room; the program ends.
 pub(super) fn enter(program: &Program, asm: &mut Assembler) {
