@@ -40,6 +40,13 @@ struct Options {
     /// Runs of each subject in each case (default 3, or 1 with --quick)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=99))]
     runs: Option<u64>,
+    /// Of `source` and `inline` only what contains this, such as `tapline, kernel`, beside nothing; may be
+    /// given more than once
+    #[arg(long, value_name = "NAME")]
+    subject: Vec<String>,
+    /// Of `source` and `inline` only cases that contain this; may be given more than once
+    #[arg(long, value_name = "CASE")]
+    case: Vec<String>,
     /// Write the rows as JSON lines too
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -149,6 +156,8 @@ fn effort(options: &Options) -> Effort {
         runs: options.runs.map_or(runs, |runs| runs as usize),
         paces,
         pace: 100_000,
+        subjects: options.subject.clone(),
+        cases: options.case.clone(),
     }
 }
 

@@ -1,8 +1,8 @@
 //! Several ways to do the same with the same packets: taken in turn, run by run.
 
-use super::Stage;
 use super::generator::{Load, Tunnel};
 use super::process::{cpu_ns, cpu_ns_at_rest, pin};
+use super::{GENERATOR_CORE, Stage};
 use crate::row::{Row, Traffic, Unit, compare, median_count};
 use crate::timing::median;
 use anyhow::Context;
@@ -12,8 +12,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-/// The generator's core; all else runs on the other one.
-const GENERATOR_CORE: usize = 0;
 /// Until a program that says that it listens has nothing more to prepare.
 const SETTLE: Duration = Duration::from_millis(200);
 /// How long a program may take to begin, and to end.
@@ -290,7 +288,8 @@ pub fn run_all(commands: &[(&Host, Vec<String>)]) -> anyhow::Result<()> {
         let (program, arguments) = words.split_first().context("a command has a name")?;
         let output = host.netns.command(program).args(arguments).output()?;
         let said = String::from_utf8_lossy(&output.stderr);
-        anyhow::ensure!(output.status.success(), "{}: {}", words.join(" "), said.trim());
+        let what = if program == "sh" { program.clone() } else { words.join(" ") };
+        anyhow::ensure!(output.status.success(), "{what}: {}", said.trim());
     }
     Ok(())
 }

@@ -5,11 +5,17 @@ mod capture;
 mod contest;
 mod filtered;
 mod generator;
+mod harm;
+mod inline;
 mod lossless;
+mod meter;
 mod mirror;
 mod process;
 mod receive;
 mod record;
+mod source;
+mod tcp;
+mod trial;
 
 pub use process::{pin, tapline};
 
@@ -19,7 +25,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The core of all but the generator.
+/// The core of the generator, and of who sends into a stream.
+const GENERATOR_CORE: usize = 0;
+/// The core of all else.
 pub const CORE: usize = 1;
 
 /// How much is measured.
@@ -35,6 +43,21 @@ pub struct Effort {
     pub paces: Vec<Option<u64>>,
     /// Pace of the others.
     pub pace: u64,
+    /// Of trials, only subjects and cases that contain one of these; none: all.
+    pub subjects: Vec<String>,
+    pub cases: Vec<String>,
+}
+
+impl Effort {
+    /// Whether a case is wanted.
+    fn wants_case(&self, case: &str) -> bool {
+        self.cases.is_empty() || self.cases.iter().any(|wanted| case.contains(wanted))
+    }
+
+    /// Whether a subject is wanted.
+    fn wants_subject(&self, name: &str) -> bool {
+        self.subjects.is_empty() || self.subjects.iter().any(|wanted| name.contains(wanted))
+    }
 }
 
 /// What the benchmarks stand on.
@@ -52,16 +75,19 @@ pub struct Stage<'a> {
 type Run = fn(&Stage<'_>) -> anyhow::Result<Vec<Row>>;
 
 /// The benchmarks by name.
-pub const ALL: [(&str, Run); 9] = [
+pub const ALL: [(&str, Run); 12] = [
     (broker::BENCH, broker::run),
     (capture::BENCH, capture::run),
     (filtered::BENCH, filtered::run),
+    (harm::BENCH, harm::run),
+    (inline::BENCH, inline::run),
     (lossless::BENCH, lossless::run),
     (mirror::BENCH, mirror::run),
     (record::BENCH, record::run),
     (record::BENCH_RATE, record::rates),
     (receive::BENCH, receive::run),
     (receive::BENCH_GRETAP, receive::run_gretap),
+    (source::BENCH, source::run),
 ];
 
 /// Has packets to an address go to a neighbour that is not there. They cross the link, and the far

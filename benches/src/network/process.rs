@@ -1,6 +1,7 @@
 //! CPU time of running programs, and which core runs what.
 
 use anyhow::Context;
+use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -15,6 +16,8 @@ const REST_NS: u64 = 2_000_000;
 const LOOKS: u32 = 14;
 /// How long a program may work on after the last packet was sent.
 const REST_MAX: Duration = Duration::from_secs(20);
+/// How long a program may take to refuse.
+const START_MAX: Duration = Duration::from_secs(1);
 
 /// Keeps the calling thread, and what it starts from now on, on one core. Nothing is done on a
 /// machine with fewer cores.
@@ -49,10 +52,22 @@ pub fn cpu_ns(process: u32) -> anyhow::Result<u64> {
 /// # Errors
 /// As [`cpu_ns`].
 pub fn cpu_ns_at_rest(process: u32) -> anyhow::Result<u64> {
+    cpu_ns_when_calm(process, LOOKS)
+}
+
+/// As [`cpu_ns_at_rest`], of a program that passes on what it has within [`LOOK`].
+///
+/// # Errors
+/// As [`cpu_ns`].
+pub fn cpu_ns_calm(process: u32) -> anyhow::Result<u64> {
+    cpu_ns_when_calm(process, 2)
+}
+
+fn cpu_ns_when_calm(process: u32, looks: u32) -> anyhow::Result<u64> {
     let end = Instant::now() + REST_MAX;
     let mut before = cpu_ns(process)?;
     let mut calm = 0;
-    while calm < LOOKS && Instant::now() < end {
+    while calm < looks && Instant::now() < end {
         std::thread::sleep(LOOK);
         let now = cpu_ns(process)?;
         calm = if now - before < REST_NS { calm + 1 } else { 0 };
@@ -65,6 +80,28 @@ pub fn cpu_ns_at_rest(process: u32) -> anyhow::Result<u64> {
 pub fn is_installed(program: &str, version: &str) -> bool {
     let mut command = Command::new(program);
     command.arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
+}
+
+/// Why a program of ours does not start, if it ends by itself within a second; else it is stopped.
+pub fn refuses_to_start(command: &mut Command) -> Option<String> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn();
+    let mut child = match child {
+        Ok(child) => child,
+        Err(error) => return Some(error.to_string()),
+    };
+    let end = Instant::now() + START_MAX;
+    while Instant::now() < end && matches!(child.try_wait(), Ok(None)) {
+        std::thread::sleep(LOOK);
+    }
+    let has_started = matches!(child.try_wait(), Ok(None));
+    if has_started {
+        // It has not been waited for, so the id is its own.
+        let _ = kill_process(Pid::from_child(&child), Signal::INT);
+    }
+    let output = child.wait_with_output().ok()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    let last = said.lines().rfind(|line| !line.is_empty()).unwrap_or("it ends without a word");
+    (!has_started).then(|| last.to_owned())
 }
 
 /// The binary to measure: `TAPLINE_BIN` if set, else a release build made now into the folder that
@@ -107,6 +144,14 @@ mod tests {
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
         assert!(at_rest.unwrap() < 1_000_000_000);
+    }
+
+    #[test]
+    fn who_refuses_says_why() {
+        let sh = |script: &str| refuses_to_start(Command::new("sh").args(["-c", script]));
+        assert_eq!(sh("echo first >&2; echo no such way >&2; exit 1").unwrap(), "no such way");
+        assert_eq!(sh("exec sleep 5"), None);
+        assert!(refuses_to_start(&mut Command::new("no-such-program-anywhere")).is_some());
     }
 
     #[test]

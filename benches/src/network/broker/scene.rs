@@ -8,7 +8,7 @@
 
 use super::super::contest::run_all;
 use super::super::process::{cpu_ns, pin};
-use super::super::{process, to_nobody, words};
+use super::super::{GENERATOR_CORE, process, to_nobody, words};
 use super::far::{Arrived, Far};
 use super::stream::Stream;
 use anyhow::Context;
@@ -19,8 +19,6 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 const PORT: u16 = 9;
-/// The generator's core; all else runs on the other one.
-const GENERATOR_CORE: usize = 0;
 /// Size of each of tapline's rings where its speed is looked for: so small that a reader who is too slow
 /// is found out in a run. One that is not is to bridge the pauses of a busy machine.
 const RING: &str = ",buffer_size=16MiB";
