@@ -19,14 +19,14 @@
 //! `LD_ABS`, which ends the whole program where the frame ends.
 //!
 //! A program can as well read the *restored* frame, as [`RestoredFrame`] left it in R9's memory: its
-//! first bytes are there, and its length; what lies behind stands in the packet 4 bytes earlier if the
+//! first bytes are there, and its length; what lies behind stands in the packet, 4 bytes earlier if the
 //! kernel keeps a tag beside the packet.
 //!
 //! Semantics are those of our interpreter: a load past the end and a division by an X of 0 go where
 //! a verdict of 0 goes; A, X and scratch words start as 0; X + k does not wrap; a shift by an X of
 //! 32 or more gives 0.
 
-use super::restored::{FRAME_AT, LENGTH_AT, RestoredFrame, TAG_AT, TAG_END};
+use super::restored::{FRAME_AT, LENGTH_AT, RestoredFrame, TAG_AT};
 use super::{Alu, Assembler, Bits, Condition, Error, Helper, Instruction, Label, Register, Width};
 use crate::op;
 use Register::{R0, R1, R2, R3, R4, R6, R7, R8, R9, R10};
@@ -171,9 +171,9 @@ impl Needs {
         (self.buffered as i16 + ALIGN + 7) & !7
     }
 
-    /// Loads from X + k may want the tag, and what they span behind it.
+    /// Loads from X + k are cheap where they find their bytes among the first.
     fn restored(&self) -> u32 {
-        if self.indexed { self.buffered.max(TAG_END + 4) } else { self.buffered }
+        if self.indexed { BUFFERED_MAX } else { self.buffered }
     }
 }
 
@@ -223,18 +223,15 @@ struct Converter<'a, E> {
     labels: Vec<Option<Label>>,
     /// The length that each jump to an instruction knows the frame to have at least.
     known: Vec<Option<u32>>,
-    /// Loads at X + k where there is a tag, for the end.
+    /// Loads at X + k behind the first bytes, for the end.
     aside: Vec<Aside>,
 }
 
-/// A load at X + k of a frame whose tag is not in the packet, the offset in R2.
+/// A load at the offset in R2, behind the first bytes and so behind any tag.
 #[derive(Debug, Clone, Copy)]
 struct Aside {
     width: Width,
-    /// Where it begins.
     here: Label,
-    /// Where it goes on with the packet's offset in R2.
-    by_call: Label,
     /// Where it goes on with A loaded.
     loaded: Label,
 }
@@ -262,7 +259,7 @@ impl<E: Exits> Converter<'_, E> {
             flows = self.instruction(at, &mut known)?;
         }
         for aside in std::mem::take(&mut self.aside) {
-            self.load_beside_tag(aside);
+            self.load_aside(aside);
         }
         Ok(())
     }
@@ -364,9 +361,7 @@ impl<E: Exits> Converter<'_, E> {
         } else {
             self.asm.alu(Bits::B32, Alu::Move, R2, at as i32);
             if self.begin.is_restored {
-                // It lies behind any tag, as that is among the first bytes.
-                self.asm.load(Width::B8, R1, R9, TAG_AT);
-                self.asm.alu(Bits::B64, Alu::Sub, R2, R1);
+                self.leave_tag_out();
             }
             self.load_by_call(width, to);
         }
@@ -422,43 +417,49 @@ impl<E: Exits> Converter<'_, E> {
         if k != 0 {
             self.asm.alu(Bits::B64, Alu::Add, R2, k);
         }
-        self.asm.jump_if(Bits::B64, Condition::Above, R2, i32::MAX, self.no_match);
-        if !self.begin.is_restored {
+        if self.begin.is_restored {
+            self.load_indexed_restored(width);
+        } else {
+            self.asm.jump_if(Bits::B64, Condition::Above, R2, i32::MAX, self.no_match);
             self.load_by_call(width, R7);
-            return true;
         }
-        let [here, by_call, loaded] = std::array::from_fn(|_| self.asm.label());
-        self.aside.push(Aside { width, here, by_call, loaded });
-        self.asm.load(Width::B8, R1, R9, TAG_AT);
-        self.asm.jump_if(Bits::B64, Condition::NotEqual, R1, 0, here);
-        self.asm.bind(by_call);
-        self.load_by_call(width, R7);
-        self.asm.bind(loaded);
         true
     }
 
-    /// Where the kernel keeps a tag beside the packet: what begins behind it stands 4 bytes earlier in
-    /// the packet, anything else among the first bytes.
-    fn load_beside_tag(&mut self, Aside { width, here, by_call, loaded }: Aside) {
-        let near = self.asm.label();
-        self.asm.bind(here);
-        self.asm.jump_if(Bits::B64, Condition::Below, R2, TAG_END as i32, near);
-        self.asm.alu(Bits::B64, Alu::Sub, R2, 4);
-        self.asm.jump(by_call);
-        self.asm.bind(near);
+    /// Loads from the offset in R2: from among the first bytes, or aside by a call.
+    fn load_indexed_restored(&mut self, width: Width) {
+        let [here, loaded] = std::array::from_fn(|_| self.asm.label());
+        self.aside.push(Aside { width, here, loaded });
+        let bytes = width.bytes() as i32;
+        let last = self.begin.bytes as i32 - bytes;
+        self.asm.jump_if(Bits::B64, Condition::Above, R2, last, here);
         self.load_length(R1);
         self.asm.copy(R3, R2);
-        self.asm.alu(Bits::B64, Alu::Add, R3, width.bytes() as i32);
+        self.asm.alu(Bits::B64, Alu::Add, R3, bytes);
         self.asm.jump_if(Bits::B64, Condition::Above, R3, R1, self.no_match);
-        self.asm.copy(R3, R9);
+        self.asm.copy(R3, self.begin.base);
         self.asm.alu(Bits::B64, Alu::Add, R3, R2);
-        self.asm.load(Width::B1, R7, R3, FRAME_AT);
-        for at in 1..width.bytes() as i16 {
-            self.asm.load(Width::B1, R0, R3, FRAME_AT + at);
+        self.asm.load(Width::B1, R7, R3, self.begin.at);
+        for at in 1..bytes as i16 {
+            self.asm.load(Width::B1, R0, R3, self.begin.at + at);
             self.asm.alu(Bits::B32, Alu::ShiftLeft, R7, 8);
             self.asm.alu(Bits::B32, Alu::Or, R7, R0);
         }
+        self.asm.bind(loaded);
+    }
+
+    fn load_aside(&mut self, Aside { width, here, loaded }: Aside) {
+        self.asm.bind(here);
+        self.asm.jump_if(Bits::B64, Condition::Above, R2, i32::MAX, self.no_match);
+        self.leave_tag_out();
+        self.load_by_call(width, R7);
         self.asm.jump(loaded);
+    }
+
+    /// Makes the offset in R2, which is behind any tag, one in the packet.
+    fn leave_tag_out(&mut self) {
+        self.asm.load(Width::B8, R1, R9, TAG_AT);
+        self.asm.alu(Bits::B64, Alu::Sub, R2, R1);
     }
 
     /// Loads from the offset in R2.

@@ -31,7 +31,8 @@ use wire::LinkType;
 /// What a filter can decide in the kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decides {
-    /// Every frame without a tag in metadata, super-packets too.
+    /// Every frame, super-packets too; one with a tag in metadata only as a
+    /// [`RestoredFrame`](super::RestoredFrame).
     Everything,
     /// The same, but for super-packets.
     WholeFrames,

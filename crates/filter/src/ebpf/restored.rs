@@ -49,7 +49,7 @@ pub const SUPER: i32 = 1;
 pub const SUPER_JUMBO: i32 = 2;
 
 /// Where the tag ends in a frame.
-pub(super) const TAG_END: u32 = 16;
+const TAG_END: u32 = 16;
 const ADDRESSES_END: i32 = 12;
 const ETHERNET_LEN: i32 = 14;
 const SKB_VLAN_PRESENT: i16 = 20;
@@ -95,7 +95,7 @@ impl RestoredFrame {
         assert!(bytes <= BUFFERED_MAX, "{bytes} bytes");
         let [short, copy, tagged, unread, read, super_packet, counted] =
             std::array::from_fn(|_| asm.label());
-        // So that a tag, where there is one, and the EtherType behind it are among them.
+        // So that the tag, and any load that begins in it, is among them.
         let bytes = bytes.max(TAG_END + 4);
         let frame =
             RestoredFrame { bytes, short, copy, tagged, unread, read, super_packet, counted };

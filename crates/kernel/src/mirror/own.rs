@@ -4,12 +4,15 @@
 //! - a packet to a far end ([`far_end_keys`](super::layout::far_end_keys)): over IP by its protocol, over
 //!   UDP by its port if it comes from a port that the flow hash gives; of a later fragment only the
 //!   address is known, which stands in the map with port 0;
-//! - GENEVE from such a port whose first option is tapline's metadata.
+//! - GENEVE from such a port whose first option is tapline's metadata;
+//! - VXLAN whose source port is the one that the inner flow's hash gives.
 //!
-//! It looks behind two tags, and in IPv6 behind a fragment header. VXLAN of other processes is not
-//! recognised by its look.
+//! It looks behind two tags, and in IPv6 behind a fragment header; for VXLAN's look, at packets without
+//! either in band, which is how tunnels leave.
 
 use super::layout::{MirrorMap, SKB_TC_INDEX, TC_INDEX_SENT};
+use crate::flow_hash::{FlowHash, STACK_BYTES};
+use crate::shorthand::skb::LEN as SKB_LEN;
 use Register::{R0, R1, R2, R6, R7, R8, R9, R10};
 use filter::ebpf::restored::{FRAME_AT, LENGTH_AT};
 use filter::ebpf::{Alu, Assembler, Bits, Condition, Helper, Label, Register, Width};
@@ -30,6 +33,10 @@ const TCP: i32 = 6;
 const GENEVE_OPTIONS: i32 = 0x3f;
 /// Where a far end's key stands, from R10.
 const KEY: i16 = -32;
+/// Where R9 stands while a flow is hashed.
+const SAVED: i16 = KEY - 8;
+/// Where a VXLAN header ends if it is the whole of a UDP packet over either IP.
+const INNER_AT: [i32; 2] = [14 + 20 + 8 + 8, 14 + 40 + 8 + 8];
 
 /// Appends it: goes to `own`, or on. The packet is in R6, its frame in R9's memory; loses the others.
 pub(super) fn emit(asm: &mut Assembler, own: Label) {
@@ -148,12 +155,55 @@ impl Ways {
         asm.store(Width::B2, R10, KEY + 18, R1);
         self.look_up(asm);
         self.needs(asm, 8 + 8 + 4);
+        let vxlan = asm.label();
+        asm.load(Width::B4, R1, R8, 8);
+        let header = u32::from_ne_bytes([0x08, 0, 0, 0]).cast_signed();
+        asm.jump_if(Bits::B32, Condition::Equal, R1, header, vxlan);
         asm.load(Width::B1, R1, R8, 8);
         asm.jump_if(Bits::B32, Condition::Equal, R1, 0, self.other);
         asm.jump_if(Bits::B32, Condition::Above, R1, GENEVE_OPTIONS, self.other);
+        self.geneve(asm);
+        asm.jump(self.other);
+        asm.bind(vxlan);
+        // GENEVE with eight words of options looks alike, for an inner protocol of 0.
+        self.geneve(asm);
+        self.vxlan(asm);
+    }
+
+    fn geneve(&self, asm: &mut Assembler) {
         asm.load(Width::B2, R1, R8, 8 + 8);
         asm.big_endian(Width::B2, R1);
         asm.jump_if(Bits::B32, Condition::Equal, R1, i32::from(metadata::CLASS), self.own);
+    }
+
+    fn vxlan(&self, asm: &mut Assembler) {
+        asm.load(Width::B1, R1, R8, 8 + 7);
+        asm.jump_if(Bits::B32, Condition::NotEqual, R1, 0, self.other);
+        asm.load(Width::B4, R2, R6, SKB_LEN);
+        asm.alu(Bits::B64, Alu::Sub, R2, R7);
+        asm.alu(Bits::B64, Alu::Add, R2, 8 + 8);
+        asm.load(Width::B2, R7, R8, 0);
+        asm.big_endian(Width::B2, R7);
+        asm.store(Width::B8, R10, SAVED, R9);
+        let [hashed, beyond] = std::array::from_fn(|_| asm.label());
+        for at in INNER_AT {
+            let hash = FlowHash { at, stack_at: SAVED - STACK_BYTES, finds_ip: false };
+            let elsewhere = asm.label();
+            asm.jump_if(Bits::B64, Condition::NotEqual, R2, at, elsewhere);
+            let rare = hash.emit_hot(asm, hashed);
+            asm.bind(rare);
+            hash.emit_rare(asm, hashed, beyond);
+            asm.bind(elsewhere);
+        }
+        asm.jump(self.other);
+        asm.bind(beyond);
+        asm.load(Width::B8, R9, R10, SAVED);
+        asm.jump(self.other);
+        asm.bind(hashed);
+        asm.load(Width::B8, R9, R10, SAVED);
+        asm.alu(Bits::B32, Alu::ShiftRight, R0, 32 - 14);
+        asm.alu(Bits::B32, Alu::Or, R0, i32::from(flow::source_port(0)));
+        asm.jump_if(Bits::B32, Condition::Equal, R0, R7, self.own);
     }
 
     /// Goes to `own` if the key is that of a far end.
