@@ -12,6 +12,7 @@ mod cli;
 mod completions;
 mod demo;
 mod diag;
+mod doctor;
 #[cfg(test)]
 mod documented;
 mod failure;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Filter(command) => filter::run(command),
         Command::Archive(command) => archive::run(*command, &cli.verbosity),
         Command::Diag(command) => diag::run(command, &cli.verbosity),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Top(options) => top::run(&options),
         Command::Check(options) => check::run(&options),
         Command::Demo => demo::run(),

@@ -26,6 +26,7 @@ mod classifier;
 mod clsact;
 mod ingress;
 mod jump;
+pub mod list;
 mod map;
 mod prefixes;
 mod sys;

@@ -33,8 +33,8 @@ pub(super) enum ProgramType {
 }
 
 /// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
-const TCX_INGRESS: u32 = 46;
-const TCX_EGRESS: u32 = 47;
+pub(super) const TCX_INGRESS: u32 = 46;
+pub(super) const TCX_EGRESS: u32 = 47;
 const NAME_BYTES: usize = 16;
 
 /// What a map holds.
@@ -509,7 +509,8 @@ fn object_name(name: &str) -> [u8; NAME_BYTES] {
     out
 }
 
-fn descriptor(result: io::Result<i32>) -> io::Result<OwnedFd> {
+/// Takes over a descriptor that the kernel has just made.
+pub(super) fn descriptor(result: io::Result<i32>) -> io::Result<OwnedFd> {
     // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
     result.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -519,7 +520,7 @@ fn descriptor(result: io::Result<i32>) -> io::Result<OwnedFd> {
 /// # Safety
 /// `T` is laid out as the command's part of `union bpf_attr`, and the pointers in it are valid for
 /// what the command does with them.
-unsafe fn bpf<T>(command: i32, attributes: &mut T) -> io::Result<i32> {
+pub(super) unsafe fn bpf<T>(command: i32, attributes: &mut T) -> io::Result<i32> {
     let size = size_of::<T>();
     // SAFETY: the caller's promise; `attributes` itself is read and written in its size.
     let result = unsafe {

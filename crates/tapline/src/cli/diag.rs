@@ -13,6 +13,10 @@ pub enum DiagCommand {
     /// List the offloads of interfaces and what is done about each, so that packets are the wire's;
     /// with --to also what fits the way to a tunnel's far end. Nothing is changed
     Offload(DiagOffload),
+    /// List what takes packets of this host's interfaces: programs and sockets of tapline and, on the same
+    /// interfaces, of others; who holds them, the counters of the taplines that run, and what was left
+    /// behind. Nothing is changed
+    Taps(DiagTaps),
     /// List the servers that TCP connections are opened to, by address and port, with the number of
     /// connections: from SYN and SYN-ACK, for a time or so many of them
     Traffic(DiagTraffic),
@@ -34,6 +38,17 @@ pub struct DiagOffload {
     #[arg(long, value_name = "ENDPOINT", value_parser = tunnel_target)]
     pub to: Vec<Endpoint>,
     /// How the answer is printed; json: one object a line for each interface, then for each tunnel
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct DiagTaps {
+    /// Interface to look at; may be given more than once. Without it those are listed that have
+    /// something of tapline
+    #[arg(short, long, value_name = "IF")]
+    pub interface: Vec<String>,
+    /// How the answer is printed; json: one object a line
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
 }

@@ -6,6 +6,7 @@ mod broker;
 mod capture;
 mod check;
 mod diag;
+mod doctor;
 mod filter;
 mod l2tp;
 mod mirror;
@@ -24,7 +25,10 @@ pub use archive::{
 pub use broker::{Broker, BrokerCommand, BrokerShort, RunningBroker};
 pub use capture::Capture;
 pub use check::Check;
-pub use diag::{DiagCommand, DiagMonitor, DiagOffload, DiagTraffic, DiagTunnels, Listening};
+pub use diag::{
+    DiagCommand, DiagMonitor, DiagOffload, DiagTaps, DiagTraffic, DiagTunnels, Listening,
+};
+pub use doctor::Doctor;
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
 pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
 pub use mirror::Mirror;
@@ -84,6 +88,10 @@ pub enum Command {
     /// Say what of this host or its network bears on a tap
     #[command(subcommand)]
     Diag(DiagCommand),
+    /// Check whether this host can tap: kernel, rights, limits, network, clock; with -i and --to also
+    /// what is to be tapped and the way to a far end. Says why each finding matters and how to mend it.
+    /// Nothing is changed; exit code 1 if there is a fault
+    Doctor(Doctor),
     /// Show what goes through every tapline of this host: sources, maps, stages and targets with their
     /// rates, drops and queues; a table on a terminal (q ends it, arrows scroll), else lines
     Top(Top),
