@@ -14,11 +14,13 @@ use io::tunnel::SendOptions;
 use io::{Batch, Direction, InterfaceId, Now, Packet, Source, wait};
 use mirror::{Collector, VXLAN_PORT, one, open, tap, vxlan};
 use rig::{Generator, Host, Topology};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-use wire::LinkType;
 use wire::checksum::Sum;
+use wire::tunnel::{Carrier, Encap};
 use wire::walk::{IpVersion, TransportKind, Walk};
+use wire::{LinkType, Vni, geneve, metadata};
 
 fn line() -> Topology {
     let net = Topology::line(["client", "tapped", "sink"]).mtu(9000).build();
@@ -67,6 +69,17 @@ fn is_complete(frame: &[u8]) -> Option<bool> {
     }
     sum.add_bytes(segment);
     Some(sum.finish() == 0)
+}
+
+/// Makes a tunnel of the hosts' own between client and tapped host: 10.99.0.1 and 10.99.0.2.
+fn tunnel_between(client: &Host, tapped: &Host) {
+    for (host, own, link, other) in
+        [(client, 1, "tapped", tapped.v4("client")), (tapped, 2, "client", client.v4("tapped"))]
+    {
+        host.ip(&format!("link add vx type vxlan id 7 dev {link} remote {other} dstport 8472"));
+        host.ip(&format!("addr add 10.99.0.{own}/24 dev vx"));
+        host.ip("link set vx mtu 1400 up");
+    }
 }
 
 /// Sends frames from a host through its interface as they are.
@@ -168,13 +181,7 @@ fn packets_of_the_host_s_own_tunnels_are_completed_inside() {
     }
     let net = line();
     let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
-    for (host, own, link, other) in
-        [(client, 1, "tapped", tapped.v4("client")), (tapped, 2, "client", client.v4("tapped"))]
-    {
-        host.ip(&format!("link add vx type vxlan id 7 dev {link} remote {other} dstport 8472"));
-        host.ip(&format!("addr add 10.99.0.{own}/24 dev vx"));
-        host.ip("link set vx mtu 1400 up");
-    }
+    tunnel_between(client, tapped);
     let collector = Collector::start(sink, VXLAN_PORT, false);
     let member: SendOptions = vxlan(sink.v4("tapped").into(), 1);
     let (mut mirror, target) = mirror_of(tapped, &one(member));
@@ -290,4 +297,92 @@ fn a_slice_that_the_kernel_does_not_make_is_left_to_user_space() {
     assert_eq!(slices.len() as u64, member.sent);
     assert!(slices.iter().all(|(_, frame)| frame.len() == 20), "{slices:02x?}");
     assert!(member.matched >= 20, "{member:?}");
+}
+
+#[test]
+fn slices_of_cut_packets_are_numbered_without_a_gap() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    const PORT: u16 = 6081;
+    for outer_v6 in [false, true] {
+        let net = line();
+        let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
+        let remote: std::net::IpAddr =
+            if outer_v6 { sink.v6("tapped").into() } else { sink.v4("tapped").into() };
+        let collector = Collector::start(sink, PORT, outer_v6);
+        let member = SendOptions {
+            remote: (remote, PORT).into(),
+            carrier: Carrier::Udp { port: PORT },
+            encap: Encap::Geneve { vni: Vni::new(9).expect("24 bits"), metadata: true },
+            ..vxlan(remote, 9)
+        };
+        let target = TargetOptions { snaplen: 128, ..one(member) };
+        let (mut mirror, target) = mirror_of(tapped, &target);
+        let to = (tapped.v4("client"), 5001).into();
+        rig::exchange(&client.netns, &tapped.netns, to, 300_000);
+        mirror.stop().expect("it stops");
+        let counters = mirror.target_counters(target).expect("counters");
+        let member = counters.members[0];
+        let lengths = (counters.missing(), member.matched, member.settled());
+        assert_eq!(lengths, (0, member.sent, member.sent), "{counters:?}");
+
+        let (mut lanes, mut directions, mut payload) = (BTreeMap::new(), BTreeMap::new(), 0);
+        for (_, datagram) in collector.datagrams() {
+            let packet = geneve::Packet::new_checked(&datagram[..]).expect("GENEVE");
+            let option = &datagram[geneve::HEADER_LEN..][..metadata::OPTION_LEN];
+            let view = metadata::Packet::new_checked(option).expect("an option of ours");
+            let repr = metadata::Repr::parse(&view).expect("of a version that is known");
+            let metadata::Told::Packet { sequence, origlen, direction, .. } = repr.told else {
+                panic!("{repr:?}")
+            };
+            lanes.entry(repr.lane.lane).or_insert_with(Vec::new).push(sequence);
+            *directions.entry(format!("{direction:?}")).or_insert(0) += 1;
+            assert_eq!(packet.payload().len(), 128.min(origlen as usize));
+            assert!(origlen <= 1514, "{origlen} bytes");
+            payload += u64::from(origlen);
+        }
+        assert!(payload > 600_000, "{payload} bytes");
+        assert_eq!(directions.len(), 2, "{directions:?}");
+        for (lane, mut numbers) in lanes {
+            numbers.sort_unstable();
+            let expected: Vec<u32> = (0..numbers.len() as u32).collect();
+            assert_eq!(numbers, expected, "lane {lane}");
+        }
+    }
+}
+
+#[test]
+fn packets_of_the_host_s_own_tunnels_are_sliced_here_or_by_user_space() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let net = line();
+    let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
+    tunnel_between(client, tapped);
+    let target = TargetOptions { snaplen: 128, ..one(vxlan(sink.v4("tapped").into(), 1)) };
+    let collector = Collector::start(sink, VXLAN_PORT, false);
+    let (mut mirror, target) = mirror_of(tapped, &target);
+    let mut source = mirror
+        .hand_up(target, RingSize::Bytes(8 << 20), InterfaceId(7))
+        .unwrap_or_else(|e| panic!("{e}"));
+    let to: SocketAddr = ([10, 99, 0, 2], 5001).into();
+    rig::exchange(&client.netns, &tapped.netns, to, 20_000);
+    mirror.stop().expect("it stops");
+    let counters = mirror.target_counters(target).expect("counters");
+    let member = counters.members[0];
+    assert_eq!(counters.missing(), 0, "{counters:?}");
+    assert_eq!(member.handed_up + member.sent, member.matched, "{member:?}");
+    let whole = handed_up(&mut source, member.handed_up as usize);
+    for packet in &whole {
+        assert_eq!(packet.data.len(), packet.meta.origlen as usize);
+        if packet.data[12..14] == [8, 0] && packet.data[23] == 17 {
+            assert_ne!(is_complete(&packet.data[50..]), Some(false));
+        }
+    }
+    // Not every kernel slices what is marked as a tunnel's.
+    let slices = collector.frames();
+    assert_eq!(slices.len() as u64, member.sent);
+    assert!(slices.iter().all(|(_, frame)| frame.len() <= 128));
+    assert!(member.matched >= 30, "{member:?}");
 }
