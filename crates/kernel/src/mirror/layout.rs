@@ -438,9 +438,9 @@ pub struct Bucket {
 }
 
 impl Bucket {
-    /// A ceiling in bits per second.
+    /// A ceiling in bits per second, 1000 at least: what a super-packet costs must fit 64 bits.
     pub fn new(bits_per_second: u64, burst_ns: u64) -> Bucket {
-        let cost = (8_000_000_000u128 << 20) / u128::from(bits_per_second.max(1));
+        let cost = (8_000_000_000u128 << 20) / u128::from(bits_per_second.max(1000));
         Bucket { cost: u64::try_from(cost).unwrap_or(u64::MAX >> 24), burst_ns }
     }
 
@@ -477,5 +477,6 @@ mod tests {
         let bucket = Bucket::new(1_000_000_000, 5);
         assert_eq!((1500 * bucket.cost) >> 20, 12_000);
         assert_eq!(bucket.bytes()[bucket::BURST_NS], 5);
+        assert!(Bucket::new(0, 5).cost.checked_mul(1 << 20).is_some());
     }
 }
