@@ -53,7 +53,7 @@ impl Programs {
             Classifier::load("that forwards", &code, &descriptors).unwrap_or_else(|e| panic!("{e}"))
         };
         let (forward, reply) = (load(Some(1), None), load(None, Some(1)));
-        let hop = Hop { fresh_ns: 0, mtu: 0, macs: [0; 12] }.bytes();
+        let hop = Hop { fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] }.bytes();
         for number in HOP_BY_KERNEL {
             maps[InlineMap::Hops as usize].put(&number.to_ne_bytes(), &hop).expect("a hop");
         }

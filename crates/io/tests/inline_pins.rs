@@ -135,3 +135,28 @@ fn rules_change_while_traffic_flows_and_keep_their_counters() {
     at_53.recv_from(&mut [0; 9]).unwrap();
     assert_eq!(set(&[]), (vec![], vec![], 0));
 }
+
+#[test]
+fn an_interface_that_comes_back_is_used_again() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let mut table = bump.open(&[&format!("udp://{ours}:53={next}")]);
+    let (us, client) = (bump.us(), bump.client());
+    let mac = us.mac("client");
+    us.ip("link del client");
+    bump.tick(&mut table);
+    us.netns.join("client", &client.netns, "us").unwrap();
+    us.ip(&format!("link set client address {mac}"));
+    us.ip(&format!("addr add {ours}/24 dev client"));
+    client.ip(&format!("addr add {}/24 dev us", bump.client_address(false)));
+    rig::wait_until("it forwards", WAIT, || {
+        bump.tick(&mut table);
+        let server = udp(bump.next(), SocketAddr::new(next, 53));
+        server.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        let client = udp(client, SocketAddr::new(bump.client_address(false), 0));
+        client.send_to(b"again", SocketAddr::new(ours, 53)).unwrap();
+        server.recv_from(&mut [0; 9]).is_ok()
+    });
+    table.stop().unwrap();
+    assert!(!stop(&bump.pins(), "test").unwrap());
+}

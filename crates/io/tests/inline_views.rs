@@ -217,3 +217,50 @@ fn errors_are_shown_as_they_come_and_as_they_go() {
         assert_eq!(error.destination.port, 9);
     }
 }
+
+#[test]
+fn that_the_next_host_is_not_there_is_told() {
+    let Some(bump) = Bump::new() else { return };
+    let ours = bump.ours(false);
+    let (mut table, mut copies) = open(&bump, &format!("{ours}=10.71.1.77"), &[]);
+    let words = ["-c", "1", "-W", "2", &ours.to_string()];
+    let mut said = String::new();
+    rig::wait_until("the client is told", inline::WAIT, || {
+        bump.tick(&mut table);
+        said = std::thread::scope(|scope| {
+            let (bump, words) = (&bump, &words);
+            let ping =
+                scope.spawn(move || bump.client().netns.command("ping").args(words).output());
+            shown(bump, &mut table, &mut copies);
+            let output = ping.join().expect("it ends").expect("ping is there");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        });
+        said.contains("Unreachable")
+    });
+    let handled = table.exceptions(1)[0];
+    assert!(handled.unreachable > 0 && handled.answers == handled.unreachable, "{handled:?}");
+}
+
+#[test]
+fn one_interface_may_be_both() {
+    let Some(bump) = Bump::new() else { return };
+    // The next host is the client's neighbour.
+    bump.client().ip("addr add 10.71.0.50/24 dev us");
+    bump.us()
+        .ip(&format!("neigh replace 10.71.0.50 lladdr {} dev client", bump.client().mac("us")));
+    let ours = bump.ours(false);
+    let mut config = bump.config(&[&format!("udp://{ours}:53=10.71.0.50:54")]);
+    config.egress = "client".into();
+    let table = bump.open_config(&config).0;
+    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
+    let server = udp(bump.client(), "10.71.0.50:54".parse().unwrap());
+    client.send_to(b"there", SocketAddr::new(ours, 53)).unwrap();
+    let (_, from) = server.recv_from(&mut [0; 9]).unwrap();
+    assert_eq!(from, SocketAddr::new(ours, client.local_addr().unwrap().port()));
+    server.send_to(b"back", from).unwrap();
+    let (_, from) = client.recv_from(&mut [0; 9]).unwrap();
+    assert_eq!(from, SocketAddr::new(ours, 53));
+    let [there, back] = table.counters(1).unwrap();
+    assert_eq!((there.forwarded, back.forwarded), (1, 1));
+    table.stop().unwrap();
+}

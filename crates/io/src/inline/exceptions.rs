@@ -4,6 +4,7 @@
 //! |---|---|
 //! | its time to live is over | ICMP time exceeded |
 //! | too large for the path, and not to be cut | ICMP fragmentation needed, or packet too big |
+//! | no way to the next hop | ICMP host unreachable |
 //! | too large for the path, and may be cut | it is translated, cut, and sent |
 //!
 //! They leave by raw sockets, from our own addresses, by the kernel's routes. RFC 1812 section 4.3.2.8:
@@ -35,6 +36,8 @@ pub struct ExceptionCounters {
     pub time_to_live: u64,
     /// Too large for the path and not to be cut; they are lost.
     pub oversize: u64,
+    /// There was no way to the next hop; they are lost.
+    pub unreachable: u64,
     /// Cut, and sent.
     pub fragmented: u64,
     /// In so many fragments.
@@ -43,6 +46,13 @@ pub struct ExceptionCounters {
     pub lost: u64,
     /// Answers that were sent about those that are lost.
     pub answers: u64,
+}
+
+impl ExceptionCounters {
+    /// Packets that were dealt with.
+    pub fn packets(&self) -> u64 {
+        self.time_to_live + self.oversize + self.unreachable + self.fragmented + self.lost
+    }
 }
 
 /// What answers.
@@ -82,6 +92,11 @@ impl Exceptions {
         if reading.hops <= 1 {
             counters.time_to_live += 1;
             self.tell(frame, &reading, Answer::TimeExceeded, counters, now);
+            return Ok(());
+        }
+        if reading.ip_len() <= mtu as usize {
+            counters.unreachable += 1;
+            self.tell(frame, &reading, Answer::Unreachable, counters, now);
             return Ok(());
         }
         if !reading.may_fragment {

@@ -11,6 +11,8 @@ use std::net::{IpAddr, SocketAddr};
 /// Ways that are followed: each takes three descriptors. For others the kernel finds the way of each
 /// packet.
 const FOLLOWED_MAX: usize = 64;
+/// How long the kernel may look for a neighbour before its packets are told that there is none.
+const LOST_NS: u64 = 3_000_000_000;
 
 /// A way is that to an address, from one of ours if one is asked for.
 type Way = (IpAddr, Option<IpAddr>);
@@ -26,6 +28,8 @@ struct Followed {
     number: u32,
     underlay: Underlay,
     written: Option<Hop>,
+    /// When it was last known, or looked for first.
+    known_ns: u64,
 }
 
 /// The number of a way, and the address that packets come from.
@@ -55,7 +59,8 @@ impl Hops {
         let used = |number: &u32| self.followed.values().any(|way| way.number == *number);
         let number = (2..HOPS_MAX + 2).find(|number| !used(number));
         let number = number.expect("there are more numbers than ways that are followed");
-        let followed = Followed { number, underlay, written: None };
+        let known_ns = now.monotonic_ns;
+        let followed = Followed { number, underlay, written: None, known_ns };
         let found = followed.found(source);
         self.followed.insert(way, followed);
         Ok(found)
@@ -93,16 +98,26 @@ impl Followed {
 
     fn write(&mut self, maps: &Maps, interface: i32, now: Now) -> Result<(), Error> {
         let path = self.underlay.path().filter(|path| path.interface == interface && path.is_up);
-        let mut hop = Hop { fresh_ns: 0, mtu: 0, macs: [0; 12] };
+        let mut hop = Hop { fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] };
+        let (mut is_known, mut is_to_be_asked) = (false, false);
         if let Some(path) = path {
             hop.mtu = path.mtu as u32;
-            // One that was not confirmed for long is left to the kernel, which asks whether it is there.
+            is_known = path.frame.is_some();
+            // One that was not confirmed for long is left to the kernel, until it is.
+            is_to_be_asked = path.is_stale || path.frame.is_none();
             if let Some(frame) = path.frame.filter(|_| !path.is_stale) {
                 hop.fresh_ns = now.monotonic_ns;
                 hop.macs[..6].copy_from_slice(&frame.destination);
                 hop.macs[6..].copy_from_slice(&frame.source);
             }
         }
+        if is_to_be_asked {
+            self.underlay.confirm_neighbour();
+        }
+        if is_known {
+            self.known_ns = now.monotonic_ns;
+        }
+        hop.is_lost = now.monotonic_ns > self.known_ns.saturating_add(LOST_NS);
         if self.written != Some(hop) {
             maps.of(InlineMap::Hops).put(&self.number.to_ne_bytes(), &hop.bytes())?;
             self.written = Some(hop);

@@ -26,7 +26,7 @@ use crate::link::{self, Links};
 use crate::mirror::private::Pair;
 use crate::packet::Packet;
 use crate::sys::tai_offset_ns;
-use api::{InlineConfig, InlineFail, InlineRule, InlineView, RingSize};
+use api::{InlineConfig, InlineFail, InlineRule, InlineTimeouts, InlineView, RingSize};
 use attach::Attached;
 use exceptions::Exceptions;
 use hops::Hops;
@@ -119,6 +119,8 @@ pub struct InlineCounters {
     pub fragment: u64,
     /// Dropped: the kernel refused a change.
     pub refused: u64,
+    /// Dropped: no way to the next host, and nobody was there to say so.
+    pub unreachable: u64,
 }
 
 impl KernelInline {
@@ -263,6 +265,20 @@ impl KernelInline {
         Ok(copies)
     }
 
+    /// Has programs show nothing more, and hand nothing more up.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn show_no_more(&mut self, now: Now) -> Result<(), Error> {
+        self.copies = Weak::new();
+        self.listen(now)
+    }
+
+    /// Sets how long sessions may say nothing.
+    pub fn set_timeouts(&mut self, timeouts: InlineTimeouts) {
+        self.config.timeouts = timeouts;
+    }
+
     /// Deals with a packet of [`View::Exception`]: answers its sender as a router does, or cuts it.
     ///
     /// # Errors
@@ -308,6 +324,7 @@ impl KernelInline {
                 oversize: of(Counter::Oversize),
                 fragment: of(Counter::Fragment),
                 refused: of(Counter::Refused),
+                unreachable: of(Counter::Unreachable),
             })
         };
         Ok([of(Leg::Forward)?, of(Leg::Reply)?])
@@ -323,6 +340,11 @@ impl KernelInline {
 
     /// How many sessions there were when all were last looked at.
     pub fn session_count(&self) -> usize {
+        self.sweep.sessions().values().sum::<u64>() as usize
+    }
+
+    /// How many sessions each rule had, by its number, when all were last looked at.
+    pub fn session_counts(&self) -> &HashMap<u32, u64> {
         self.sweep.sessions()
     }
 
@@ -415,7 +437,7 @@ impl KernelInline {
                 .mtu(name)
                 .map_err(|e| Error::system(format!("interface `{name}`: ask for its MTU"), e))?;
             *known = mtu;
-            let hop = Hop { fresh_ns: 0, mtu, macs: [0; 12] };
+            let hop = Hop { fresh_ns: 0, mtu, is_lost: false, macs: [0; 12] };
             self.maps.of(InlineMap::Hops).put(&number.to_ne_bytes(), &hop.bytes())?;
         }
         Ok(())

@@ -4,7 +4,7 @@ use super::maps::Maps;
 use crate::error::Error;
 use api::InlineTimeouts;
 use kernel::inline::layout::{InlineMap, Leg, Session, Tuple};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 /// Entries that are looked at in one go.
@@ -21,8 +21,8 @@ pub(super) struct Sweep {
     /// Answers' entries without the other direction: if they are met again, they are removed. One
     /// whose session is being made may be seen before the other.
     alone: HashSet<Vec<u8>>,
-    counting: usize,
-    sessions: usize,
+    counting: HashMap<u32, u64>,
+    sessions: HashMap<u32, u64>,
 }
 
 /// A session, both directions.
@@ -69,9 +69,9 @@ impl InlineSession {
 }
 
 impl Sweep {
-    /// How many sessions the last whole round has met.
-    pub(super) fn sessions(&self) -> usize {
-        self.sessions
+    /// How many sessions of each rule the last whole round has met.
+    pub(super) fn sessions(&self) -> &HashMap<u32, u64> {
+        &self.sessions
     }
 
     /// Looks at the next entries, and removes sessions whose time is over, or whose rule is not there.
@@ -130,7 +130,7 @@ impl Sweep {
                 map.remove(&other)?;
             }
         } else {
-            self.counting += 1;
+            *self.counting.entry(session.rule).or_default() += 1;
         }
         Ok(())
     }

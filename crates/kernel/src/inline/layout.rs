@@ -367,6 +367,7 @@ pub mod hop {
     #![expect(missing_docs, reason = "as the fields of `Hop`")]
     pub const FRESH_AT: usize = 0;
     pub const MTU: usize = 8;
+    pub const IS_LOST: usize = 12;
     pub const MACS: usize = 16;
 }
 
@@ -378,6 +379,8 @@ pub struct Hop {
     pub fresh_ns: u64,
     /// Bytes of the largest IP packet that the path takes; 0: not known.
     pub mtu: u32,
+    /// There is no way: packets are handed up, while somebody takes them.
+    pub is_lost: bool,
     /// The next hop's MAC, and our interface's.
     pub macs: [u8; 12],
 }
@@ -388,6 +391,7 @@ impl Hop {
         let mut out = [0; HOP_BYTES];
         out[hop::FRESH_AT..][..8].copy_from_slice(&self.fresh_ns.to_ne_bytes());
         out[hop::MTU..][..4].copy_from_slice(&self.mtu.to_ne_bytes());
+        out[hop::IS_LOST..][..4].copy_from_slice(&u32::from(self.is_lost).to_ne_bytes());
         out[hop::MACS..][..12].copy_from_slice(&self.macs);
         out
     }
@@ -546,6 +550,8 @@ pub enum Counter {
     Fragment = 10,
     /// Dropped: the kernel refused a change.
     Refused = 11,
+    /// Dropped: no way to the next hop, and nobody is there to say so.
+    Unreachable = 12,
 }
 
 fn mapped(address: IpAddr) -> [u8; 16] {

@@ -139,6 +139,16 @@ pub(super) fn check(w: &mut Writer, family: Family) {
     w.is_old(R2, by_kernel);
     w.store(Width::B4, R10, at::ADDRESSED, ADDRESSED);
     w.asm.bind(by_kernel);
+    let is_there = w.asm.label();
+    w.load(Width::B4, R1, R0, hop::IS_LOST as i16);
+    w.jump_if(R1, Condition::Equal, 0, is_there);
+    // Without anybody to say so, the kernel tries by itself.
+    w.reason(Counter::Unreachable);
+    w.private(is_there);
+    w.asm.jump(w.hand_up);
+    w.asm.bind(is_there);
+    w.reason(Counter::Refused);
+    w.load(Width::B8, R0, R10, at::HOP);
 
     let (fits, is_super, tcp, judge) = (w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label());
     w.load(Width::B4, R5, R0, hop::MTU as i16);
