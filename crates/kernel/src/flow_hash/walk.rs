@@ -387,7 +387,9 @@ impl Walk<'_> {
         asm.bind(quotes);
         asm.load(Width::B8, R1, R10, self.place(place::IS_QUOTED));
         asm.if32(R1, Condition::NotEqual, 0, ip.portless);
-        asm.store(Width::B8, R10, self.place(place::IS_QUOTED), 1);
+        // From a register: kernels before 6.8 lose sight of a constant that is stored.
+        asm.copy(R1, 1);
+        asm.store(Width::B8, R10, self.place(place::IS_QUOTED), R1);
         asm.do64(Alu::Add, R7, 8);
         asm.jump(ip.header);
     }
