@@ -53,9 +53,9 @@ impl Programs {
             Classifier::load("that forwards", &code, &descriptors).unwrap_or_else(|e| panic!("{e}"))
         };
         let (forward, reply) = (load(Some(1), None), load(None, Some(1)));
-        let hop = Hop { fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] }.bytes();
-        for number in HOP_BY_KERNEL {
-            maps[InlineMap::Hops as usize].put(&number.to_ne_bytes(), &hop).expect("a hop");
+        for whose in HOP_BY_KERNEL {
+            let hop = Hop { whose, fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] }.bytes();
+            maps[InlineMap::Hops as usize].put(&whose.to_ne_bytes(), &hop).expect("a hop");
         }
         let settings = Settings { levels: 7, ..Settings::default() };
         maps[InlineMap::Settings as usize].put(&[0; 4], &settings.bytes()).expect("settings");

@@ -4,7 +4,7 @@ use super::maps::Maps;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::underlay::Underlay;
-use kernel::inline::layout::{HOP_BY_KERNEL, HOPS_MAX, Hop, InlineMap};
+use kernel::inline::layout::{HOP_BY_KERNEL, HOPS_MAX, Hop, InlineMap, hop, hop_place};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -25,6 +25,7 @@ pub(super) struct Hops {
 
 #[derive(Debug)]
 struct Followed {
+    /// As rules and sessions have it.
     number: u32,
     underlay: Underlay,
     written: Option<Hop>,
@@ -56,9 +57,15 @@ impl Hops {
             let source = source.or(underlay.path().map(|path| path.source));
             return Ok(Found { number: HOP_BY_KERNEL[1], source });
         }
-        let used = |number: &u32| self.followed.values().any(|way| way.number == *number);
-        let number = (2..HOPS_MAX + 2).find(|number| !used(number));
-        let number = number.expect("there are more numbers than ways that are followed");
+        let whose = whose(way);
+        // The next process finds the same place for it, as a rule, so that sessions keep their way.
+        let mut places = (0..HOPS_MAX).map(|n| (u32::from(whose) + n) % HOPS_MAX);
+        let used = |place: u32| {
+            let taken = hop_place(hop(place, 0));
+            self.followed.values().any(|way| hop_place(way.number) == taken)
+        };
+        let place = places.find(|place| !used(*place));
+        let number = hop(place.expect("there are more places than ways that are followed"), whose);
         let known_ns = now.monotonic_ns;
         let followed = Followed { number, underlay, written: None, known_ns };
         let found = followed.found(source);
@@ -90,6 +97,19 @@ impl Hops {
     }
 }
 
+/// What tells a way from others that may have its place later (FNV-1a, folded).
+fn whose((next_host, source): Way) -> u16 {
+    let octets = |address: IpAddr| match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
+        IpAddr::V6(v6) => v6.octets(),
+    };
+    let all = [octets(next_host), source.map_or([0; 16], octets)].concat();
+    let hash = all
+        .iter()
+        .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
+    (hash >> 16 ^ hash) as u16
+}
+
 impl Followed {
     fn found(&self, source: Option<IpAddr>) -> Found {
         let path = self.underlay.path();
@@ -98,7 +118,8 @@ impl Followed {
 
     fn write(&mut self, maps: &Maps, interface: i32, now: Now) -> Result<(), Error> {
         let path = self.underlay.path().filter(|path| path.interface == interface && path.is_up);
-        let mut hop = Hop { fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] };
+        let mut hop =
+            Hop { whose: self.number, fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] };
         let (mut is_known, mut is_to_be_asked) = (false, false);
         if let Some(path) = path {
             hop.mtu = path.mtu as u32;
@@ -119,7 +140,8 @@ impl Followed {
         }
         hop.is_lost = now.monotonic_ns > self.known_ns.saturating_add(LOST_NS);
         if self.written != Some(hop) {
-            maps.of(InlineMap::Hops).put(&self.number.to_ne_bytes(), &hop.bytes())?;
+            let place = hop_place(self.number).to_ne_bytes();
+            maps.of(InlineMap::Hops).put(&place, &hop.bytes())?;
             self.written = Some(hop);
         }
         Ok(())

@@ -437,7 +437,7 @@ impl KernelInline {
                 .mtu(name)
                 .map_err(|e| Error::system(format!("interface `{name}`: ask for its MTU"), e))?;
             *known = mtu;
-            let hop = Hop { fresh_ns: 0, mtu, is_lost: false, macs: [0; 12] };
+            let hop = Hop { whose: *number, fresh_ns: 0, mtu, is_lost: false, macs: [0; 12] };
             self.maps.of(InlineMap::Hops).put(&number.to_ne_bytes(), &hop.bytes())?;
         }
         Ok(())

@@ -87,10 +87,25 @@ impl InlineMap {
 
 /// Rules that a table has room for; their numbers begin at 1.
 pub const RULES_MAX: u32 = 4096;
-/// Ways to next hops that a table has room for; their numbers begin at 2.
+/// Ways to next hops that a table has room for.
 pub const HOPS_MAX: u32 = 1022;
-/// The numbers of ways of which only the interface is known: to clients, and to next hosts.
+/// The ways of which only the interface is known: to clients, and to next hosts.
 pub const HOP_BY_KERNEL: [u32; 2] = [0, 1];
+
+/// A way as rules and sessions have it: where its entry is, in the low half, and whose it is, in the
+/// high half. A session whose way has given its place to another one is left to the kernel.
+///
+/// # Panics
+/// If there is no such place.
+pub const fn hop(place: u32, whose: u16) -> u32 {
+    assert!(place < HOPS_MAX);
+    (whose as u32) << 16 | (place + HOP_BY_KERNEL.len() as u32)
+}
+
+/// The place in [`InlineMap::Hops`] of a way.
+pub const fn hop_place(hop: u32) -> u32 {
+    hop & 0xffff
+}
 /// Datagrams in fragments that are followed at once.
 pub const FRAGMENTS_MAX: u32 = 4096;
 /// Bytes of a key of [`InlineMap::Sessions`].
@@ -215,7 +230,7 @@ pub struct Session {
     pub seen_ns: u64,
     /// The rule's number.
     pub rule: u32,
-    /// The number of the way in [`InlineMap::Hops`].
+    /// The way: [`hop()`].
     pub hop: u32,
     /// What packets become.
     pub becomes: Tuple,
@@ -323,7 +338,7 @@ pub mod rule {
 pub struct Rule {
     /// Its number, from 1 to [`RULES_MAX`].
     pub number: u32,
-    /// The number of the way to the next host in [`InlineMap::Hops`].
+    /// The way to the next host: [`hop()`].
     pub hop: u32,
     /// The next host.
     pub next_host: IpAddr,
@@ -369,11 +384,14 @@ pub mod hop {
     pub const MTU: usize = 8;
     pub const IS_LOST: usize = 12;
     pub const MACS: usize = 16;
+    pub const WHOSE: usize = 28;
 }
 
 /// The way to a next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hop {
+    /// The way, as rules and sessions have it.
+    pub whose: u32,
     /// Until 3 s after this, ns of `CLOCK_MONOTONIC`, frames are sent by [`Self::macs`]; later the
     /// kernel finds the way for each packet. 0: it is not known.
     pub fresh_ns: u64,
@@ -393,6 +411,7 @@ impl Hop {
         out[hop::MTU..][..4].copy_from_slice(&self.mtu.to_ne_bytes());
         out[hop::IS_LOST..][..4].copy_from_slice(&u32::from(self.is_lost).to_ne_bytes());
         out[hop::MACS..][..12].copy_from_slice(&self.macs);
+        out[hop::WHOSE..][..4].copy_from_slice(&self.whose.to_ne_bytes());
         out
     }
 }

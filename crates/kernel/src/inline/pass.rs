@@ -129,11 +129,17 @@ pub(super) fn check(w: &mut Writer, family: Family) {
     w.asm.jump(w.hand_up);
     w.asm.bind(lives);
 
+    let fits = w.asm.label();
     w.load(Width::B4, R1, R8, session::HOP as i16);
+    w.alu(Alu::And, R1, 0xffff);
     w.look_up_place(InlineMap::Hops);
     w.jump_if64(R0, Condition::Equal, 0, w.drop);
     w.store(Width::B8, R10, at::HOP, R0);
     w.store(Width::B4, R10, at::ADDRESSED, UNADDRESSED);
+    // Another way has its place.
+    w.load(Width::B4, R1, R8, session::HOP as i16);
+    w.load(Width::B4, R2, R0, hop::WHOSE as i16);
+    w.jump_if(R1, Condition::NotEqual, R2, fits);
     let by_kernel = w.asm.label();
     w.load(Width::B8, R2, R0, hop::FRESH_AT as i16);
     w.is_old(R2, by_kernel);
@@ -150,7 +156,7 @@ pub(super) fn check(w: &mut Writer, family: Family) {
     w.reason(Counter::Refused);
     w.load(Width::B8, R0, R10, at::HOP);
 
-    let (fits, is_super, tcp, judge) = (w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label());
+    let (is_super, tcp, judge) = (w.asm.label(), w.asm.label(), w.asm.label());
     w.load(Width::B4, R5, R0, hop::MTU as i16);
     w.jump_if(R5, Condition::Equal, 0, fits);
     w.load(Width::B4, R1, R6, SKB_GSO_SIZE);
