@@ -12,7 +12,7 @@ mod sys;
 mod ways;
 
 use crate::error::Error;
-use crate::netlink::{Netlink, Question, half, word};
+use crate::netlink::{Netlink, Question, attributes, half, word};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -22,6 +22,9 @@ pub use speed::wire_speed;
 pub use ways::Ways;
 
 pub(crate) const IFINFOMSG_LEN: usize = 16;
+/// `IFLA_GSO_MAX_SIZE`, `IFLA_GRO_MAX_SIZE`, and those of IPv4: bytes of a super-packet.
+const MAX_SIZES: [u16; 4] = [41, 58, 63, 64];
+const SUPER_PACKET_USUAL: u32 = 65_536;
 /// Longest interface name, without its NUL.
 const NAME_BYTES_MAX: usize = libc::IFNAMSIZ - 1;
 
@@ -82,6 +85,15 @@ impl Links {
         let mut body = [0; IFINFOMSG_LEN];
         body[4..8].copy_from_slice(&index.to_ne_bytes());
         Ok(self.netlink.ask(Question::new(libc::RTM_GETLINK, &body))?.1)
+    }
+
+    /// Whether an interface has super-packets that are longer than an IP packet can say (BIG TCP): sent ones,
+    /// or received ones that it joins itself.
+    pub fn has_jumbo(&mut self, index: i32) -> io::Result<bool> {
+        let body = self.describe(index)?;
+        let attributes = attributes(body.get(IFINFOMSG_LEN..).unwrap_or_default());
+        let sizes = attributes.filter(|(kind, _)| MAX_SIZES.contains(kind));
+        Ok(sizes.filter_map(|(_, value)| word(value, 0)).any(|size| size > SUPER_PACKET_USUAL))
     }
 
     /// The MTU of an interface, bytes.
@@ -192,5 +204,19 @@ pub(crate) mod tests {
         netns.ip("link del left").unwrap();
         assert!(!links.take_news());
         assert!(links.find("left").is_err());
+    }
+
+    #[test]
+    fn an_interface_of_large_super_packets_is_known() {
+        if !rig::root_or_skip() || !rig::link_or_skip("gso_max_size 500000 type veth") {
+            return;
+        }
+        let netns = crate::netns::Netns::new().unwrap();
+        let mut links = netns.run(|| Links::open().unwrap()).unwrap();
+        netns.ip("link add left type veth peer name right").unwrap();
+        let left = links.find("left").unwrap().index;
+        assert!(!links.has_jumbo(left).unwrap());
+        netns.ip("link set left gro_max_size 500000").unwrap();
+        assert!(links.has_jumbo(left).unwrap());
     }
 }

@@ -38,7 +38,15 @@ pub(super) struct Interface {
 struct Programs {
     ingress: Classifier,
     egress: Classifier,
+    kind: Kind,
+}
+
+/// What programs have to know of an interface.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
     is_loopback: bool,
+    /// Whether it has super-packets that are longer than an IP packet can say.
+    has_jumbo: bool,
 }
 
 #[derive(Debug)]
@@ -53,12 +61,14 @@ impl Interface {
     pub fn open(
         name: &str,
         taps: Vec<Tap>,
+        has_jumbo: bool,
         parts: &Parts<'_>,
         links: &mut Links,
         attach_by: &mut AttachBy,
     ) -> Result<Interface, Error> {
         let link = find(name, links, parts.netns)?;
-        let programs = Programs::load(name, &taps, parts, is_loopback(link))?;
+        let kind = Kind { is_loopback: is_loopback(link), has_jumbo };
+        let programs = Programs::load(name, &taps, parts, kind)?;
         let attached = programs.attach(link.index, parts.netns, attach_by)?;
         let (name, refused) = (name.into(), None);
         Ok(Interface { name, taps, programs, attached: Some(attached), refused })
@@ -66,7 +76,7 @@ impl Interface {
 
     /// Exchanges the taps.
     pub fn set(&mut self, taps: Vec<Tap>, parts: &Parts<'_>) -> Result<(), Error> {
-        let programs = Programs::load(&self.name, &taps, parts, self.programs.is_loopback)?;
+        let programs = Programs::load(&self.name, &taps, parts, self.programs.kind)?;
         if let Some(attached) = &mut self.attached {
             let before = attached.ingress.replace(&programs.ingress);
             let replaced = before.and_then(|()| attached.egress.replace(&programs.egress));
@@ -80,9 +90,14 @@ impl Interface {
         Ok(())
     }
 
-    /// Its taps.
-    pub fn taps(&self) -> &[Tap] {
-        &self.taps
+    /// Whether it has super-packets that are longer than an IP packet can say.
+    pub fn has_jumbo(&self) -> bool {
+        self.programs.kind.has_jumbo
+    }
+
+    /// Its taps that judge behind the private interface.
+    pub fn late(&self) -> impl Iterator<Item = &Tap> {
+        self.taps.iter().filter(|tap| tap.has_late(self.has_jumbo()))
     }
 
     /// Whether it is there.
@@ -123,7 +138,7 @@ impl Interface {
         netns: &Netns,
         attach_by: &mut AttachBy,
     ) -> Result<(), Error> {
-        if !is_ethernet(link) || is_loopback(link) != self.programs.is_loopback {
+        if !is_ethernet(link) || is_loopback(link) != self.programs.kind.is_loopback {
             return Err(Error::HardwareType { name: self.name.clone(), hardware: link.hardware });
         }
         self.attached = Some(self.programs.attach(link.index, netns, attach_by)?);
@@ -132,12 +147,7 @@ impl Interface {
 }
 
 impl Programs {
-    fn load(
-        name: &str,
-        taps: &[Tap],
-        parts: &Parts<'_>,
-        is_loopback: bool,
-    ) -> Result<Programs, Error> {
+    fn load(name: &str, taps: &[Tap], parts: &Parts<'_>, kind: Kind) -> Result<Programs, Error> {
         let maps = taps.iter().map(|tap| parts.taps.map(tap.id).map(Map::as_fd));
         let maps = maps.collect::<Result<Vec<_>, _>>()?;
         let maps: Vec<BorrowedFd<'_>> = parts.tables.descriptors().chain(maps).collect();
@@ -149,11 +159,11 @@ impl Programs {
             let options = DispatcherOptions {
                 link_type: LinkType::ETHERNET,
                 direction,
-                is_loopback,
+                is_loopback: kind.is_loopback,
                 private_interface: parts.private,
                 taps: (0..)
                     .zip(taps)
-                    .map(|(number, tap)| dispatched(number, tap, direction, parts.taps))
+                    .map(|(number, tap)| dispatched(number, tap, direction, kind, parts.taps))
                     .collect(),
             };
             let what = format!("mirror the {} of interface `{name}`", way.name());
@@ -163,7 +173,7 @@ impl Programs {
             })?;
             Classifier::load(&what, &code, &maps)
         };
-        Ok(Programs { ingress: load(Direction::In)?, egress: load(Direction::Out)?, is_loopback })
+        Ok(Programs { ingress: load(Direction::In)?, egress: load(Direction::Out)?, kind })
     }
 
     fn attach(
@@ -185,11 +195,27 @@ impl Programs {
     }
 }
 
+/// Removes what killed processes have left at the interfaces of the calling thread's network namespace.
+pub(super) fn remove_all_leftovers() {
+    let Ok(mut links) = Links::open() else { return };
+    for name in link::names() {
+        let removed = links.find(&name).ok().map(|link| remove_leftovers(link.index));
+        match removed {
+            None | Some(Ok(0)) => {}
+            Some(Ok(count)) => {
+                tracing::info!("{name}: removed {count} filters of a killed process")
+            }
+            Some(Err(error)) => tracing::warn!("{name}: {error}"),
+        }
+    }
+}
+
 /// A tap as a dispatcher knows it.
 fn dispatched<'a>(
     number: usize,
     tap: &'a Tap,
     direction: Direction,
+    kind: Kind,
     taps: &Taps,
 ) -> DispatcherTap<'a> {
     let is_sent = direction == Direction::Out;
@@ -199,7 +225,10 @@ fn dispatched<'a>(
         scope: tap.scope(),
         tap: number,
         slots: tap.targets.iter().map(|target| target.slot()).collect(),
-        late_slots: tap.targets.iter().map(|target| target.late_slot()).collect(),
+        late_slots: match tap.has_late(kind.has_jumbo) {
+            true => tap.targets.iter().map(|target| target.late_slot()).collect(),
+            false => Vec::new(),
+        },
         bucket: taps.bucket(tap.id),
         skips_own_tunnels: tap.skips_own_tunnels,
     }

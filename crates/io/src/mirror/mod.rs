@@ -122,6 +122,9 @@ impl KernelMirror {
         let private = Private::new()?;
         let mut attach_by = options.attach_by;
         let crossing = Crossing::open(&private, &taps_in, &underlay, &tables, &mut attach_by)?;
+        if attach_by == AttachBy::Clsact {
+            taps_in.run(interface::remove_all_leftovers)?;
+        }
         Ok(KernelMirror {
             interfaces: BTreeMap::new(),
             crossing,
@@ -288,12 +291,20 @@ impl KernelMirror {
     /// [`Error::NoInterface`], [`Error::HardwareType`]; [`Error::Program`] for filters that cannot
     /// run in the kernel; [`Error::System`] if the kernel refuses. What ran goes on then.
     pub fn set_taps(&mut self, name: &str, taps: Vec<Tap>) -> Result<(), Error> {
+        let has_jumbo = match self.interfaces.get(name) {
+            Some(interface) => interface.has_jumbo(),
+            None => self
+                .links
+                .find(name)
+                .and_then(|link| self.links.has_jumbo(link.index))
+                .unwrap_or(false),
+        };
         // Judged by what is new, and no longer by what was, if both are of a tap: what it judges late
         // may be judged by the one or the other for a moment.
-        let others = self.interfaces.values().flat_map(Interface::taps);
+        let others = self.interfaces.values().flat_map(Interface::late);
         let others = others.filter(|tap| taps.iter().all(|new| new.id != tap.id));
-        let late = taps.iter().chain(others).filter(|tap| tap.has_late()).cloned().collect();
-        self.crossing.judge(late, &self.taps, &self.tables, &mut self.attach_by)?;
+        let late = taps.iter().filter(|tap| tap.has_late(has_jumbo)).chain(others).cloned();
+        self.crossing.judge(late.collect(), &self.taps, &self.tables, &mut self.attach_by)?;
         let parts = interface::Parts {
             tables: &self.tables,
             taps: &self.taps,
@@ -306,7 +317,7 @@ impl KernelMirror {
             interface.set(taps, &parts)?;
         } else {
             let (links, attach_by) = (&mut self.links, &mut self.attach_by);
-            let interface = Interface::open(name, taps, &parts, links, attach_by)?;
+            let interface = Interface::open(name, taps, has_jumbo, &parts, links, attach_by)?;
             self.interfaces.insert(name.into(), interface);
         }
         Ok(())

@@ -40,8 +40,8 @@ pub(super) struct Crossing {
     underlay: Netns,
     /// Which headers the programs write.
     shapes: BTreeSet<Shape>,
-    /// The taps that they judge.
-    late: Vec<Tap>,
+    /// The taps that they judge, and which of their counters those have.
+    late: Vec<(Tap, u32)>,
 }
 
 impl Crossing {
@@ -94,7 +94,7 @@ impl Crossing {
         if shapes.is_subset(&self.shapes) {
             return Ok(());
         }
-        let late = self.late.clone();
+        let late = self.late.iter().map(|(tap, _)| tap.clone()).collect();
         self.put(shapes, late, taps, tables, attach_by)
     }
 
@@ -106,7 +106,10 @@ impl Crossing {
         tables: &Tables,
         attach_by: &mut AttachBy,
     ) -> Result<(), Error> {
-        if late.is_empty() && self.late.is_empty() {
+        let is_same = |(new, (tap, renewals)): (&Tap, &(Tap, u32))| {
+            new.judges_as(tap) && taps.renewals(tap.id) == *renewals
+        };
+        if late.len() == self.late.len() && late.iter().zip(&self.late).all(is_same) {
             return Ok(());
         }
         let shapes = self.shapes.clone();
@@ -164,7 +167,13 @@ impl Crossing {
             }
         }
         self.shapes = shapes.into_iter().collect();
-        self.late = late;
+        self.late = late
+            .into_iter()
+            .map(|tap| {
+                let renewals = taps.renewals(tap.id);
+                (tap, renewals)
+            })
+            .collect();
         Ok(())
     }
 

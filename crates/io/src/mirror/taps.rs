@@ -51,6 +51,16 @@ impl Tap {
         self.rules.as_deref().map_or(Verdicts::Expression, Verdicts::Rules)
     }
 
+    /// Whether it judges alike, and sends to the same targets.
+    pub(super) fn judges_as(&self, other: &Tap) -> bool {
+        let instructions =
+            |tap: &Tap| [&tap.received, &tap.sent].map(|program| program.instructions().to_vec());
+        self.id == other.id
+            && self.targets == other.targets
+            && self.rules == other.rules
+            && instructions(self) == instructions(other)
+    }
+
     /// What its filters judge before packets are cut and completed; `None`: nothing.
     pub(super) fn scope(&self) -> Option<Scope> {
         match self.verdicts().decides(&self.received, &self.sent, LinkType::ETHERNET) {
@@ -60,10 +70,12 @@ impl Tap {
         }
     }
 
-    /// Whether packets may come that are judged behind the private interface: there are some that no filter can
-    /// judge before, if it reads anything at all.
-    pub(super) fn has_late(&self) -> bool {
-        [&self.received, &self.sent].into_iter().any(|program| program.instructions().len() > 1)
+    /// Whether some of its packets are judged behind the private interface. Where there are super-packets
+    /// longer than an IP packet can say, those are, unless the filters read nothing.
+    pub(super) fn has_late(&self, has_jumbo: bool) -> bool {
+        let reads = |program: &Program| program.instructions().len() > 1;
+        let reads = reads(&self.received) || reads(&self.sent);
+        reads && (has_jumbo || self.scope() != Some(Scope::Everything))
     }
 }
 
@@ -78,6 +90,7 @@ pub(super) struct Taps {
 #[derive(Debug)]
 struct Counted {
     map: Map,
+    renewals: u32,
     rules: usize,
     bucket: Option<u32>,
     /// What earlier filters counted, and those that may still count.
@@ -102,7 +115,7 @@ impl Taps {
         let id = TapId(self.next);
         let (map, bucket) = (map_for(rules)?, None);
         let (past, past_maps) = (TapCounters::default(), Vec::new());
-        self.taps.insert(id, Counted { map, rules, bucket, past, past_maps });
+        self.taps.insert(id, Counted { map, renewals: 0, rules, bucket, past, past_maps });
         self.next += 1;
         if let Err(error) = self.set_ceiling(id, ceiling, tables, now) {
             self.taps.remove(&id);
@@ -135,6 +148,7 @@ impl Taps {
         let before = std::mem::replace(&mut tap.map, map_for(rules)?);
         tap.past_maps.push((before, None));
         tap.rules = rules;
+        tap.renewals += 1;
         Ok(())
     }
 
@@ -179,6 +193,11 @@ impl Taps {
             counters.rule_hits.push(words.1[place]);
         }
         Ok(counters)
+    }
+
+    /// How often a tap's rules have been counted anew.
+    pub fn renewals(&self, id: TapId) -> u32 {
+        self.taps.get(&id).map_or(0, |tap| tap.renewals)
     }
 
     /// Where a tap counts now.

@@ -45,7 +45,8 @@ pub struct DispatcherTap<'a> {
     pub tap: usize,
     /// Its targets in [`MirrorMap::Slots`].
     pub slots: Vec<u32>,
-    /// The same targets' slots for packets that are judged late; as many, or none if nothing is.
+    /// The same targets' slots for packets that are judged late; as many, or none if nobody is there to
+    /// judge: such packets then count as not handed over.
     pub late_slots: Vec<u32>,
     /// Its ceiling in [`MirrorMap::Buckets`].
     pub bucket: Option<u32>,
@@ -215,6 +216,16 @@ impl Clones {
         add(asm, R0, SlotCounter::NotHanded as usize, R1);
         asm.bind(counted);
     }
+
+    /// Counts a packet as not handed to a slot.
+    fn refuse(asm: &mut Assembler, slot: u32) {
+        let counted = asm.label();
+        look_up(asm, MirrorMap::SlotCounters.map(), slot);
+        asm.jump_if(Bits::B64, Condition::Equal, R0, 0, counted);
+        asm.load(Width::B8, R1, R10, PACKETS);
+        add(asm, R0, SlotCounter::NotHanded as usize, R1);
+        asm.bind(counted);
+    }
 }
 
 /// A tap and its bit in the masks.
@@ -297,6 +308,11 @@ impl<'a> Tap<'a> {
         add(asm, R0, TapCounter::Late as usize, R1);
         for &slot in &self.options.late_slots {
             clones.send(asm, slot);
+        }
+        if self.options.late_slots.is_empty() {
+            for &slot in &self.options.slots {
+                Clones::refuse(asm, slot);
+            }
         }
         asm.jump(next);
         asm.bind(send);
