@@ -4,7 +4,7 @@
 
 use api::{
     BrokerFile, FilterConfig, Group, Origin, Pace, RuleFile, SourceConfig, StageConfig, StageKind,
-    TapSource, read_mirror_file,
+    TapSource, read_inline_file, read_mirror_file,
 };
 use filter::{Action, Direction, Rules};
 use std::fs;
@@ -47,7 +47,7 @@ fn configurations(command: &str) -> Vec<PathBuf> {
     let (wanted, others): (Vec<PathBuf>, Vec<PathBuf>) =
         files.partition(|path| name(path).starts_with(command));
     for other in others {
-        let known = ["mirror-", "broker-"];
+        let known = ["mirror-", "broker-", "inline-"];
         assert!(known.iter().any(|known| name(&other).starts_with(known)), "{other:?}");
     }
     wanted
@@ -105,6 +105,20 @@ fn every_mirror_file_has_taps() {
     assert!(taps >= 5, "{taps}");
     let host = read_mirror_file(&examples().join("mirror-host.toml")).unwrap();
     assert_eq!(host[0].filter, FilterConfig::Rules(rules("not-management.toml")));
+}
+
+#[test]
+fn every_inline_file_has_rules_with_views() {
+    let readme = fs::read_to_string(examples().join("README.md")).unwrap();
+    for path in configurations("inline-") {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(readme.contains(&format!("({name})")), "{name} is not in examples/README.md");
+        let table = read_inline_file(&path).unwrap_or_else(|e| panic!("{e}"));
+        assert!(table.rules.iter().all(|rule| !rule.to.is_empty()), "{name}");
+    }
+    let web = read_inline_file(&examples().join("inline-web.toml")).unwrap();
+    let views: Vec<usize> = web.rules.iter().map(|rule| rule.views.len()).collect();
+    assert_eq!(views, [3, 1]);
 }
 
 /// An Ethernet frame with a TCP header, in which only addresses and ports are filled in.

@@ -69,6 +69,14 @@ pub enum Error {
         /// What stands in the way.
         source: Box<filter::ebpf::Error>,
     },
+    /// What ran has ended by itself; it was logged when it happened.
+    #[error("{what}: {why}")]
+    Ended {
+        /// What ran.
+        what: String,
+        /// Why it ended.
+        why: String,
+    },
     /// A capture file could not be read or written.
     #[error("{path}: {source}")]
     File {

@@ -13,6 +13,7 @@ mod device;
 mod error;
 mod fault;
 pub mod file;
+pub mod forward;
 pub mod host;
 pub mod inline;
 mod interface;

@@ -20,6 +20,7 @@ mod filter;
 mod fit;
 mod health;
 mod identity;
+mod inline;
 mod l2tp;
 mod listeners;
 mod local;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Command::Mirror(options) => mirror::run(options, &cli.verbosity),
         Command::Receive(options) => receive::run(options, &cli.verbosity),
         Command::Search(options) => search::run(options, &cli.verbosity),
+        Command::Inline(options) => inline::run(&options, &cli.verbosity),
         Command::L2tp(command) => l2tp::run(command, &cli.verbosity),
         Command::Filter(command) => filter::run(command),
         Command::Archive(command) => archive::run(*command, &cli.verbosity),

@@ -10,7 +10,7 @@ use clap_mangen::roff::{Roff, bold, roman};
 use std::path::Path;
 
 /// Command lines, and what each does; a page shows those of its command.
-const EXAMPLES: [(&str, &str); 15] = [
+const EXAMPLES: [(&str, &str); 16] = [
     ("tapline capture -i eth0 'tcp port 80'", "Prints web traffic, one line a packet."),
     (
         "tapline capture -i eth0 -w day-%H.pcapng -G 1h -s 200",
@@ -52,6 +52,10 @@ const EXAMPLES: [(&str, &str); 15] = [
     (
         "tapline filter test -r in.pcap 'tcp port 80'",
         "Says how many packets of a file an expression keeps.",
+    ),
+    (
+        "tapline inline --in eth0 --out eth1 --forward 192.0.2.10=10.0.0.5,source=10.0.0.9 -w x.pcapng",
+        "Forwards what is sent to an address, replies back, and records both as client and server see it.",
     ),
     ("tapline top", "Shows what goes through every tapline of this host."),
     ("tapline broker reload", "Has the running broker read its file again."),

@@ -17,7 +17,7 @@ impl Probe for Link {
 }
 
 /// The index of an interface that is up, and what it is.
-pub(super) fn find(name: &str) -> Result<(i32, Interface), String> {
+pub(crate) fn find(name: &str) -> Result<(i32, Interface), String> {
     let ask = || {
         let mut links = Links::open()?;
         let link = links.find(name)?;

@@ -6,6 +6,7 @@
 
 mod host;
 mod link;
+pub(crate) use link::find as find_link;
 mod neighbour;
 mod sys;
 #[cfg(test)]

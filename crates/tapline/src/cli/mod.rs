@@ -8,6 +8,7 @@ mod check;
 mod diag;
 mod doctor;
 mod filter;
+mod inline;
 mod l2tp;
 mod mirror;
 mod options;
@@ -30,6 +31,7 @@ pub use diag::{
 };
 pub use doctor::Doctor;
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
+pub use inline::{Fail, Inline, InlineCommand, InlineShort, InlineStop, RunningInline};
 pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
 pub use mirror::Mirror;
 pub use options::{FilterIn, FilterPlace, Format, Identity, Report, Rotation, SendingOptions};
@@ -73,6 +75,9 @@ pub enum Command {
     Search(Search),
     /// Carry packets of many sources to many targets: replicate, aggregate, tag, filter, balance
     Broker(Box<Broker>),
+    /// Forward what is sent to one of our addresses to a next host, replies back, and capture both: a bump
+    /// in the wire
+    Inline(Box<Inline>),
     /// Mirror chosen ports through L2TPv3 tunnels over IP, and receive many such tunnels into one device
     #[command(subcommand)]
     L2tp(L2tpCommand),

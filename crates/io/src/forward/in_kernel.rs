@@ -1,0 +1,296 @@
+//! A table that the kernel forwards by: what is left to do for user space, and its counters as a
+//! forwarder's.
+
+use super::report::{Counts, ForwardReport, OtherReport, RuleReport, SideReport};
+use super::sessions::{Session, State};
+use super::table::Table;
+use super::{SESSIONS_SHOWN_MAX, Shared, lock};
+use crate::batch::Batch;
+use crate::clock::Now;
+use crate::device::{Arrival, Source, wait};
+use crate::error::Error;
+use crate::inline::{InlineCopies, InlineCounters, InlineStart, KernelInline, PINS, View};
+use crate::packet::{Direction, Packet};
+use crate::pool::Pool;
+use crate::trouble::Trouble;
+use crate::waker::Wakeup;
+use api::{DropReason, Drops, InlineView, RingSize};
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use wire::translate::End;
+
+/// How often the kernel's tables are looked after at least.
+const IDLE: Duration = Duration::from_millis(100);
+/// How often a report is published without being asked for.
+const LOOK_NS: u64 = 1_000_000_000;
+/// How long what is on its way at the end may take: some hand-overs of the ring.
+const DRAIN: Duration = Duration::from_millis(50);
+const LOOK: Duration = Duration::from_millis(2);
+/// Memory for the views' copies that wait.
+const POOL_CHUNKS: usize = 64;
+const POOL_CHUNK_BYTES: usize = 1 << 20;
+
+pub(super) struct InKernel {
+    kernel: KernelInline,
+    copies: InlineCopies,
+    table: Table,
+    /// The programs' numbers of the rules, in their order.
+    numbers: Vec<u32>,
+    by_number: HashMap<u32, usize>,
+    /// What rules had counted that are gone.
+    gone: Vec<RuleReport>,
+    pool: Pool,
+    shared: Arc<Shared>,
+    wakeup: Wakeup,
+    looked_ns: u64,
+    trouble: Trouble,
+}
+
+impl InKernel {
+    /// Puts the programs in place, or takes over those of an earlier process.
+    pub fn open(
+        table: Table,
+        ring_size: RingSize,
+        shared: Arc<Shared>,
+        wakeup: Wakeup,
+    ) -> Result<(InKernel, InlineStart), Error> {
+        let now = Now::read();
+        let (mut kernel, start) = KernelInline::open(&table.config, Path::new(PINS), now)?;
+        let copies = kernel.copies(ring_size, now)?;
+        let mut this = InKernel {
+            kernel,
+            copies,
+            numbers: Vec::new(),
+            by_number: HashMap::new(),
+            gone: Vec::new(),
+            pool: Pool::new(POOL_CHUNKS, POOL_CHUNK_BYTES),
+            shared,
+            wakeup,
+            looked_ns: 0,
+            trouble: Trouble::default(),
+            table,
+        };
+        this.set_rules(now)?;
+        Ok((this, start))
+    }
+
+    fn set_rules(&mut self, now: Now) -> Result<(), Error> {
+        self.numbers = self.kernel.set_rules(&self.table.config.rules, now)?;
+        self.by_number = self.numbers.iter().copied().zip(0..).collect();
+        Ok(())
+    }
+
+    /// Looks after the table until it is stopped; gives the last report. A table that fails open goes
+    /// on without it.
+    pub fn run(mut self) -> ForwardReport {
+        let mut batch = Batch::new();
+        let mut failure = None;
+        while !self.shared.stop.load(Ordering::Acquire) {
+            let now = Now::read();
+            self.take_table(now);
+            if let Err(error) = self.kernel.tick(now) {
+                let error = std::io::Error::other(error.to_string());
+                self.trouble.tell(&self.table.config.name, &error, "it is tried again");
+            }
+            if let Err(error) = self.copies.receive(&mut batch) {
+                tracing::error!("{error}");
+                failure = Some(error.to_string());
+                break;
+            }
+            let is_busy = !batch.is_empty();
+            for packet in batch.drain() {
+                self.take(&packet, now);
+            }
+            if is_busy {
+                let captures = self.table.captures.iter().flatten();
+                captures.for_each(|capture| capture.sender.wake());
+            }
+            self.publish(now);
+            if is_busy {
+                continue;
+            }
+            let source: &dyn Source = &self.copies;
+            if let Err(error) = wait(std::iter::once(source), Some(&self.wakeup), IDLE) {
+                tracing::error!("{error}");
+                failure = Some(error.to_string());
+                break;
+            }
+        }
+        self.run_dry(&mut batch);
+        ForwardReport { failure, ..self.report() }
+    }
+
+    /// Has the kernel show nothing more, and takes what is on its way.
+    fn run_dry(&mut self, batch: &mut Batch) {
+        let now = Now::read();
+        if let Err(error) = self.kernel.show_no_more(now) {
+            tracing::debug!("{error}");
+        }
+        let end = Instant::now() + DRAIN;
+        while Instant::now() < end {
+            let arrival = self.copies.receive(batch);
+            for packet in batch.drain() {
+                self.take(&packet, now);
+            }
+            match arrival {
+                Ok(Arrival::Packets) => {}
+                Ok(Arrival::Idle) => std::thread::sleep(LOOK),
+                Ok(Arrival::End) | Err(_) => break,
+            }
+        }
+        let captures = self.table.captures.iter().flatten();
+        captures.for_each(|capture| capture.sender.wake());
+    }
+
+    fn take_table(&mut self, now: Now) {
+        if !self.shared.has_table.swap(false, Ordering::Acquire) {
+            return;
+        }
+        let Some(table) = lock(&self.shared.table).take() else { return };
+        let is_gone = |name: &str| !table.config.rules.iter().any(|rule| rule.name == name);
+        let before = self.report().rules;
+        self.gone.extend(before.into_iter().filter(|line| is_gone(&line.name)));
+        self.table = table;
+        self.kernel.set_timeouts(self.table.config.timeouts);
+        if let Err(error) = self.set_rules(now) {
+            tracing::error!("the rules are not all in the kernel: {error}");
+        }
+    }
+
+    /// Deals with what came from the kernel: a copy for a view, or a packet that it left to us.
+    fn take(&mut self, packet: &Packet, now: Now) {
+        let Some((number, view)) = InlineCopies::origin(packet) else { return };
+        let view = match view {
+            View::Ingress => InlineView::Ingress,
+            View::Egress => InlineView::Egress,
+            View::Inline => InlineView::Inline,
+            View::Exception => {
+                if let Err(error) = self.kernel.handle(packet, number, now) {
+                    tracing::debug!("a packet that the kernel left to us: {error}");
+                }
+                return;
+            }
+        };
+        let Some(&place) = self.by_number.get(&number) else { return };
+        let Some(capture) = &self.table.captures[place] else { return };
+        let Some(interface) = capture.interface(view) else { return };
+        let snaplen = self.table.config.rules[place].snapshot_length as usize;
+        let copy = self.pool.copy(&packet.data).map(|data| {
+            let mut copy = Packet { data, meta: packet.meta.clone() };
+            copy.meta.interface = interface;
+            copy.meta.direction = match view {
+                InlineView::Ingress => Direction::In,
+                InlineView::Egress => Direction::Out,
+                InlineView::Inline => Direction::Unknown,
+            };
+            if (1..copy.data.len()).contains(&snaplen) {
+                // The ports may be cut off.
+                copy.meta.flow_hash = Some(copy.compute_flow_hash());
+                copy.data.truncate(snaplen);
+            }
+            copy
+        });
+        capture.sender.give(copy);
+    }
+
+    fn publish(&mut self, now: Now) {
+        let is_due = now.monotonic_ns >= self.looked_ns.saturating_add(LOOK_NS);
+        if self.shared.asked.swap(false, Ordering::Acquire) || is_due {
+            self.looked_ns = now.monotonic_ns;
+            let report = self.report();
+            *lock(&self.shared.report) = report;
+            self.shared.published.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn report(&mut self) -> ForwardReport {
+        let sessions = self.kernel.sessions(SESSIONS_SHOWN_MAX).unwrap_or_default();
+        let mut other = OtherReport::default();
+        let lost = self.copies.drops();
+        other.drops.merge(&lost);
+        let mut rules = Vec::with_capacity(self.numbers.len());
+        for (rule, &number) in self.table.config.rules.iter().zip(&self.numbers) {
+            let [there, back] = self.kernel.counters(number).unwrap_or_default();
+            other.drops.add_many(DropReason::KernelQueue, there.not_shown + back.not_shown);
+            let [by_us, back_by_us] = self.kernel.exceptions(number);
+            rules.push(RuleReport {
+                name: rule.name.clone(),
+                there: counts(&there, &by_us),
+                back: counts(&back, &back_by_us),
+                sessions: sessions.iter().filter(|session| session.rule == number).count() as u64,
+            });
+        }
+        other.seen = other.drops.total();
+        let shown = sessions.iter().filter_map(|session| {
+            let rule = *self.by_number.get(&session.rule)? as u32;
+            let end = |address, port| End { address, port };
+            let (client, sent) = (session.client, session.forwarded);
+            let state = match (session.is_closing, session.is_answered) {
+                (true, _) => State::Closing,
+                (false, true) => State::Established,
+                (false, false) => State::Opening,
+            };
+            Some(Session::seen(
+                (rule, client.protocol, state, session.seen_ns),
+                end(client.source, client.source_port),
+                end(client.destination, client.destination_port),
+                end(sent.source, sent.source_port),
+                end(sent.destination, sent.destination_port),
+            ))
+        });
+        ForwardReport {
+            shown: shown.collect(),
+            sides: self.sides(&rules),
+            rules,
+            gone: self.gone.clone(),
+            other,
+            sessions: self.kernel.session_count().max(sessions.len()) as u64,
+            failure: None,
+        }
+    }
+
+    /// What was handed to each interface: the kernel has taken it.
+    fn sides(&self, rules: &[RuleReport]) -> Vec<SideReport> {
+        let config = &self.table.config;
+        let lines = || rules.iter().chain(&self.gone);
+        let side = |name: &str, counts: Vec<Counts>| {
+            let sent: u64 = counts.iter().map(|counts| counts.forwarded).sum();
+            let mut side = SideReport { name: name.into(), offered: sent, ..SideReport::default() };
+            side.sink.sent = sent;
+            side.sink.sent_bytes = counts.iter().map(|counts| counts.bytes).sum();
+            side
+        };
+        let there = || lines().map(|line| line.there);
+        let back = || lines().map(|line| line.back);
+        match config.ingress == config.egress {
+            true => vec![side(&config.ingress, there().chain(back()).collect())],
+            false => vec![
+                side(&config.ingress, back().collect()),
+                side(&config.egress, there().collect()),
+            ],
+        }
+    }
+}
+
+/// What the programs and [`KernelInline::handle`] have counted, together.
+fn counts(of: &InlineCounters, by_us: &crate::inline::ExceptionCounters) -> Counts {
+    let mut drops = Drops::default();
+    for (reason, packets) in [
+        (DropReason::SessionTable, of.table_full),
+        (DropReason::NoPort, of.no_port),
+        (DropReason::TtlExceeded, of.time_to_live + by_us.time_to_live),
+        (DropReason::Oversize, of.oversize + by_us.oversize),
+        (DropReason::Unreachable, of.unreachable + by_us.unreachable),
+        (DropReason::Fragment, of.fragment),
+        (DropReason::SendError, of.refused + by_us.lost),
+        // Those on their way to us are counted so until they have come.
+        (DropReason::KernelQueue, of.handed_up.saturating_sub(by_us.packets())),
+    ] {
+        drops.add_many(reason, packets);
+    }
+    let forwarded = of.forwarded + by_us.fragmented;
+    Counts { seen: forwarded + drops.total(), forwarded, bytes: of.forwarded_bytes, drops }
+}

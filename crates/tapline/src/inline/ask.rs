@@ -1,0 +1,169 @@
+//! `tapline inline reload`, `show` and `stop`: what is asked of a table that runs.
+
+use crate::cli::{Format, InlineCommand, InlineStop, RunningInline};
+use crate::completions::print;
+use crate::failure::Failure;
+use crate::local::{Instance, Request, instances, pick};
+use io::inline::PINS;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use std::fmt::Write;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// How long a process may take to end, with what waits for its files.
+const END: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(10);
+
+pub fn run(command: &InlineCommand) -> Result<(), Failure> {
+    let (request, RunningInline { of, format }) = match command {
+        InlineCommand::Reload(options) => (Request::Reload, options),
+        InlineCommand::Show(options) => (Request::Show, options),
+        InlineCommand::Stop(options) => return stop(options),
+    };
+    let table = pick(instances(), "inline", of.as_deref())?;
+    let answer = table.ask(request).map_err(|error| {
+        let on = if request == Request::Reload { "; it goes on as before" } else { "" };
+        Failure::CouldNot(format!("inline {}: {error}{on}", table.pid))
+    })?;
+    let text = match (format, request) {
+        (Format::Json, _) => format!("{answer}\n"),
+        (Format::Text, Request::Show) => shown(&answer),
+        (Format::Text, _) => changes(&answer["changes"]),
+    };
+    print(text.as_bytes())
+}
+
+/// Ends the process that runs a table, and takes away what it left in the kernel.
+fn stop(options: &InlineStop) -> Result<(), Failure> {
+    let table = &options.table;
+    let runs = |instance: &Instance| {
+        instance.ask(Request::Show).is_ok_and(|shown| shown["table"] == table.as_str())
+    };
+    let found = instances().into_iter().filter(|instance| instance.command == "inline");
+    let running = found.into_iter().find(runs);
+    running.as_ref().map_or(Ok(()), end)?;
+    let was_pinned = io::inline::stop(Path::new(PINS), table)?;
+    match running.is_some() || was_pinned {
+        true => print(format!("table {table}: stopped\n").as_bytes()),
+        false => Err(Failure::CouldNot(format!("table {table}: it does not run on this host"))),
+    }
+}
+
+/// Ends a process, and waits until it has.
+fn end(instance: &Instance) -> Result<(), Failure> {
+    let failed = |why: &dyn std::fmt::Display| {
+        Failure::CouldNot(format!("end process {}: {why}", instance.pid))
+    };
+    let pid = i32::try_from(instance.pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| failed(&"it has no such number"))?;
+    kill_process(pid, Signal::TERM).map_err(|error| failed(&error))?;
+    let begun = Instant::now();
+    // Its socket goes when all is written. It may have no parent that takes notice of its end.
+    while instances().contains(instance) {
+        if begun.elapsed() > END {
+            return Err(failed(&"it was asked to, and takes longer than 10 s"));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
+}
+
+fn changes(values: &Value) -> String {
+    let lines: Vec<&str> =
+        values.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    match lines.is_empty() {
+        true => "nothing has changed\n".into(),
+        false => lines.iter().map(|line| format!("{line}\n")).collect(),
+    }
+}
+
+/// The table, a line for each rule, and one for each session.
+fn shown(answer: &Value) -> String {
+    let text_of = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "table {}: from {} to {}, datapath {}, {} of {} sessions",
+        text_of(&answer["table"]),
+        text_of(&answer["in"]),
+        text_of(&answer["out"]),
+        text_of(&answer["datapath"]),
+        answer["sessions"],
+        answer["sessions_max"]
+    );
+    for rule in answer["rules"].as_array().into_iter().flatten() {
+        let way = |name: &str| {
+            let counts = &rule[name];
+            let drops = counts["drops"].as_object().into_iter().flatten();
+            let drops: String =
+                drops.map(|(reason, packets)| format!(", {reason} {packets}")).collect();
+            format!("{} of {}{drops}", counts["forwarded"], counts["seen"])
+        };
+        let _ = writeln!(
+            text,
+            "rule {}: {}; {} sessions; there {}; back {}",
+            text_of(&rule["name"]),
+            text_of(&rule["forward"]),
+            rule["sessions"],
+            way("there"),
+            way("back")
+        );
+    }
+    for session in answer["shown"].as_array().into_iter().flatten() {
+        let packets = match (&session["packets_there"], &session["packets_back"]) {
+            (Value::Null, _) => String::new(),
+            (there, back) => format!(", {there} there, {back} back"),
+        };
+        let _ = writeln!(
+            text,
+            "session {} {}: {} -> {} | {} -> {}, {}{packets}",
+            text_of(&session["rule"]),
+            match session["protocol"].as_u64() {
+                Some(6) => "tcp".into(),
+                Some(17) => "udp".into(),
+                Some(1 | 58) => "icmp".into(),
+                _ => session["protocol"].to_string(),
+            },
+            text_of(&session["client"]),
+            text_of(&session["address"]),
+            text_of(&session["source"]),
+            text_of(&session["next_host"]),
+            text_of(&session["state"])
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn rules_and_sessions_are_shown_a_line_each() {
+        let answer = json!({
+            "table": "inline", "in": "eth0", "out": "eth1", "datapath": "ring",
+            "sessions": 1, "sessions_max": 10,
+            "rules": [{
+                "name": "web", "forward": "192.0.2.1=10.0.0.5", "sessions": 1,
+                "there": { "seen": 3, "forwarded": 2, "drops": { "ttl_exceeded": 1 } },
+                "back": { "seen": 1, "forwarded": 1, "drops": {} },
+            }],
+            "shown": [{
+                "rule": "web", "protocol": 6, "client": "192.0.2.9:1", "address": "192.0.2.1:80",
+                "source": "10.0.0.1:1", "next_host": "10.0.0.5:80", "state": "established",
+                "packets_there": 2, "packets_back": 1,
+            }],
+        });
+        assert_eq!(
+            shown(&answer),
+            "table inline: from eth0 to eth1, datapath ring, 1 of 10 sessions\n\
+             rule web: 192.0.2.1=10.0.0.5; 1 sessions; there 2 of 3, ttl_exceeded 1; back 1 of 1\n\
+             session web tcp: 192.0.2.9:1 -> 192.0.2.1:80 | 10.0.0.1:1 -> 10.0.0.5:80, established, \
+             2 there, 1 back\n"
+        );
+        assert_eq!(changes(&json!([])), "nothing has changed\n");
+        assert_eq!(changes(&json!(["rule a: added"])), "rule a: added\n");
+    }
+}

@@ -1,0 +1,267 @@
+//! A table while it runs: stopped, changed between two batches, asked for its ledger.
+
+use super::captures::{Captures, NewTap, Prepared};
+use super::{ledger, must_be_nobodys, must_lead_away};
+use crate::cli::Inline;
+use crate::failure::Failure;
+use crate::session::{Activity, Reloaded};
+use api::{Datapath, InlineConfig, InlineFail, Stats};
+use io::forward::{Capture, ForwardReport, Forwarder, ReadyForwarder, Table};
+use io::inline::InlineStart;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// How long the forwarder may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(2);
+
+/// A running table.
+pub struct Live<'a> {
+    options: &'a Inline,
+    /// `None` until it is opened.
+    config: Option<InlineConfig>,
+    ready: Option<Ready>,
+    forwarder: Option<Forwarder>,
+    captures: Captures,
+    is_in_kernel: bool,
+    is_stopping: bool,
+    /// Reports that there had been when one was asked for.
+    asked: u64,
+}
+
+/// What is open, and does not move yet.
+struct Ready {
+    forwarder: ReadyForwarder,
+    new: Vec<NewTap>,
+}
+
+impl<'a> Live<'a> {
+    /// Of a command.
+    pub fn new(options: &'a Inline) -> Live<'a> {
+        Live {
+            options,
+            config: None,
+            ready: None,
+            forwarder: None,
+            captures: Captures::new(options.sending.into()),
+            is_in_kernel: false,
+            is_stopping: false,
+            asked: 0,
+        }
+    }
+
+    /// Opens the interfaces, and what the table's views go to; says how it begins.
+    pub fn open(&mut self, config: InlineConfig) -> Result<Vec<String>, Failure> {
+        // Before any file is replaced.
+        io::ring::describe(&config.ingress)?;
+        io::ring::describe(&config.egress)?;
+        let Prepared { captures, new } = self.captures.prepare(&config)?;
+        let (forwarder, how) = self.forwarder_of(&config, captures)?;
+        self.ready = Some(Ready { forwarder, new });
+        let begun = format!(
+            "table {}: {} rules from {} to {}, {how}",
+            config.name,
+            config.rules.len(),
+            config.ingress,
+            config.egress
+        );
+        self.config = Some(config);
+        Ok(vec![begun])
+    }
+
+    /// What forwards, and how to say so: the kernel if it can, unless the user wants otherwise.
+    fn forwarder_of(
+        &mut self,
+        config: &InlineConfig,
+        captures: Vec<Option<Capture>>,
+    ) -> Result<(ReadyForwarder, String), Failure> {
+        let size = self.options.buffer_size;
+        let mut why = String::new();
+        if self.options.datapath != Datapath::Ring {
+            let table = Table::new(config.clone(), captures.clone());
+            match ReadyForwarder::open_in_kernel(table, size) {
+                Ok((forwarder, start)) => {
+                    self.is_in_kernel = true;
+                    return Ok((forwarder, in_kernel(config, &start)));
+                }
+                Err(error) if self.options.datapath == Datapath::Kernel => return Err(error.into()),
+                Err(error) => why = format!(", as the kernel cannot: {error}"),
+            }
+        }
+        must_be_nobodys(config).map_err(|failure| match why.is_empty() {
+            true => failure,
+            false => failure.of(&format!("in user space{why}")),
+        })?;
+        let table = Table::new(config.clone(), captures);
+        Ok((ReadyForwarder::open(table, size)?, format!("in user space{why}")))
+    }
+
+    /// Forwards from now on.
+    pub fn start(&mut self) -> Result<(), Failure> {
+        if let (Some(config), Some(Ready { forwarder, new })) = (&self.config, self.ready.take()) {
+            self.captures.start(new, config)?;
+            self.forwarder = Some(Forwarder::start(forwarder)?);
+        }
+        Ok(())
+    }
+
+    /// The last report that was published since [`Activity::ask`]; `None` if it is still to come.
+    fn report(&self) -> Option<ForwardReport> {
+        let forwarder = self.forwarder.as_ref()?;
+        let (published, report) = forwarder.published();
+        // One that was under way when it was asked for does not count.
+        (published > self.asked || forwarder.is_finished()).then_some(report)
+    }
+
+    fn ask_and_wait(&mut self) -> Option<ForwardReport> {
+        self.asked = self.forwarder.as_ref()?.ask();
+        let end = Instant::now() + ANSWER;
+        loop {
+            match self.report() {
+                Some(report) => return Some(report),
+                None if Instant::now() >= end => return None,
+                None => std::thread::park_timeout(LOOK),
+            }
+        }
+    }
+
+    fn table_name(&self) -> &str {
+        self.config.as_ref().map_or("", |config| &config.name)
+    }
+}
+
+/// How a table in the kernel began, and what becomes of it.
+fn in_kernel(config: &InlineConfig, start: &InlineStart) -> String {
+    let begun = match start {
+        InlineStart::New => "in the kernel".to_owned(),
+        InlineStart::Adopted => "in the kernel, which went on with its sessions".to_owned(),
+        InlineStart::Rebuilt(why) => format!("in the kernel, anew: {why}"),
+    };
+    match config.fail {
+        InlineFail::Open => format!("{begun}; it goes on until `inline stop`"),
+        InlineFail::Closed => format!("{begun}; it ends with this process"),
+    }
+}
+
+/// A line for each thing that is different.
+fn changes(old: &InlineConfig, new: &InlineConfig) -> Vec<String> {
+    let mut changes = Vec::new();
+    for rule in &new.rules {
+        match old.rules.iter().find(|known| known.name == rule.name) {
+            None => changes.push(format!("rule {}: added", rule.name)),
+            Some(known) if known != rule => changes.push(format!("rule {}: changed", rule.name)),
+            Some(_) => {}
+        }
+    }
+    for rule in &old.rules {
+        if !new.rules.iter().any(|kept| kept.name == rule.name) {
+            changes.push(format!("rule {}: removed", rule.name));
+        }
+    }
+    if old.timeouts != new.timeouts {
+        changes.push("timeouts: changed".into());
+    }
+    changes
+}
+
+impl Activity for Live<'_> {
+    fn is_finished(&self) -> bool {
+        let is_over = self.forwarder.as_ref().is_none_or(Forwarder::is_finished);
+        is_over && (!self.is_stopping || self.captures.is_finished())
+    }
+
+    fn stop(&mut self) {
+        self.is_stopping = true;
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.stop();
+        }
+        // What is still forwarded is recorded: its channel ends with the forwarder.
+        let end = Instant::now() + ANSWER;
+        while self.forwarder.as_ref().is_some_and(|f| !f.is_finished()) && Instant::now() < end {
+            std::thread::park_timeout(LOOK);
+        }
+        self.captures.stop();
+    }
+
+    fn ask(&mut self) {
+        self.asked = self.forwarder.as_ref().map_or(0, Forwarder::ask);
+        self.captures.ask();
+    }
+
+    fn answered(&mut self) -> Option<Stats> {
+        Some(ledger::ledger(self.table_name(), &self.report()?, &self.captures.answered()?))
+    }
+
+    fn snapshot(&mut self) -> Option<Stats> {
+        let views = self.captures.snapshot()?;
+        let report = self.ask_and_wait()?;
+        Some(ledger::ledger(self.table_name(), &report, &views))
+    }
+
+    fn can_reload(&self) -> bool {
+        self.options.config.is_some()
+    }
+
+    fn reload(&mut self) -> Result<Reloaded, Failure> {
+        if self.options.config.is_none() {
+            return Err(Failure::Usage(
+                "it was started without a configuration file, so that there is nothing to reload"
+                    .into(),
+            ));
+        }
+        let wanted = super::wanted(self.options)?;
+        must_lead_away(&wanted)?;
+        if !self.is_in_kernel {
+            must_be_nobodys(&wanted)?;
+        }
+        let (Some(old), Some(forwarder)) = (&self.config, &self.forwarder) else {
+            return Err(Failure::CouldNot("it has not begun".into()));
+        };
+        let stays = |config: &InlineConfig| {
+            let InlineConfig { name, ingress, egress, sessions, fail, .. } = config;
+            (name.clone(), ingress.clone(), egress.clone(), *sessions, *fail)
+        };
+        if stays(old) != stays(&wanted) {
+            return Err(Failure::Usage(
+                "in, out, name, sessions and fail are those of the start; stop the table and start it \
+                 again to change them"
+                    .into(),
+            ));
+        }
+        let changes = changes(old, &wanted);
+        let Prepared { captures, new } = self.captures.prepare(&wanted)?;
+        forwarder.replace(Table::new(wanted.clone(), captures));
+        self.captures.start(new, &wanted)?;
+        self.config = Some(wanted);
+        Ok(Reloaded { changes })
+    }
+
+    fn show(&mut self) -> Result<Value, Failure> {
+        let report = self.ask_and_wait().ok_or_else(|| {
+            Failure::CouldNot("the forwarder has not answered in time; ask again".into())
+        })?;
+        let config = self.config.as_ref();
+        let config = config.ok_or_else(|| Failure::CouldNot("it has not begun".into()))?;
+        let datapath = if self.is_in_kernel { "kernel" } else { "ring" };
+        Ok(ledger::shown(config, datapath, &report))
+    }
+
+    fn interfaces(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.config.iter().flat_map(|of| [of.ingress.clone(), of.egress.clone()]).collect();
+        names.dedup();
+        names
+    }
+
+    fn join(mut self: Box<Self>) -> (Stats, Vec<Result<(), io::Error>>) {
+        let report = self.forwarder.take().map_or_else(ForwardReport::default, Forwarder::join);
+        // No packet comes any more, whoever ended it.
+        self.captures.stop();
+        let name = self.table_name().to_owned();
+        let (views, mut results) = self.captures.join();
+        if let Some(why) = &report.failure {
+            results.push(Err(io::Error::Ended { what: name.clone(), why: why.clone() }));
+        }
+        (ledger::ledger(&name, &report, &views), results)
+    }
+}

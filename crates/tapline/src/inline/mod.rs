@@ -1,0 +1,123 @@
+//! `tapline inline`: a bump in the wire. What is sent to one of our addresses goes to a next host, the
+//! replies go back, and views of both are captured.
+
+mod ask;
+mod captures;
+mod ledger;
+mod live;
+
+use crate::cli::{Fail, Inline, InlineShort, Verbosity};
+use crate::failure::Failure;
+use crate::session::{self, Session};
+use api::{
+    Endpoint, Group, InlineConfig, InlineFail, InlineRule, InlineTimeouts, read_inline_file,
+};
+use io::forward::own_addresses;
+use live::Live;
+use std::net::{SocketAddr, UdpSocket};
+use std::path::Path;
+
+pub fn run(options: &Inline, verbosity: &Verbosity) -> Result<(), Failure> {
+    if let Some(command) = &options.command {
+        return ask::run(command);
+    }
+    session::check_stats_path(&options.report)?;
+    let config = wanted(options)?;
+    must_lead_away(&config)?;
+    let mut live = Live::new(options);
+    let begun = live.open(config)?;
+    Session::new("inline", &options.report, verbosity).config(options.config.as_deref()).run(
+        &begun,
+        || {
+            live.start()?;
+            Ok(Box::new(live))
+        },
+    )
+}
+
+/// The table that the file or the options say, with all places that its views go to.
+fn wanted(options: &Inline) -> Result<InlineConfig, Failure> {
+    let mut config = match &options.config {
+        Some(path) => read_inline_file(path)?,
+        None => of_options(&options.short, options.write.is_some())?,
+    };
+    let write = options.write.as_deref().map(pcap);
+    for rule in &mut config.rules {
+        if rule.views.is_empty() {
+            continue;
+        }
+        rule.to.extend(write.clone());
+        if rule.to.is_empty() {
+            return Err(Failure::Usage(format!(
+                "rule {}: its views go nowhere; add `to = [\"pcap:FILE\"]`, or -w FILE for all rules",
+                rule.name
+            )));
+        }
+    }
+    Ok(config)
+}
+
+fn pcap(path: &Path) -> Group {
+    Group(vec![Endpoint::Pcap { path: path.into() }])
+}
+
+fn of_options(short: &InlineShort, is_written: bool) -> Result<InlineConfig, Failure> {
+    let missing = || Failure::Usage("name the interfaces: --in IF --out IF".into());
+    let is_captured = is_written || !short.to.is_empty();
+    let rule = |rule: &InlineRule| {
+        let mut rule = rule.clone();
+        if is_captured {
+            rule.views.clone_from(&short.view);
+            rule.views.sort_unstable();
+            rule.views.dedup();
+            rule.to.clone_from(&short.to);
+            rule.snapshot_length = short.snapshot_length;
+        }
+        rule
+    };
+    let config = InlineConfig {
+        name: short.table.clone(),
+        ingress: short.ingress.clone().ok_or_else(missing)?,
+        egress: short.egress.clone().ok_or_else(missing)?,
+        fail: match short.fail {
+            Fail::Open => InlineFail::Open,
+            Fail::Closed => InlineFail::Closed,
+        },
+        sessions: short.sessions,
+        timeouts: InlineTimeouts::default(),
+        rules: short.forward.iter().map(rule).collect(),
+    };
+    config.check().map_err(|error| Failure::Usage(error.to_string()))?;
+    Ok(config)
+}
+
+/// Refuses a next host that is this host.
+fn must_lead_away(config: &InlineConfig) -> Result<(), Failure> {
+    let own = |rule: &&InlineRule| UdpSocket::bind(SocketAddr::new(rule.next_host, 0)).is_ok();
+    match config.rules.iter().find(own) {
+        None => Ok(()),
+        Some(InlineRule { name, next_host, .. }) => Err(Failure::Usage(format!(
+            "rule {name}: next host {next_host} is this host itself, so that packets would go round in a \
+             circle; name the host that answers"
+        ))),
+    }
+}
+
+/// Refuses addresses for which the kernel would answer, too, where it is not the one that forwards.
+fn must_be_nobodys(config: &InlineConfig) -> Result<(), Failure> {
+    if let Some(rule) = config.rules.iter().find(|rule| rule.source.is_none()) {
+        return Err(Failure::Usage(format!(
+            "rule {}: in user space the next host must see an address that no host has, as the \
+             kernel would answer replies to its own; add source=ADDRESS, an unused one of the network \
+             behind {}",
+            rule.name, config.egress
+        )));
+    }
+    match own_addresses(config).first() {
+        None => Ok(()),
+        Some(own) => Err(Failure::Usage(format!(
+            "{own} is an address of this host, for which the kernel answers, too; in user space use one \
+             that no host has, or remove it: ip address del {own} dev IF"
+        ))),
+    }
+}
