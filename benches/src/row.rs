@@ -202,14 +202,14 @@ fn cells_of(row: &Row) -> [String; 12] {
 }
 
 fn ratio(value: f64) -> String {
-    if value < 0.1 { format!("{value:.4}") } else { format!("{value:.2}") }
+    if value.abs() < 0.1 { format!("{value:.4}") } else { format!("{value:.2}") }
 }
 
 /// Three or so digits that count.
 fn number(value: f64) -> String {
     match value {
-        v if v < 10.0 => format!("{v:.2}"),
-        v if v < 100.0 => format!("{v:.1}"),
+        v if v.abs() < 10.0 => format!("{v:.2}"),
+        v if v.abs() < 100.0 => format!("{v:.1}"),
         v => format!("{v:.0}"),
     }
 }

@@ -6,8 +6,9 @@
 //!      to U, 10.71.0.7  ──►  from us, to B
 //! ```
 //!
-//! What is shown is the cost above that of a bare wire in our place: what comes in by one interface goes
-//! out by the other, unread.
+//! What is shown of datagrams is the cost above that of such as are dropped where they come in: the way through
+//! the second link is in it. That of a stream is the cost above a bare wire in our place, which has no end: what
+//! comes in by one interface goes out by the other, unread.
 
 use super::contest::run_all;
 use super::generator::Load;
@@ -16,17 +17,24 @@ use super::tcp::Stream;
 use super::trial::{Passing, Subject, Trial, script};
 use super::{Stage, to_nobody, words};
 use crate::row::Row;
+use api::{INLINE_SESSIONS, InlineConfig, InlineFail, InlineTimeouts};
+use io::Now;
+use io::inline::{KernelInline, PINS};
 use rig::{Host, Topology};
+use std::any::Any;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 pub const BENCH: &str = "inline";
 const NFT: &str = "nft DNAT + SNAT";
+const PROGRAMS: &str = "tapline's programs alone";
 const DROPPED: &str = "(dropped where it comes in)";
 const WIRE: &str = "(a bare wire)";
 const PORT: u16 = 9;
 /// Our ingress address, which no host has.
 const U: Ipv4Addr = Ipv4Addr::new(10, 71, 0, 7);
+/// What the next host sees of user space, for which it must be nobody's.
+const UNUSED: Ipv4Addr = Ipv4Addr::new(10, 71, 1, 7);
 /// Writes of the stream a second, some 145,000 segments.
 const WRITES_PER_S: u64 = 3200;
 
@@ -51,11 +59,11 @@ pub fn run(stage: &Stage<'_>) -> anyhow::Result<Vec<Row>> {
         };
         let mut subjects = subjects(stage.tapline, &net, nobody.ip(), "02:71:00:00:ff:09");
         let dropped = Subject::nothing(to_nobody(client, "us", "10.71.0.9", PORT)?);
-        subjects.insert(0, Subject { name: DROPPED.into(), ..dropped });
+        subjects.push(Subject { name: DROPPED.into(), ..dropped });
         let case = format!("{frame_bytes} B");
         if stage.effort.wants_case(&case) {
             let passing = Passing::Datagrams(client, load);
-            rows.extend(with_totals(trial(stage, &net, case, passing, subjects).run()?));
+            rows.extend(trial(stage, &net, case, passing, subjects).run()?);
         }
     }
     run_all(&[(client, words("ethtool -K us tx on tso on"))])?;
@@ -88,11 +96,11 @@ fn trial<'a>(
 fn subjects<'a>(tapline: &'a Path, net: &'a Topology, b: IpAddr, b_mac: &str) -> Vec<Subject<'a>> {
     let us = net.host("us");
     let (to_u, to_b) = (SocketAddr::new(U.into(), PORT), SocketAddr::new(b, PORT));
-    let ours = |name, datapath: &'static str| {
+    let ours = |name, datapath: &'static str, rule: String| {
         let start = move || {
             let mut command = us.netns.command(tapline);
             command.args(["inline", "--datapath", datapath, "--in", "client", "--out", "server"]);
-            command.args(["--forward", &format!("{U}={b}")]);
+            command.args(["--forward", &rule]);
             command
         };
         let absent = refuses_to_start(&mut start());
@@ -115,13 +123,37 @@ fn subjects<'a>(tapline: &'a Path, net: &'a Topology, b: IpAddr, b_mac: &str) ->
     let nat_fast = nat(flowtable, "ip protocol { tcp, udp } flow add @fast\n");
     let nft = |name, up: &str| Subject::kernel(name, to_u, us, up, &no_nat).needs("nft").tried();
     vec![
-        ours("tapline, kernel", "kernel"),
+        ours("tapline, kernel", "kernel", format!("{U}={b}")),
         nft(NFT, &nat("", "")),
         nft("nft DNAT + SNAT, flowtable", &nat_fast),
         Subject::kernel("ip_forward", to_b, us, forward, no_forward),
-        ours("tapline, ring", "ring"),
+        programs_alone(us, to_u, b),
+        ours("tapline, ring", "ring", format!("{U}={b},source={UNUSED}")),
         wire(net, to_b, b_mac),
     ]
+}
+
+/// The programs of the kernel's data path, without the process that looks after them.
+fn programs_alone<'a>(us: &'a Host, to: SocketAddr, b: IpAddr) -> Subject<'a> {
+    let hold = move || {
+        let config = InlineConfig {
+            name: "bench".into(),
+            ingress: "client".into(),
+            egress: "server".into(),
+            fail: InlineFail::Closed,
+            sessions: INLINE_SESSIONS,
+            timeouts: InlineTimeouts::default(),
+            rules: vec![format!("{U}={b}").parse()?],
+        };
+        let open = || KernelInline::open(&config, Path::new(PINS), Now::read());
+        let (table, _) = us.netns.run(open)??;
+        anyhow::Ok(Box::new(table) as Box<dyn Any>)
+    };
+    let subject = Subject { name: PROGRAMS.into(), copies: 1, ..Subject::nothing(to) };
+    match hold() {
+        Ok(_) => Subject { hold: Some(Box::new(hold)), ..subject },
+        Err(error) => Subject { absent: Some(error.to_string()), ..subject },
+    }
 }
 
 /// What comes in on one side goes out on the other. The ends know each other's MACs.
@@ -152,20 +184,4 @@ fn wire<'a>(net: &'a Topology, to: SocketAddr, mac: &str) -> Subject<'a> {
     Subject { name: WIRE.into(), set_up: up, take_down: down, copies: 1, ..nothing }
         .needs("tc")
         .tried()
-}
-
-/// Notes what each costs above a packet that is dropped where it comes in, and so with the second link.
-fn with_totals(mut rows: Vec<Row>) -> Vec<Row> {
-    let of = |name: &str| rows.iter().find(|row| row.subject == name).and_then(|row| row.median);
-    let (dropped, nft) = (of(DROPPED), of(NFT));
-    for row in rows.iter_mut().filter(|row| row.subject != DROPPED) {
-        if let (Some(own), Some(dropped)) = (row.median, dropped) {
-            let total = own - dropped;
-            let to_nft = nft.map_or(0.0, |nft| total / (nft - dropped));
-            let note = row.note.take().unwrap_or_default();
-            row.note =
-                Some(format!("{note}; {total:.0} with the second link, {to_nft:.2} of {NFT}"));
-        }
-    }
-    rows
 }

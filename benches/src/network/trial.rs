@@ -9,20 +9,23 @@ use super::meter::{cpus, idle_ns, put_off_ns};
 use super::process::{cpu_ns, cpu_ns_calm, pin};
 use super::tcp::Stream;
 use super::{GENERATOR_CORE, why_not};
-use crate::row::{Row, Traffic, Unit, median_count};
+use crate::row::{Row, Traffic, Unit, median_count, table};
 use crate::timing::median;
 use anyhow::Context;
 use rig::{Host, Running};
+use std::any::Any;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Until a program that says that it is ready has nothing more to prepare.
 const SETTLE: Duration = Duration::from_millis(200);
-const BEGIN: Duration = Duration::from_secs(10);
+const BEGIN: Duration = Duration::from_secs(40);
 const END: Duration = Duration::from_secs(60);
 /// A sink that counts nothing more for so long has got all that it will get.
 const STILL: Duration = Duration::from_millis(150);
+/// How often the traffic passes each time that a subject has been set up.
+const PASSES: usize = 3;
 /// The share of the machine's time that is idle while nothing is done, from which on what the whole
 /// machine takes says something.
 const IDLE_MIN: f64 = 0.4;
@@ -72,6 +75,8 @@ impl Passing<'_> {
 
 /// Makes the command of a program.
 pub type Start<'a> = Box<dyn Fn() -> Command + 'a>;
+/// Makes what does something as long as it is held.
+pub type Hold<'a> = Box<dyn Fn() -> anyhow::Result<Box<dyn Any>> + 'a>;
 
 /// One way to do it.
 pub struct Subject<'a> {
@@ -79,6 +84,8 @@ pub struct Subject<'a> {
     pub name: String,
     /// The program; `None`: there is none, the kernel does it.
     pub command: Option<Start<'a>>,
+    /// What this program holds instead.
+    pub hold: Option<Hold<'a>>,
     /// What it says on standard error when it is ready.
     pub ready: &'a str,
     /// What sets it up, and what removes it.
@@ -98,6 +105,7 @@ impl<'a> Subject<'a> {
         Subject {
             name: "(nothing)".into(),
             command: None,
+            hold: None,
             ready: "",
             set_up: Vec::new(),
             take_down: Vec::new(),
@@ -139,7 +147,8 @@ impl<'a> Subject<'a> {
         let tried = run_all(&self.set_up);
         // What was not made cannot be removed.
         let _ = run_all(&self.take_down);
-        let absent = tried.err().map(|why| why.to_string().replace('\n', " "));
+        let absent =
+            tried.err().map(|why| why.to_string().lines().next().unwrap_or_default().to_owned());
         Subject { absent, ..self }
     }
 }
@@ -163,7 +172,9 @@ impl Subject<'_> {
             std::thread::sleep(SETTLE);
             program
         });
+        let held = self.hold.as_ref().map(|hold| hold()).transpose()?;
         let measured = measure(program.as_ref());
+        drop(held);
         if let Some(program) = program {
             let finished = program.stop(END);
             anyhow::ensure!(finished.status.success(), "it failed:\n{}", finished.stderr);
@@ -213,7 +224,7 @@ impl Trial<'_> {
             for (subject, runs) in self.subjects.iter().zip(&mut runs) {
                 if subject.absent.is_none() {
                     let what = || format!("{}, {}: {}", self.bench, self.case, subject.name);
-                    runs.push(self.run_one(subject).with_context(what)?);
+                    runs.extend(self.run_one(subject).with_context(what)?);
                 }
             }
         }
@@ -228,6 +239,8 @@ impl Trial<'_> {
         for row in rows.iter_mut().filter(|row| row.subject != self.peer) {
             row.to_peer = row.median.zip(peer).map(|(own, peer)| own / peer);
         }
+        // A case takes a minute, and all of them half an hour.
+        eprint!("{}", table(&rows));
         Ok(rows)
     }
 
@@ -276,8 +289,11 @@ impl Trial<'_> {
         }
     }
 
-    fn run_one(&self, subject: &Subject<'_>) -> anyhow::Result<Run> {
-        subject.while_it_runs(|program| self.measure(subject, program))
+    fn run_one(&self, subject: &Subject<'_>) -> anyhow::Result<Vec<Run>> {
+        let measured = |program: Option<&Running>| {
+            (0..PASSES).map(|_| self.measure(subject, program)).collect()
+        };
+        subject.while_it_runs(measured)
     }
 
     fn measure(&self, subject: &Subject<'_>, program: Option<&Running>) -> anyhow::Result<Run> {
