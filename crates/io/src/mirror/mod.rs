@@ -281,6 +281,7 @@ impl KernelMirror {
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
     pub fn remove_tap(&mut self, id: TapId) -> Result<TapCounters, Error> {
+        self.crossing.forget(id);
         self.taps.remove(id, Now::read())
     }
 

@@ -13,7 +13,7 @@
 use super::hold::{AttachBy, Hold};
 use super::private::{Pair, Private};
 use super::tables::Tables;
-use super::taps::{Tap, Taps};
+use super::taps::{Tap, TapId, Taps};
 use crate::bpf::{Classifier, Map, Way};
 use crate::error::Error;
 use crate::link::interface_counters;
@@ -114,6 +114,11 @@ impl Crossing {
         }
         let shapes = self.shapes.clone();
         self.put(&shapes, late, taps, tables, attach_by)
+    }
+
+    /// Leaves a tap that is gone out of the next programs.
+    pub fn forget(&mut self, id: TapId) {
+        self.late.retain(|tap| tap.id != id);
     }
 
     fn put(
