@@ -24,6 +24,8 @@ use std::time::Duration;
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tapline");
 /// How long a program may take for what is done at once.
 pub const SOON: Duration = Duration::from_secs(10);
+/// How long one may take to start: the kernel looks through each program, and others may have the CPU.
+pub const STARTED: Duration = Duration::from_secs(60);
 /// Where numbered packets go.
 pub const PORT: u16 = 9;
 /// The expression that selects them.
@@ -128,7 +130,7 @@ impl Tapline {
     pub fn start_as(mut program: Command, ledger: PathBuf, words: &[&str]) -> Tapline {
         program.arg(words[0]).arg("--stats-json").arg(&ledger).args(&words[1..]);
         let running = Running::start(&mut program);
-        running.wait_for("listening on", SOON);
+        running.wait_for("listening on", STARTED);
         Tapline { running, ledger }
     }
 
@@ -144,6 +146,11 @@ impl Tapline {
     /// Waits until it says something on standard error; gives that line.
     pub fn wait_for(&self, text: &str) -> String {
         self.running.wait_for(text, SOON)
+    }
+
+    /// The same of what may take as long as a start.
+    pub fn wait_long_for(&self, text: &str) -> String {
+        self.running.wait_for(text, STARTED)
     }
 
     /// Its ledger now, which must balance.
