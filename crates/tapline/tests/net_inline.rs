@@ -134,7 +134,7 @@ fn tcp_udp_and_pings_pass_both_ways_and_three_views_tell_of_them() {
             &scene,
             (ours, 80).into(),
             (next, 80).into(),
-            if is_v6 { 2_000_000 } else { 10_000_000 },
+            if is_v6 { 2_000_000 } else { 5_000_000 },
         );
         assert_eq!(seen.ip(), source);
         let udp = |address: IpAddr, port| move || UdpSocket::bind((address, port)).unwrap();
