@@ -118,7 +118,7 @@ impl Crossing {
 
     /// Leaves a tap that is gone out of the next programs.
     pub fn forget(&mut self, id: TapId) {
-        self.late.retain(|tap| tap.id != id);
+        self.late.retain(|(tap, _)| tap.id != id);
     }
 
     fn put(
