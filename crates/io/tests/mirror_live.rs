@@ -119,7 +119,8 @@ fn a_burst_of_super_packets_leaves_the_host_its_queue() {
     let counters = mirror.target_counters(target).expect("counters");
     // No queue overflowed by what crosses: what did not arrive never entered.
     assert_eq!(mirror.crossing_drops().expect("counters"), 0, "{counters:?}");
-    assert!(counters.missing() * 20 < counters.handed, "{counters:?}");
+    assert_eq!(counters.missing(), counters.refused, "{counters:?}");
+    assert!(counters.refused * 20 < counters.handed, "{counters:?}");
 }
 
 /// Whether the checksum of TCP over IPv4 without options is right.
@@ -197,12 +198,28 @@ fn a_group_without_a_healthy_member_drops_and_counts() {
     }
     let net = line();
     let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
-    let (mut mirror, _, target) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
+    let mut mirror = open(tapped, MirrorOptions::default());
+    let slots = 1u16 << 14;
+    let options = TargetOptions {
+        snaplen: 0,
+        members: [1, 2].map(|vni| vxlan(sink.v4("tapped").into(), vni)).into(),
+        table: Some((0..slots).map(|slot| slot % 2).collect()),
+    };
+    let target = mirror.add_target(&options).expect("a target");
+    let id = mirror.add_tap(0, None).expect("a tap");
+    // One is found dead after the other; the packets count at those whose flows they are of.
+    mirror.set_table(target, Some(&vec![1; slots.into()])).expect("a table");
     mirror.set_table(target, None).expect("a table");
-    let sent = Generator::new(20_000, 200).run_in(&client.netns, (tapped.v4("client"), 9).into());
+    mirror.set_taps("client", vec![tap(id, &[target])]).expect("taps");
+    let flows = Generator::new(20_000, 200).flows(60);
+    let sent = flows.run_in(&client.netns, (tapped.v4("client"), 9).into());
     mirror.stop().expect("it stops");
-    let member = mirror.target_counters(target).expect("counters").members[0];
-    assert!(member.unhealthy >= sent.accepted && member.sent == 0, "{member:?}");
+    let counters = mirror.target_counters(target).expect("counters");
+    for member in &counters.members {
+        assert!(member.unhealthy > 0 && member.sent == 0, "{member:?}");
+        assert_eq!((member.matched, member.settled()), (member.unhealthy, member.unhealthy));
+    }
+    assert!(counters.members.iter().map(|member| member.unhealthy).sum::<u64>() >= sent.accepted);
 }
 
 #[test]

@@ -188,7 +188,8 @@ impl KernelMirror {
     }
 
     /// Writes the table of a group: for each of [`wire::flow::SLOTS`] slots the position of an
-    /// endpoint. `None`: none is healthy, and all packets are dropped.
+    /// endpoint. `None`: none is healthy, and all packets are dropped; each counts at the endpoint that
+    /// [`TargetOptions::table`] gives it to.
     ///
     /// # Errors
     /// [`Error::System`] if there is no room for one more table.
@@ -206,7 +207,7 @@ impl KernelMirror {
     /// [`Error::System`] if the kernel refuses.
     pub fn remove_target(&mut self, id: TargetId) -> Result<TargetCounters, Error> {
         let since = Instant::now();
-        while self.targets.counters(id, &self.tables)?.missing() > 0
+        while self.targets.counters(id, &self.tables)?.under_way() > 0
             && since.elapsed() < SETTLE_QUIET
         {
             std::thread::sleep(SETTLE_STEP);
@@ -406,12 +407,12 @@ impl KernelMirror {
     pub fn stop(&mut self) -> Result<(), Error> {
         self.interfaces.clear();
         let start = Instant::now();
-        let mut last = (self.targets.missing(&self.tables)?, start);
+        let mut last = (self.targets.under_way(&self.tables)?, start);
         while last.0 > 0 && start.elapsed() < SETTLE_MAX && last.1.elapsed() < SETTLE_QUIET {
             std::thread::sleep(SETTLE_STEP);
-            let missing = self.targets.missing(&self.tables)?;
-            if missing != last.0 {
-                last = (missing, Instant::now());
+            let under_way = self.targets.under_way(&self.tables)?;
+            if under_way != last.0 {
+                last = (under_way, Instant::now());
             }
         }
         Ok(())

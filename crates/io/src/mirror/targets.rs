@@ -38,7 +38,8 @@ pub struct TargetOptions {
     /// CPU has the next one.
     pub members: Vec<SendOptions>,
     /// For each of [`wire::flow::SLOTS`] slots the position of an endpoint; `None`: none is healthy, and
-    /// all packets are dropped. What it holds is not looked at if there is one endpoint.
+    /// all packets are dropped, and count at the first one. What it holds is not looked at if there is one
+    /// endpoint.
     pub table: Option<Vec<u16>>,
 }
 
@@ -57,6 +58,8 @@ struct Target {
     snaplen: u32,
     members: Vec<Served>,
     group: Option<u32>,
+    /// The table that it came with: when none is healthy, packets count by it.
+    table: Option<Vec<u16>>,
     is_unhealthy: bool,
     hand_up: Option<Arc<Pair>>,
 }
@@ -110,6 +113,7 @@ impl Targets {
             snaplen: 0,
             members: Vec::new(),
             group: None,
+            table: None,
             is_unhealthy: false,
             hand_up: None,
         };
@@ -166,6 +170,7 @@ impl Targets {
         let group_before = std::mem::replace(&mut target.group, group);
         target.snaplen = options.snaplen;
         target.members = members.clone();
+        target.table.clone_from(&options.table);
         target.is_unhealthy = options.table.is_none();
         target.write(id, tables)?;
         if let Some(place) = group_before {
@@ -191,8 +196,9 @@ impl Targets {
         tables: &Tables,
         now: Now,
     ) -> Result<(), Error> {
-        let members = self.target(id)?.members.clone();
-        let group = self.write_table(&members, table, tables, now)?;
+        let before = self.target(id)?;
+        let (members, usual) = (before.members.clone(), before.table.clone());
+        let group = self.write_table(&members, table.or(usual.as_deref()), tables, now)?;
         let target = self.targets.get_mut(&id).expect("it was found above");
         target.is_unhealthy = table.is_none();
         let before = std::mem::replace(&mut target.group, group);
@@ -255,28 +261,19 @@ impl Targets {
             let words = tables.words(MirrorMap::MemberCounters, served.place)?;
             counters.members.push(MemberCounters::of(&words));
         }
-        for slot in [id.slot(), id.late_slot()] {
-            counters.arrive(&tables.words(MirrorMap::SlotCounters, slot)?);
-        }
-        for slot in [id.slot(), id.late_slot()] {
-            counters.hand(&tables.words(MirrorMap::SlotCounters, slot)?);
-        }
+        counters.read(id, tables)?;
         Ok(counters)
     }
 
-    /// Packets of all targets that were handed over and have not arrived.
-    pub fn missing(&self, tables: &Tables) -> Result<u64, Error> {
-        let mut missing = 0;
+    /// Packets of all targets that were handed over, and of which nothing tells what became of them.
+    pub fn under_way(&self, tables: &Tables) -> Result<u64, Error> {
+        let mut under_way = 0;
         for id in self.targets.keys() {
             let mut counters = TargetCounters::default();
-            for slot in [id.slot(), id.late_slot()] {
-                let words = tables.words(MirrorMap::SlotCounters, slot)?;
-                counters.arrive(&words);
-                counters.hand(&words);
-            }
-            missing += counters.missing();
+            counters.read(*id, tables)?;
+            under_way += counters.under_way();
         }
-        Ok(missing)
+        Ok(under_way)
     }
 
     pub fn sequences(&self, id: TargetId, tables: &Tables) -> Result<Vec<Vec<(u8, u32)>>, Error> {
@@ -411,11 +408,28 @@ impl TargetCounters {
     fn arrive(&mut self, words: &[u64]) {
         self.arrived += words[SlotCounter::Arrived as usize];
         self.filtered += words[SlotCounter::Filtered as usize];
+        self.refused += words[SlotCounter::Refused as usize];
     }
 
     fn hand(&mut self, words: &[u64]) {
         self.handed += words[SlotCounter::Handed as usize];
         self.not_handed += words[SlotCounter::NotHanded as usize];
+    }
+
+    fn read(&mut self, id: TargetId, tables: &Tables) -> Result<(), Error> {
+        // Against the packets' way, so that none shows behind a place where it was not seen.
+        for slot in [id.slot(), id.late_slot()] {
+            self.arrive(&tables.words(MirrorMap::SlotCounters, slot)?);
+        }
+        for slot in [id.slot(), id.late_slot()] {
+            let words = tables.words(MirrorMap::SlotCounters, slot)?;
+            self.hand(&words);
+            if slot == id.late_slot() {
+                self.late_not_handed += words[SlotCounter::NotHanded as usize];
+                self.late_refused += words[SlotCounter::Refused as usize];
+            }
+        }
+        Ok(())
     }
 }
 

@@ -140,7 +140,8 @@ pub struct Slot {
     pub hand_up: u32,
     /// What becomes of a packet that does not fit.
     pub too_big: TooBig,
-    /// Whether no member of the group is to get anything, as none is healthy.
+    /// Whether no member of the group is to get anything, as none is healthy. The table still says at which
+    /// one a packet counts.
     pub is_unhealthy: bool,
 }
 
@@ -369,6 +370,8 @@ pub enum SlotCounter {
     Arrived = 2,
     /// Packets that arrived, and that a filter judged there and rejected.
     Filtered = 3,
+    /// Wire packets of those handed for which there was no room in the crossing.
+    Refused = 4,
 }
 
 /// Places in element 0 of [`MirrorMap::Tap`]; wire packets unless said otherwise. Each packet counts in

@@ -15,7 +15,7 @@ pub(super) fn emit(
     asm: &mut Assembler,
     options: &EncapOptions<'_>,
 ) -> Result<(), Error> {
-    let (cross, follow) = (asm.label(), asm.label());
+    let (cross, follow, refused) = (asm.label(), asm.label(), asm.label());
     if program.entry == Entry::Ingress {
         room::leave(asm);
     }
@@ -25,7 +25,8 @@ pub(super) fn emit(
     asm.if32(R1, Condition::Equal, i32::from(TC_INDEX_SENT), program.end);
     if program.entry == Entry::Egress {
         if options.crosses_always {
-            room::enter(program, asm);
+            room::enter(asm, refused);
+            room::refuse(program, asm, refused);
             asm.bind(program.end);
             asm.copy(R0, super::DROP);
             asm.exit();
@@ -56,9 +57,10 @@ pub(super) fn emit(
     let rare = program.hash.emit_hot(asm, done);
     if asm.is_used(cross) {
         asm.bind(cross);
-        room::enter(program, asm);
+        room::enter(asm, refused);
         asm.bind(follow);
-        room::follow(program, asm);
+        room::follow(asm, refused);
+        room::refuse(program, asm, refused);
     }
     asm.bind(rare);
     program.restore(asm);

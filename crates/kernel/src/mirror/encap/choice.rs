@@ -11,17 +11,7 @@ use wire::flow::SLOTS;
 
 /// Appends the choice; the member's shape is then in R1.
 pub(super) fn emit(program: &Program, asm: &mut Assembler) {
-    let (single, chosen, healthy) = (asm.label(), asm.label(), asm.label());
-    asm.load(Width::B4, R1, R7, slot::FLAGS as i16);
-    asm.do32(Alu::And, R1, SLOT_UNHEALTHY as i32);
-    asm.if32(R1, Condition::Equal, 0, healthy);
-    asm.load(Width::B4, R1, R7, slot::MEMBER as i16);
-    asm.store(Width::B4, R10, place::MEMBER, R1);
-    program.look_up(asm, MirrorMap::MemberCounters, place::MEMBER, program.end);
-    asm.copy(R8, R0);
-    asm.jump(program.dropped.unhealthy);
-
-    asm.bind(healthy);
+    let (single, chosen) = (asm.label(), asm.label());
     asm.load(Width::B4, R1, R7, slot::GROUP as i16);
     asm.if32(R1, Condition::Equal, NO_GROUP.cast_signed(), single);
     asm.store(Width::B4, R10, place::KEY, R1);
@@ -39,6 +29,9 @@ pub(super) fn emit(program: &Program, asm: &mut Assembler) {
     program.look_up(asm, MirrorMap::MemberCounters, place::MEMBER, program.end);
     asm.copy(R8, R0);
     asm.count(R8, MemberCounter::Matched as usize, 1);
+    asm.load(Width::B4, R1, R7, slot::FLAGS as i16);
+    asm.do32(Alu::And, R1, SLOT_UNHEALTHY as i32);
+    asm.if32(R1, Condition::NotEqual, 0, program.dropped.unhealthy);
     program.look_up(asm, MirrorMap::Members, place::MEMBER, program.dropped.unreachable);
     asm.copy(R9, R0);
     asm.load(Width::B4, R1, R9, member::STATE as i16);

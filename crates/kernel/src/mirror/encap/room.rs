@@ -3,7 +3,7 @@
 //! What crosses waits in a queue that all packets between virtual devices of that CPU share
 //! (`net.core.netdev_max_backlog`). A burst of super-packets, once cut, would fill it, and the host's own
 //! packets would be dropped. So what is under way is counted, and a burst beyond the bound ends before
-//! it is cut: it was handed over and does not arrive.
+//! it is cut: it was handed over, is refused, and does not arrive.
 //!
 //! What could be encapsulated at once follows while something is under way, so that it does not
 //! overtake it.
@@ -12,7 +12,7 @@
 //! [`FORGET_NS`], as is the case soon after the bound was reached by it.
 
 use super::{NEXT, Program, place};
-use crate::mirror::layout::{MirrorMap, crossing};
+use crate::mirror::layout::{MirrorMap, SlotCounter, crossing};
 use crate::shorthand::{Shorthand, skb};
 use Register::{R0, R1, R2, R6, R8, R9, R10};
 use filter::ebpf::{Alu, Assembler, Condition, Helper, Label, Register, Width};
@@ -36,18 +36,19 @@ pub(super) fn look(asm: &mut Assembler, follow: Label) {
 }
 
 /// Has the packet follow what [`look`] has found, if there is room; the program ends.
-pub(super) fn follow(program: &Program, asm: &mut Assembler) {
+pub(super) fn follow(asm: &mut Assembler, refused: Label) {
+    asm.copy(R8, 1);
     asm.load(Width::B8, R2, R9, crossing::UNDER_WAY);
     asm.do64(Alu::Add, R2, 1);
     asm.load(Width::B8, R1, R9, crossing::BOUND);
-    asm.if64(R2, Condition::Above, R1, program.end);
+    asm.if64(R2, Condition::Above, R1, refused);
     asm.store(Width::B8, R9, crossing::UNDER_WAY, R2);
     asm.copy(R0, NEXT);
     asm.exit();
 }
 
 /// Has the packet cross, if there is room; the program ends.
-pub(super) fn enter(program: &Program, asm: &mut Assembler) {
+pub(super) fn enter(asm: &mut Assembler, refused: Label) {
     let [cross, counted, known] = std::array::from_fn(|_| asm.label());
     scratch(asm, cross);
     asm.load(Width::B8, R1, R0, crossing::BOUND);
@@ -71,12 +72,23 @@ pub(super) fn enter(program: &Program, asm: &mut Assembler) {
     asm.bind(known);
     asm.do64(Alu::Add, R2, R8);
     asm.load(Width::B8, R1, R9, crossing::BOUND);
-    asm.if64(R2, Condition::Above, R1, program.end);
+    asm.if64(R2, Condition::Above, R1, refused);
     asm.store(Width::B8, R9, crossing::UNDER_WAY, R2);
     asm.store(Width::B8, R9, crossing::ENTERED_NS, R0);
     asm.bind(cross);
     asm.copy(R0, NEXT);
     asm.exit();
+}
+
+/// Counts the R8 wire packets that there is no room for; the program ends.
+pub(super) fn refuse(program: &Program, asm: &mut Assembler, refused: Label) {
+    asm.bind(refused);
+    asm.load(Width::B4, R1, R6, skb::TC_INDEX);
+    asm.do32(Alu::ShiftRight, R1, 1);
+    asm.store(Width::B4, R10, place::SLOT, R1);
+    program.look_up(asm, MirrorMap::SlotCounters, place::SLOT, program.end);
+    asm.count(R0, SlotCounter::Refused as usize, R8);
+    asm.jump(program.end);
 }
 
 /// Counts a packet that has crossed.
