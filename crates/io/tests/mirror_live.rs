@@ -277,8 +277,11 @@ fn an_interface_may_go_and_come_back() {
     let net = line();
     let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
     let collector = Collector::start(sink, VXLAN_PORT, false);
-    let (mut mirror, _, _) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
+    let (mut mirror, id, target) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
     tapped.ip("link del client");
+    // Its taps may be set before it is missed.
+    mirror.set_taps("client", vec![tap(id, &[target])]).expect("taps");
+    assert!(!mirror.is_present("client"));
     rig::wait_until("the interface is missed", WAIT, || {
         mirror.tick(Now::read());
         !mirror.is_present("client")
@@ -297,6 +300,26 @@ fn an_interface_may_go_and_come_back() {
     }
     let sent =
         Generator::new(10_000, 300).run_in(&client.netns, "10.71.0.2:9".parse().expect("one"));
+    mirror.stop().expect("it stops");
+    assert_eq!(rig::missing(&numbers(&collector.frames()), sent.accepted), [0; 0]);
+}
+
+#[test]
+fn a_private_interface_that_is_set_down_is_brought_up_again() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let net = line();
+    let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
+    let collector = Collector::start(sink, VXLAN_PORT, false);
+    let (mut mirror, _, _) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
+    let shown = tapped.ip("-br link show");
+    let name = shown.lines().find_map(|line| line.strip_prefix("tapline")).expect("it is there");
+    let number = name.split('@').next().and_then(|name| name.split(' ').next()).expect("a number");
+    tapped.ip(&format!("link set tapline{number} down"));
+    mirror.tick(Now::read());
+    let to = (tapped.v4("client"), 9).into();
+    let sent = Generator::new(10_000, 300).run_in(&client.netns, to);
     mirror.stop().expect("it stops");
     assert_eq!(rig::missing(&numbers(&collector.frames()), sent.accepted), [0; 0]);
 }

@@ -290,7 +290,10 @@ impl PerCpuArray {
 }
 
 /// How many CPUs there can ever be: the kernel keeps a copy for each.
-fn possible_cpus() -> Result<usize, Error> {
+///
+/// # Errors
+/// [`Error::System`] if the kernel does not say.
+pub fn possible_cpus() -> Result<usize, Error> {
     const PATH: &str = "/sys/devices/system/cpu/possible";
     let text = std::fs::read_to_string(PATH).map_err(|e| Error::system(PATH, e))?;
     count_cpus(&text).ok_or_else(|| Error::System {

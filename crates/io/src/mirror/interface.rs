@@ -80,10 +80,18 @@ impl Interface {
         if let Some(attached) = &mut self.attached {
             let before = attached.ingress.replace(&programs.ingress);
             let replaced = before.and_then(|()| attached.egress.replace(&programs.egress));
-            if let Err(error) = replaced {
-                // Both as before; or the interface has just gone, and is found to be.
-                let _ = attached.ingress.replace(&self.programs.ingress);
-                return Err(error);
+            match replaced {
+                Ok(()) => {}
+                // Waited for, with what is new.
+                Err(error) if is_gone(&error) => {
+                    tracing::warn!("{} is gone; waiting for it to return", self.name);
+                    self.attached = None;
+                }
+                Err(error) => {
+                    // Both as before.
+                    let _ = attached.ingress.replace(&self.programs.ingress);
+                    return Err(error);
+                }
             }
         }
         (self.taps, self.programs) = (taps, programs);
@@ -107,7 +115,15 @@ impl Interface {
 
     /// Looks whether it has gone or come back.
     pub fn look(&mut self, netns: &Netns, links: &mut Links, attach_by: &mut AttachBy) {
-        let found = links.find(&self.name).ok();
+        let found = match links.find(&self.name) {
+            Ok(link) => Some(link),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+            Err(error) => {
+                // Whether it is there is not known: all stays as it is.
+                tracing::debug!("interface `{}`: look it up: {error}", self.name);
+                return;
+            }
+        };
         let before = self.attached.as_ref().map(|attached| attached.index);
         if before.is_some() && before == found.map(|link| link.index) {
             return;
@@ -249,6 +265,12 @@ fn find(name: &str, links: &mut Links, netns: &Netns) -> Result<Link, Error> {
         true => Ok(link),
         false => Err(Error::HardwareType { name: name.into(), hardware: link.hardware }),
     }
+}
+
+/// Whether the kernel says that the interface of a program is gone.
+fn is_gone(error: &Error) -> bool {
+    let Error::System { source, .. } = error else { return false };
+    matches!(source.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV))
 }
 
 fn is_ethernet(link: Link) -> bool {

@@ -162,7 +162,10 @@ impl KernelMirror {
         let shapes = targets.shapes_with(options)?;
         self.crossing.provide(&shapes, &self.taps, tables, &mut self.attach_by)?;
         let id = targets.add(options, tables, underlay, Now::read())?;
-        self.write_far_ends()?;
+        if let Err(error) = self.write_far_ends() {
+            self.targets.remove(id, &self.tables, Now::read())?;
+            return Err(error);
+        }
         Ok(id)
     }
 
@@ -353,6 +356,7 @@ impl KernelMirror {
         }
         if self.links.take_news() || is_due(self.looked_ns, LOOK_NS) {
             self.looked_ns = now.monotonic_ns;
+            tell("look after the private interfaces", self.crossing.look(&self.private));
             for interface in self.interfaces.values_mut() {
                 interface.look(&self.taps_in, &mut self.links, &mut self.attach_by);
             }

@@ -60,14 +60,26 @@ impl Private {
         near_links.add_pair(&new).map_err(failed("make it"))?;
         let mut links = locked(&self.links);
         let far = links.find(far_name).map_err(failed("find it"))?.index;
-        let near = links.peer(far).map_err(failed("find its other end"))?;
-        let ends = [(near_netns, &mut near_links, near), (&self.netns, &mut *links, far)];
+        let near = match links.peer(far) {
+            Ok(near) => near,
+            Err(error) => {
+                if let Err(error) = links.remove(far) {
+                    tracing::debug!("private interface `{far_name}`: {error}");
+                }
+                return Err(failed("find its other end")(error));
+            }
+        };
+        // From here on it goes with the value, whatever fails.
+        let pair = Pair { near, far, far_name: far_name.into(), links: Mutex::new(near_links) };
+        let mut near_links = locked(&pair.links);
+        let ends = [(near_netns, &mut *near_links, near), (&self.netns, &mut *links, far)];
         for (netns, links, index) in ends {
             links.leave_without_ipv6(index).map_err(failed("leave it without IPv6"))?;
             disable_ipv6(netns, links.name(index))?;
             links.switch_offloads_off(index).map_err(failed("switch its offloads off"))?;
         }
-        Ok(Pair { near, far, far_name: far_name.into(), links: Mutex::new(near_links) })
+        drop(near_links);
+        Ok(pair)
     }
 
     /// Brings both ends up.
@@ -80,6 +92,15 @@ impl Private {
 }
 
 impl Pair {
+    /// Whether the near end is up; `None` if it is gone. What cannot be asked is taken for well.
+    pub fn is_up(&self) -> Option<bool> {
+        match locked(&self.links).has_carrier(self.near) {
+            Ok(is_up) => Some(is_up),
+            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+            Err(_) => Some(true),
+        }
+    }
+
     /// The near end's name now.
     pub fn name(&self) -> Option<String> {
         locked(&self.links).name(self.near)

@@ -35,6 +35,8 @@ pub(super) struct Crossing {
     _returning: Hold,
     entry: Pair,
     exit: Option<Pair>,
+    /// Whether it has been said that one of them is gone.
+    is_gone_told: bool,
     /// Where the entry is, and the exit.
     taps_in: Netns,
     underlay: Netns,
@@ -67,6 +69,7 @@ impl Crossing {
             _returning: returning,
             entry,
             exit,
+            is_gone_told: false,
             taps_in: taps_in.hold()?,
             underlay: underlay.hold()?,
             shapes: BTreeSet::new(),
@@ -76,6 +79,32 @@ impl Crossing {
         private.set_up(&crossing.entry)?;
         crossing.exit.as_ref().map_or(Ok(()), |exit| private.set_up(exit))?;
         Ok(crossing)
+    }
+
+    /// Brings a private interface up again that somebody has set down, and says so, or that it is gone.
+    pub fn look(&mut self, private: &Private) -> Result<(), Error> {
+        for pair in [Some(&self.entry), self.exit.as_ref()].into_iter().flatten() {
+            match pair.is_up() {
+                Some(true) => {}
+                Some(false) => {
+                    tracing::warn!(
+                        "private interface `{}` was set down, and is brought up again",
+                        pair.far_name
+                    );
+                    private.set_up(pair)?;
+                }
+                None if self.is_gone_told => {}
+                None => {
+                    tracing::error!(
+                        "private interface `{}` has been removed: the kernel mirrors nothing until \
+                         tapline is started again",
+                        pair.far_name
+                    );
+                    self.is_gone_told = true;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The interface that clones go to.
@@ -94,7 +123,8 @@ impl Crossing {
         if shapes.is_subset(&self.shapes) {
             return Ok(());
         }
-        let late = self.late.iter().map(|(tap, _)| tap.clone()).collect();
+        let is_there = |(tap, _): &&(Tap, u32)| taps.map(tap.id).is_ok();
+        let late = self.late.iter().filter(is_there).map(|(tap, _)| tap.clone()).collect();
         self.put(shapes, late, taps, tables, attach_by)
     }
 

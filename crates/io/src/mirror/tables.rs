@@ -15,7 +15,7 @@ pub(super) const SLOTS: u32 = 2048;
 /// Endpoints of all targets.
 pub(super) const MEMBERS: u32 = 4096;
 /// Tables of groups, 32 KiB each; while one changes it has two.
-pub(super) const GROUPS: u32 = 64;
+pub(super) const GROUPS: u32 = 256;
 /// Ceilings, one for each tap that has one.
 pub(super) const BUCKETS: u32 = 256;
 /// Far ends of all taps of the process.

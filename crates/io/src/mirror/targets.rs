@@ -244,13 +244,12 @@ impl Targets {
         if changed.is_empty() {
             return Ok(());
         }
-        for served in self.targets.values().flat_map(|target| &target.members) {
-            let key = WayKey::of(&served.options);
-            if changed.contains(&key) {
-                served.write(&self.ways, tables)?;
-            }
-        }
-        Ok(())
+        let members = self.targets.values().flat_map(|target| &target.members);
+        members
+            .filter(|served| changed.contains(&WayKey::of(&served.options)))
+            .map(|served| served.write(&self.ways, tables))
+            // Each is written, whatever becomes of another; the last error is told.
+            .fold(Ok(()), |before, written| written.and(before))
     }
 
     pub fn counters(&self, id: TargetId, tables: &Tables) -> Result<TargetCounters, Error> {

@@ -50,7 +50,8 @@ pub struct DispatcherTap<'a> {
     pub late_slots: Vec<u32>,
     /// Its ceiling in [`MirrorMap::Buckets`].
     pub bucket: Option<u32>,
-    /// Whether own tunnels are looked for. Only those sent are, or on loopback all.
+    /// Whether own tunnels are looked for: among those sent, or on loopback, by all that tells them; among
+    /// those received by the mark that this host's clones have, as where they end is in a container of it.
     pub skips_own_tunnels: bool,
 }
 
@@ -101,8 +102,8 @@ pub fn dispatcher(options: &DispatcherOptions<'_>) -> Result<Code, Error> {
     }
     let taps: Vec<Tap<'_>> = (0..).zip(taps).map(|(bit, options)| Tap { bit, options }).collect();
     let is_sent = options.direction == Direction::Out;
-    let looks =
-        (is_sent || options.is_loopback) && taps.iter().any(|tap| tap.options.skips_own_tunnels);
+    let skips = taps.iter().any(|tap| tap.options.skips_own_tunnels);
+    let looks = skips && (is_sent || options.is_loopback);
 
     let mut asm = Assembler::new();
     let [next, is_own, joined] = std::array::from_fn(|_| asm.label());
@@ -124,8 +125,10 @@ pub fn dispatcher(options: &DispatcherOptions<'_>) -> Result<Code, Error> {
     asm.jump_if(Bits::B64, Condition::Equal, R7, 0, next);
     if looks {
         own::emit(&mut asm, is_own);
-        asm.bind(joined);
+    } else if skips {
+        own::emit_marked(&mut asm, is_own);
     }
+    asm.bind(joined);
     let clones = Clones { is_sent, private_interface: options.private_interface };
     clones.begin(&mut asm);
     for tap in &taps {
@@ -136,7 +139,7 @@ pub fn dispatcher(options: &DispatcherOptions<'_>) -> Result<Code, Error> {
     asm.bind(next);
     asm.alu(Bits::B32, Alu::Move, R0, NEXT);
     asm.exit();
-    if looks {
+    if skips {
         asm.bind(is_own);
         skip_own(&mut asm, &taps);
         asm.jump(joined);

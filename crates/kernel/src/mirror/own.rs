@@ -48,13 +48,19 @@ pub(super) fn emit(asm: &mut Assembler, own: Label) {
         own,
         other: asm.label(),
     };
-    asm.load(Width::B4, R1, R6, SKB_TC_INDEX);
-    asm.jump_if(Bits::B32, Condition::Equal, R1, i32::from(TC_INDEX_SENT), own);
+    emit_marked(asm, own);
     ways.link(asm);
     ways.ipv4(asm);
     ways.ipv6(asm);
     ways.udp(asm);
     asm.bind(ways.other);
+}
+
+/// Appends the look at the mark alone: goes to `own` for a clone under way to its sink, or on. The packet is
+/// in R6; R1 is lost.
+pub(super) fn emit_marked(asm: &mut Assembler, own: Label) {
+    asm.load(Width::B4, R1, R6, SKB_TC_INDEX);
+    asm.jump_if(Bits::B32, Condition::Equal, R1, i32::from(TC_INDEX_SENT), own);
 }
 
 /// The walk: R8 is where it stands, R7 how many bytes are there, R2 the upper protocol.
