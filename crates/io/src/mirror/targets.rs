@@ -245,11 +245,14 @@ impl Targets {
             return Ok(());
         }
         let members = self.targets.values().flat_map(|target| &target.members);
-        members
-            .filter(|served| changed.contains(&WayKey::of(&served.options)))
-            .map(|served| served.write(&self.ways, tables))
-            // Each is written, whatever becomes of another; the last error is told.
-            .fold(Ok(()), |before, written| written.and(before))
+        // Each is written, whatever becomes of another; the last error is told.
+        let mut all = Ok(());
+        for served in members.filter(|served| changed.contains(&WayKey::of(&served.options))) {
+            if let Err(error) = served.write(&self.ways, tables) {
+                all = Err(error);
+            }
+        }
+        all
     }
 
     pub fn counters(&self, id: TargetId, tables: &Tables) -> Result<TargetCounters, Error> {
