@@ -528,8 +528,6 @@ fn where_super_packets_may_be_of_any_length_filters_stand_behind_the_crossing_to
     }
     let net = line();
     let (client, tapped, sink) = (net.host("client"), net.host("tapped"), net.host("sink"));
-    tapped.ip("link set client gso_max_size 300000 gro_max_size 300000");
-    client.ip("link set tapped gso_max_size 300000 gro_max_size 300000");
     let collector = Collector::start(sink, VXLAN_PORT, false);
     let filter = io::libpcap::compile("tcp port 5001", wire::LinkType::ETHERNET, 0);
     let filter = filter.expect("an expression");
@@ -539,6 +537,10 @@ fn where_super_packets_may_be_of_any_length_filters_stand_behind_the_crossing_to
     let everything = tap(id, &[target]);
     let filtered = io::mirror::Tap { received: filter.clone(), sent: filter, ..everything };
     mirror.set_taps("client", vec![filtered]).expect("taps");
+    // Allowed while the mirror runs.
+    tapped.ip("link set client gso_max_size 300000 gro_max_size 300000");
+    client.ip("link set tapped gso_max_size 300000 gro_max_size 300000");
+    mirror.tick(Now::read());
     let to = std::net::SocketAddr::new(tapped.v6("client").into(), 5001);
     rig::exchange(&client.netns, &tapped.netns, to, 4 << 20);
     mirror.stop().expect("it stops");

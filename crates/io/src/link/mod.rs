@@ -24,6 +24,8 @@ pub use ways::Ways;
 pub(crate) const IFINFOMSG_LEN: usize = 16;
 /// `IFLA_GSO_MAX_SIZE`, `IFLA_GRO_MAX_SIZE`, and those of IPv4: bytes of a super-packet.
 const MAX_SIZES: [u16; 4] = [41, 58, 63, 64];
+/// `RTEXT_FILTER_SKIP_STATS`.
+const SKIP_STATS: u32 = 1 << 3;
 const SUPER_PACKET_USUAL: u32 = 65_536;
 /// Longest interface name, without its NUL.
 const NAME_BYTES_MAX: usize = libc::IFNAMSIZ - 1;
@@ -87,13 +89,14 @@ impl Links {
         Ok(self.netlink.ask(Question::new(libc::RTM_GETLINK, &body))?.1)
     }
 
-    /// Whether an interface has super-packets that are longer than an IP packet can say (BIG TCP): sent ones,
+    /// Whether any interface has super-packets that are longer than an IP packet can say (BIG TCP): sent ones,
     /// or received ones that it joins itself.
-    pub fn has_jumbo(&mut self, index: i32) -> io::Result<bool> {
-        let body = self.describe(index)?;
-        let attributes = attributes(body.get(IFINFOMSG_LEN..).unwrap_or_default());
-        let sizes = attributes.filter(|(kind, _)| MAX_SIZES.contains(kind));
-        Ok(sizes.filter_map(|(_, value)| word(value, 0)).any(|size| size > SUPER_PACKET_USUAL))
+    pub fn any_has_jumbo(&mut self) -> io::Result<bool> {
+        let question = Question::new(libc::RTM_GETLINK, &[0; IFINFOMSG_LEN])
+            .with(libc::IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes());
+        let mut has_jumbo = false;
+        self.netlink.list(question, |body| has_jumbo |= tells_jumbo(body))?;
+        Ok(has_jumbo)
     }
 
     /// The MTU of an interface, bytes.
@@ -141,6 +144,13 @@ impl AsFd for Links {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.netlink.as_fd()
     }
+}
+
+/// Whether what the kernel tells of an interface says that it has them.
+fn tells_jumbo(body: &[u8]) -> bool {
+    let attributes = attributes(body.get(IFINFOMSG_LEN..).unwrap_or_default());
+    let sizes = attributes.filter(|(kind, _)| MAX_SIZES.contains(kind));
+    sizes.filter_map(|(_, value)| word(value, 0)).any(|size| size > SUPER_PACKET_USUAL)
 }
 
 /// The names of the calling thread's interfaces.
@@ -214,9 +224,8 @@ pub(crate) mod tests {
         let netns = crate::netns::Netns::new().unwrap();
         let mut links = netns.run(|| Links::open().unwrap()).unwrap();
         netns.ip("link add left type veth peer name right").unwrap();
-        let left = links.find("left").unwrap().index;
-        assert!(!links.has_jumbo(left).unwrap());
+        assert!(!links.any_has_jumbo().unwrap());
         netns.ip("link set left gro_max_size 500000").unwrap();
-        assert!(links.has_jumbo(left).unwrap());
+        assert!(links.any_has_jumbo().unwrap());
     }
 }

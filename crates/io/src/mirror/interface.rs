@@ -45,7 +45,7 @@ struct Programs {
 #[derive(Debug, Clone, Copy)]
 struct Kind {
     is_loopback: bool,
-    /// Whether it has super-packets that are longer than an IP packet can say.
+    /// Whether super-packets may come that are longer than an IP packet can say.
     has_jumbo: bool,
 }
 
@@ -75,8 +75,9 @@ impl Interface {
     }
 
     /// Exchanges the taps.
-    pub fn set(&mut self, taps: Vec<Tap>, parts: &Parts<'_>) -> Result<(), Error> {
-        let programs = Programs::load(&self.name, &taps, parts, self.programs.kind)?;
+    pub fn set(&mut self, taps: Vec<Tap>, has_jumbo: bool, parts: &Parts<'_>) -> Result<(), Error> {
+        let kind = Kind { has_jumbo, ..self.programs.kind };
+        let programs = Programs::load(&self.name, &taps, parts, kind)?;
         if let Some(attached) = &mut self.attached {
             let before = attached.ingress.replace(&programs.ingress);
             let replaced = before.and_then(|()| attached.egress.replace(&programs.egress));
@@ -98,7 +99,12 @@ impl Interface {
         Ok(())
     }
 
-    /// Whether it has super-packets that are longer than an IP packet can say.
+    /// Its taps.
+    pub fn taps(&self) -> &[Tap] {
+        &self.taps
+    }
+
+    /// Whether its programs expect super-packets that are longer than an IP packet can say.
     pub fn has_jumbo(&self) -> bool {
         self.programs.kind.has_jumbo
     }

@@ -95,6 +95,8 @@ pub struct KernelMirror {
     further_far_ends: HashSet<(IpAddr, Carrier)>,
     far_ends: HashSet<[u8; kernel::mirror::layout::FAR_END_BYTES]>,
     looked_ns: u64,
+    /// Whether super-packets may come that are longer than an IP packet can say.
+    has_jumbo: bool,
     clock_ns: u64,
     /// Pairs made for what is handed up so far.
     pairs: u32,
@@ -139,6 +141,7 @@ impl KernelMirror {
             further_far_ends: HashSet::new(),
             far_ends: HashSet::new(),
             looked_ns: 0,
+            has_jumbo: false,
             clock_ns: 0,
             pairs: 0,
         })
@@ -296,14 +299,8 @@ impl KernelMirror {
     /// [`Error::NoInterface`], [`Error::HardwareType`]; [`Error::Program`] for filters that cannot
     /// run in the kernel; [`Error::System`] if the kernel refuses. What ran goes on then.
     pub fn set_taps(&mut self, name: &str, taps: Vec<Tap>) -> Result<(), Error> {
-        let has_jumbo = match self.interfaces.get(name) {
-            Some(interface) => interface.has_jumbo(),
-            None => self
-                .links
-                .find(name)
-                .and_then(|link| self.links.has_jumbo(link.index))
-                .unwrap_or(false),
-        };
+        self.look_for_jumbo();
+        let has_jumbo = self.has_jumbo;
         // Judged by what is new, and no longer by what was, if both are of a tap: what it judges late
         // may be judged by the one or the other for a moment.
         let others = self.interfaces.values().flat_map(Interface::late);
@@ -319,7 +316,7 @@ impl KernelMirror {
         if taps.is_empty() {
             self.interfaces.remove(name);
         } else if let Some(interface) = self.interfaces.get_mut(name) {
-            interface.set(taps, &parts)?;
+            interface.set(taps, has_jumbo, &parts)?;
         } else {
             let (links, attach_by) = (&mut self.links, &mut self.attach_by);
             let interface = Interface::open(name, taps, has_jumbo, &parts, links, attach_by)?;
@@ -360,6 +357,8 @@ impl KernelMirror {
             for interface in self.interfaces.values_mut() {
                 interface.look(&self.taps_in, &mut self.links, &mut self.attach_by);
             }
+            self.look_for_jumbo();
+            tell("judge long super-packets", self.expect_jumbo());
         }
     }
 
@@ -420,6 +419,32 @@ impl KernelMirror {
             }
         }
         Ok(())
+    }
+
+    /// Looks whether any interface has super-packets that are longer than an IP packet can say: what one
+    /// receives, another sends. Once there were some, they are expected.
+    fn look_for_jumbo(&mut self) {
+        if self.has_jumbo {
+            return;
+        }
+        match self.links.any_has_jumbo() {
+            Ok(has_jumbo) => self.has_jumbo = has_jumbo,
+            Err(error) => tracing::debug!("look for long super-packets: {error}"),
+        }
+    }
+
+    /// Makes the programs anew of interfaces whose programs do not expect what may come.
+    fn expect_jumbo(&mut self) -> Result<(), Error> {
+        let behind = self.interfaces.iter().filter(|(_, of)| of.has_jumbo() != self.has_jumbo);
+        let behind: Vec<(String, Vec<Tap>)> =
+            behind.map(|(name, of)| (name.clone(), of.taps().to_vec())).collect();
+        let mut all = Ok(());
+        for (name, taps) in behind {
+            if let Err(error) = self.set_taps(&name, taps) {
+                all = Err(error);
+            }
+        }
+        all
     }
 
     fn write_far_ends(&mut self) -> Result<(), Error> {
