@@ -174,8 +174,12 @@ pub fn traces(of: &Host) -> String {
     let mut found = inside(&of.netns, || {
         let names = io::offloads::interfaces();
         let attached = names.iter().map(|name| {
-            let attached = io::bpf::list::attached(name);
-            format!("{name}: {:?}\n", attached.unwrap_or_else(|e| panic!("{name}: {e}")))
+            match io::bpf::list::attached(name) {
+                Ok(attached) => format!("{name}: {attached:?}\n"),
+                // It has gone since it was listed.
+                Err(io::Error::NoInterface { .. }) => format!("{name}: gone\n"),
+                Err(error) => panic!("{name}: {error}"),
+            }
         });
         attached.collect::<String>()
     });

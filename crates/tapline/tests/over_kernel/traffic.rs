@@ -29,6 +29,7 @@ pub struct Inlet {
 impl Inlet {
     pub fn new(host: &Host, neighbour: &str) -> Inlet {
         let tap = inside(&host.netns, || Tap::new("inlet")).expect("root may");
+        host.ip("link set inlet address 02:00:00:00:09:01");
         host.ip("link set inlet addrgenmode none");
         host.ip("link set inlet up");
         host.ip("addr add fd00:99::1/64 dev inlet nodad");

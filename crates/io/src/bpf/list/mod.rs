@@ -11,7 +11,7 @@ mod sys;
 use super::sys::{TCX_EGRESS, TCX_INGRESS};
 use super::{NAME, Way, pinned};
 use crate::error::Error;
-use crate::link::{IFINFOMSG_LEN, Links, find};
+use crate::link::{IFINFOMSG_LEN, Links, find, names};
 use crate::netlink::{attributes, word};
 use std::fs;
 use std::io;
@@ -132,7 +132,11 @@ impl Hook {
 /// # Errors
 /// [`Error::NoInterface`]; [`Error::System`] if the right is missing.
 pub fn attached(interface: &str) -> Result<Vec<Attached>, Error> {
-    let failed = |e| failed(format!("list the programs at `{interface}`"), e);
+    let failed = |e: io::Error| match e.raw_os_error() {
+        // It has gone since it was found.
+        Some(libc::ENODEV) => Error::NoInterface { name: interface.into(), present: names() },
+        _ => failed(format!("list the programs at `{interface}`"), e),
+    };
     let mut links = Links::open().map_err(failed)?;
     let index = find(interface, &mut links)?.index;
     let mut found = Vec::new();
