@@ -104,11 +104,12 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// Bytes of a frame up to the end of the IP header without options, and 8 more.
+    /// Bytes of a frame up to the end of the IP header without options: the last fragment may have one
+    /// byte more.
     pub(super) const fn bytes_min(self) -> i32 {
         match self {
-            Family::V4 => 14 + 20 + 8,
-            Family::V6 => 14 + 40 + 8,
+            Family::V4 => 14 + 20,
+            Family::V6 => 14 + 40,
         }
     }
 
