@@ -137,6 +137,23 @@ fn rules_change_while_traffic_flows_and_keep_their_counters() {
 }
 
 #[test]
+fn rules_that_cannot_be_set_leave_those_that_are() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let mut table = bump.open(&[&format!("udp://{ours}:53={next}")]);
+    let wrong = ["udp://192.0.2.9=10.99.0.1", &format!("udp://{ours}:53={next},source=192.0.2.7")];
+    let wrong: Vec<api::InlineRule> = wrong.iter().map(|rule| rule.parse().unwrap()).collect();
+    let set = bump.us().netns.run(|| table.set_rules(&wrong, Now::read())).unwrap();
+    assert!(set.unwrap_err().to_string().contains("192.0.2.7"));
+    assert_eq!(table.numbers_of_rules(), [1]);
+    let server = udp(bump.next(), SocketAddr::new(next, 53));
+    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
+    client.send_to(b"x", SocketAddr::new(ours, 53)).unwrap();
+    server.recv_from(&mut [0; 9]).unwrap();
+    assert_eq!(table.counters(1).unwrap()[0].forwarded, 1);
+}
+
+#[test]
 fn an_interface_that_comes_back_is_used_again() {
     let Some(bump) = Bump::new() else { return };
     let (ours, next) = (bump.ours(false), bump.next_address(false));

@@ -73,14 +73,13 @@ impl InKernel {
             trouble: Trouble::default(),
             table,
         };
-        this.set_rules(now)?;
+        this.number_rules(this.kernel.numbers_of_rules());
         Ok((this, start))
     }
 
-    fn set_rules(&mut self, now: Now) -> Result<(), Error> {
-        self.numbers = self.kernel.set_rules(&self.table.config.rules, now)?;
-        self.by_number = self.numbers.iter().copied().zip(0..).collect();
-        Ok(())
+    fn number_rules(&mut self, numbers: Vec<u32>) {
+        self.by_number = numbers.iter().copied().zip(0..).collect();
+        self.numbers = numbers;
     }
 
     /// Looks after the table until it is stopped; gives the last report. A table that fails open goes
@@ -152,11 +151,15 @@ impl InKernel {
         let Some(table) = lock(&self.shared.table).take() else { return };
         let is_gone = |name: &str| !table.config.rules.iter().any(|rule| rule.name == name);
         let before = self.report().rules;
-        self.gone.extend(before.into_iter().filter(|line| is_gone(&line.name)));
-        self.table = table;
-        self.kernel.set_timeouts(self.table.config.timeouts);
-        if let Err(error) = self.set_rules(now) {
-            tracing::error!("the rules are not all in the kernel: {error}");
+        match self.kernel.set_rules(&table.config.rules, now) {
+            Ok(numbers) => {
+                self.gone.extend(before.into_iter().filter(|line| is_gone(&line.name)));
+                self.kernel.set_timeouts(table.config.timeouts);
+                self.table = table;
+                self.number_rules(numbers);
+            }
+            // The kernel's rules, and where their views go, belong together.
+            Err(error) => tracing::error!("the rules stay as they were: {error}"),
         }
     }
 
@@ -175,7 +178,7 @@ impl InKernel {
             }
         };
         let Some(&place) = self.by_number.get(&number) else { return };
-        let Some(capture) = &self.table.captures[place] else { return };
+        let Some(Some(capture)) = self.table.captures.get(place) else { return };
         let Some(interface) = capture.interface(view) else { return };
         let snaplen = self.table.config.rules[place].snapshot_length as usize;
         let copy = self.pool.copy(&packet.data).map(|data| {

@@ -196,7 +196,12 @@ pub fn own_addresses(config: &InlineConfig) -> Vec<IpAddr> {
         rules.flat_map(|rule| std::iter::once(rule.address).chain(rule.source)).collect();
     wanted.sort_unstable();
     wanted.dedup();
-    // Only an address of this host can be bound to.
-    wanted.retain(|&address| UdpSocket::bind(SocketAddr::new(address, 0)).is_ok());
+    wanted.retain(|&address| is_own(address));
     wanted
+}
+
+/// Whether this host has an address itself, in the calling thread's network namespace.
+pub fn is_own(address: IpAddr) -> bool {
+    // Only an address of this host can be bound to.
+    UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
 }

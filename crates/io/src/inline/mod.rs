@@ -187,11 +187,17 @@ impl KernelInline {
         Ok((table, start))
     }
 
-    /// Changes the rules; those that match the same as before keep their counters, and their sessions
-    /// go on as they are. Sessions of rules that are gone end. Returns the rules' numbers, in their order.
+    /// The rules' numbers, in their order.
+    pub fn numbers_of_rules(&self) -> Vec<u32> {
+        self.rules.iter().map(|rule| rule.number).collect()
+    }
+
+    /// Changes the rules; those that match the same as before keep their counters. Returns the rules'
+    /// numbers, in their order.
     ///
     /// # Errors
-    /// [`Error::System`] if the kernel refuses, or there are more than 4096 rules.
+    /// [`Error::System`] if the kernel refuses, or there are more than 4096 rules; none is changed
+    /// where the source of one is no address of this host.
     pub fn set_rules(&mut self, rules: &[InlineRule], now: Now) -> Result<Vec<u32>, Error> {
         let mut numbers = self.numbers()?;
         if rules.len() > RULES_MAX as usize {
@@ -201,6 +207,13 @@ impl KernelInline {
                 source,
                 mend: "; a table has room for 4096",
             });
+        }
+        // Before anything is changed: one that cannot be followed leaves all as it was.
+        for rule in rules {
+            if let Err(error) = self.hops.find(rule.next_host, rule.source, now) {
+                self.keep_ways();
+                return Err(error);
+            }
         }
         let matches: Vec<Match> = rules.iter().map(matched).collect();
         let wanted: HashSet<Match> = matches.iter().copied().collect();
@@ -224,13 +237,19 @@ impl KernelInline {
             };
             self.rules.push(Installed { matched, entry: None, number, rule: rule.clone() });
         }
-        let ways: HashSet<_> = rules.iter().map(|rule| (rule.next_host, rule.source)).collect();
-        self.hops.keep(|next_host, source| ways.contains(&(next_host, source)));
+        self.keep_ways();
         self.settings.levels = self.rules.iter().fold(0, |all, rule| all | rule.matched.level());
         self.write_settings()?;
         self.write_rules(now)?;
         self.end_sessions(now)?;
-        Ok(self.rules.iter().map(|rule| rule.number).collect())
+        Ok(self.numbers_of_rules())
+    }
+
+    /// Forgets the ways that no rule needs.
+    fn keep_ways(&mut self) {
+        let of = |installed: &Installed| (installed.rule.next_host, installed.rule.source);
+        let ways: HashSet<_> = self.rules.iter().map(of).collect();
+        self.hops.keep(|next_host, source| ways.contains(&(next_host, source)));
     }
 
     /// Does what is due: next hops, interfaces that come and go, sessions whose time is over. To be called

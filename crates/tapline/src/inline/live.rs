@@ -1,7 +1,7 @@
 //! A table while it runs: stopped, changed between two batches, asked for its ledger.
 
 use super::captures::{Captures, NewTap, Prepared};
-use super::{ledger, must_be_nobodys, must_lead_away};
+use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away};
 use crate::cli::Inline;
 use crate::failure::Failure;
 use crate::session::{Activity, Reloaded};
@@ -211,8 +211,9 @@ impl Activity for Live<'_> {
         }
         let wanted = super::wanted(self.options)?;
         must_lead_away(&wanted)?;
-        if !self.is_in_kernel {
-            must_be_nobodys(&wanted)?;
+        match self.is_in_kernel {
+            true => must_be_ours(&wanted)?,
+            false => must_be_nobodys(&wanted)?,
         }
         let (Some(old), Some(forwarder)) = (&self.config, &self.forwarder) else {
             return Err(Failure::CouldNot("it has not begun".into()));

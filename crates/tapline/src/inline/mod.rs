@@ -12,9 +12,8 @@ use crate::session::{self, Session};
 use api::{
     Endpoint, Group, InlineConfig, InlineFail, InlineRule, InlineTimeouts, read_inline_file,
 };
-use io::forward::own_addresses;
+use io::forward::{is_own, own_addresses};
 use live::Live;
-use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 
 pub fn run(options: &Inline, verbosity: &Verbosity) -> Result<(), Failure> {
@@ -93,12 +92,25 @@ fn of_options(short: &InlineShort, is_written: bool) -> Result<InlineConfig, Fai
 
 /// Refuses a next host that is this host.
 fn must_lead_away(config: &InlineConfig) -> Result<(), Failure> {
-    let own = |rule: &&InlineRule| UdpSocket::bind(SocketAddr::new(rule.next_host, 0)).is_ok();
+    let own = |rule: &&InlineRule| is_own(rule.next_host);
     match config.rules.iter().find(own) {
         None => Ok(()),
         Some(InlineRule { name, next_host, .. }) => Err(Failure::Usage(format!(
             "rule {name}: next host {next_host} is this host itself, so that packets would go round in a \
              circle; name the host that answers"
+        ))),
+    }
+}
+
+/// Refuses sources that this host does not have: replies to them would not come to the kernel's programs.
+fn must_be_ours(config: &InlineConfig) -> Result<(), Failure> {
+    let sources = || config.rules.iter().filter_map(|rule| Some((&rule.name, rule.source?)));
+    match sources().find(|(_, source)| !is_own(*source)) {
+        None => Ok(()),
+        Some((name, source)) => Err(Failure::Usage(format!(
+            "rule {name}: source {source} is no address of this host, as the kernel asks; add it: ip \
+             address add {source} dev {}",
+            config.egress
         ))),
     }
 }
