@@ -78,9 +78,17 @@ impl Hops {
         self.followed.get(&(next_host, source))?.written.map(|hop| hop.mtu).filter(|mtu| *mtu != 0)
     }
 
-    /// Forgets the ways that no rule needs.
-    pub(super) fn keep(&mut self, is_needed: impl Fn(IpAddr, Option<IpAddr>) -> bool) {
-        self.followed.retain(|(next_host, source), _| is_needed(*next_host, *source));
+    /// Forgets the ways that no rule needs: sessions that still have one are left to the kernel.
+    pub(super) fn keep(
+        &mut self,
+        maps: &Maps,
+        is_needed: impl Fn(IpAddr, Option<IpAddr>) -> bool,
+    ) -> Result<(), Error> {
+        let map = maps.of(InlineMap::Hops);
+        let no_way = Hop { whose: 0, fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] }.bytes();
+        let gone = self.followed.extract_if(|(next_host, source), _| !is_needed(*next_host, *source));
+        let mut places = gone.map(|(_, way)| hop_place(way.number).to_ne_bytes());
+        places.try_for_each(|place| map.put(&place, &no_way))
     }
 
     /// Looks for news, and writes every way that leaves by `interface` as fresh. Returns whether the

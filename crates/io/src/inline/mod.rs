@@ -31,7 +31,7 @@ use attach::Attached;
 use exceptions::Exceptions;
 use hops::Hops;
 use kernel::inline::layout::{
-    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, counter_place,
+    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, Tuple, counter_place,
 };
 use maps::Maps;
 use pins::Pins;
@@ -39,7 +39,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Weak};
-use sweep::Sweep;
+use sweep::{Led, Sweep};
 
 pub use copies::InlineCopies;
 pub use exceptions::ExceptionCounters;
@@ -49,6 +49,9 @@ pub use sweep::InlineSession;
 
 /// How often ways are written as fresh, interfaces looked for, and sessions swept.
 const TICK_NS: u64 = 500_000_000;
+
+const ICMP: u8 = 1;
+const ICMPV6: u8 = 58;
 
 /// A forwarding table that runs in the kernel.
 #[derive(Debug)]
@@ -192,8 +195,8 @@ impl KernelInline {
         self.rules.iter().map(|rule| rule.number).collect()
     }
 
-    /// Changes the rules; those that match the same as before keep their counters. Returns the rules'
-    /// numbers, in their order.
+    /// Changes the rules; those that match the same as before keep their counters. Sessions go on whose
+    /// packets a rule leads where they went; others end. Returns the rules' numbers, in their order.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses, or there are more than 4096 rules; none is changed
@@ -211,7 +214,7 @@ impl KernelInline {
         // Before anything is changed: one that cannot be followed leaves all as it was.
         for rule in rules {
             if let Err(error) = self.hops.find(rule.next_host, rule.source, now) {
-                self.keep_ways();
+                self.keep_ways()?;
                 return Err(error);
             }
         }
@@ -237,19 +240,21 @@ impl KernelInline {
             };
             self.rules.push(Installed { matched, entry: None, number, rule: rule.clone() });
         }
-        self.keep_ways();
         self.settings.levels = self.rules.iter().fold(0, |all, rule| all | rule.matched.level());
         self.write_settings()?;
         self.write_rules(now)?;
-        self.end_sessions(now)?;
+        let lead = leading(&self.rules);
+        self.sweep.whole(&self.maps, &self.config.timeouts, &lead, now.monotonic_ns)?;
+        drop(lead);
+        self.keep_ways()?;
         Ok(self.numbers_of_rules())
     }
 
     /// Forgets the ways that no rule needs.
-    fn keep_ways(&mut self) {
+    fn keep_ways(&mut self) -> Result<(), Error> {
         let of = |installed: &Installed| (installed.rule.next_host, installed.rule.source);
         let ways: HashSet<_> = self.rules.iter().map(of).collect();
-        self.hops.keep(|next_host, source| ways.contains(&(next_host, source)));
+        self.hops.keep(&self.maps, |next_host, source| ways.contains(&(next_host, source)))
     }
 
     /// Does what is due: next hops, interfaces that come and go, sessions whose time is over. To be called
@@ -439,9 +444,8 @@ impl KernelInline {
     }
 
     fn end_sessions(&mut self, now: Now) -> Result<(), Error> {
-        let numbers: HashSet<u32> = self.rules.iter().map(|rule| rule.number).collect();
-        let is_rule = |number: u32| numbers.contains(&number);
-        self.sweep.go_on(&self.maps, &self.config.timeouts, is_rule, now.monotonic_ns)
+        let lead = leading(&self.rules);
+        self.sweep.go_on(&self.maps, &self.config.timeouts, &lead, now.monotonic_ns)
     }
 
     /// Puts the programs on the interfaces as they are now.
@@ -500,6 +504,29 @@ pub fn stop(pins: &Path, table: &str) -> Result<bool, Error> {
 fn find_interfaces(config: &InlineConfig, links: &mut Links) -> Result<[u32; 2], Error> {
     let mut index = |name: &str| link::find(name, links).map(|link| link.index.cast_unsigned());
     Ok([index(&config.ingress)?, index(&config.egress)?])
+}
+
+/// Which of the rules leads packets, as programs look for it.
+fn leading(rules: &[Installed]) -> impl Fn(&Tuple, &Tuple) -> Option<Led> {
+    let by_match: HashMap<Match, &Installed> =
+        rules.iter().map(|rule| (rule.matched, rule)).collect();
+    move |client, sent| {
+        let address = client.destination;
+        let (protocol, port) = (Some(client.protocol), Some(client.destination_port));
+        let narrowest_first = [(protocol, port), (protocol, None), (None, None)];
+        let installed = narrowest_first
+            .into_iter()
+            .find_map(|(protocol, port)| by_match.get(&Match { address, protocol, port }))?;
+        let rule = &installed.rule;
+        let has_port = !matches!(client.protocol, ICMP | ICMPV6);
+        let port = rule.next_port.unwrap_or(client.destination_port);
+        // Without a source of its own, what was the route's is as good while packets come.
+        let leads_there = sent.destination == rule.next_host
+            && rule.source.is_none_or(|source| source == sent.source)
+            && (!has_port || sent.destination_port == port);
+        let hop = installed.entry.map(|entry| entry.hop);
+        leads_there.then_some(Led { rule: installed.number, hop })
+    }
 }
 
 fn matched(rule: &InlineRule) -> Match {

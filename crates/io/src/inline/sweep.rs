@@ -1,9 +1,10 @@
-//! Sessions that nobody uses are removed, a bounded number of entries at a time.
+//! Sessions that nobody uses, or that no rule leads where they go, are removed, a bounded number of
+//! entries at a time.
 
 use super::maps::Maps;
 use crate::error::Error;
 use api::InlineTimeouts;
-use kernel::inline::layout::{InlineMap, Leg, Session, Tuple};
+use kernel::inline::layout::{InlineMap, Leg, Session, Tuple, session};
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -13,6 +14,18 @@ const TCP: u8 = 6;
 const ICMP: [u8; 2] = [1, 58];
 const FIN: u8 = 1;
 const RST: u8 = 4;
+
+/// The rule that leads a client's packets where a session has them go; `None` if there is none.
+pub(super) type Leading<'a> = dyn Fn(&Tuple, &Tuple) -> Option<Led> + 'a;
+
+/// Whose a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Led {
+    /// The rule's number.
+    pub rule: u32,
+    /// Its way, if it is known.
+    pub hop: Option<u32>,
+}
 
 /// Where the last go ended, and what it has found.
 #[derive(Debug, Default)]
@@ -74,12 +87,33 @@ impl Sweep {
         &self.sessions
     }
 
-    /// Looks at the next entries, and removes sessions whose time is over, or whose rule is not there.
+    /// Looks at all entries, from the first one on.
+    pub(super) fn whole(
+        &mut self,
+        maps: &Maps,
+        timeouts: &InlineTimeouts,
+        lead: &Leading,
+        now_ns: u64,
+    ) -> Result<(), Error> {
+        self.next = None;
+        self.counting.clear();
+        // More only come while this goes on.
+        for _ in 0..=maps.of(InlineMap::Sessions).entries() as usize / ENTRIES_MAX {
+            self.go_on(maps, timeouts, lead, now_ns)?;
+            if self.next.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the next entries, and removes sessions whose time is over, or that no rule leads where
+    /// they go. What another rule leads there becomes that one's.
     pub(super) fn go_on(
         &mut self,
         maps: &Maps,
         timeouts: &InlineTimeouts,
-        is_rule: impl Fn(u32) -> bool,
+        lead: &Leading,
         now_ns: u64,
     ) -> Result<(), Error> {
         let map = maps.of(InlineMap::Sessions);
@@ -91,7 +125,7 @@ impl Sweep {
             let Some(key) = next else { break };
             // Asked for before this one may be removed: behind one that is gone it is the first again.
             next = map.next_key(Some(&key))?;
-            self.judge(maps, &key, timeouts, &is_rule, now_ns)?;
+            self.judge(maps, &key, timeouts, lead, now_ns)?;
         }
         if next.is_none() {
             self.sessions = std::mem::take(&mut self.counting);
@@ -105,7 +139,7 @@ impl Sweep {
         maps: &Maps,
         key: &[u8],
         timeouts: &InlineTimeouts,
-        is_rule: &impl Fn(u32) -> bool,
+        lead: &Leading,
         now_ns: u64,
     ) -> Result<(), Error> {
         let map = maps.of(InlineMap::Sessions);
@@ -124,14 +158,22 @@ impl Sweep {
         }
         let whole = InlineSession::of(tuple, &session, partner.as_ref().map(|(_, back)| back));
         let until_ns = whole.seen_ns.saturating_add(whole.timeout(timeouts).as_nanos() as u64);
-        if until_ns < now_ns || !is_rule(session.rule) {
+        let partner = partner.filter(|(_, back)| back.becomes.reversed() == tuple);
+        let rule = lead(&tuple, &session.becomes).filter(|_| until_ns >= now_ns);
+        let Some(Led { rule, hop }) = rule else {
             map.remove(key)?;
-            if partner.is_some_and(|(_, back)| back.becomes.reversed() == tuple) {
+            if partner.is_some() {
                 map.remove(&other)?;
             }
-        } else {
-            *self.counting.entry(session.rule).or_default() += 1;
+            return Ok(());
+        };
+        if session.rule != rule || hop.is_some_and(|hop| hop != session.hop) {
+            write(maps, key, rule, hop)?;
         }
+        if partner.is_some_and(|(_, back)| back.rule != rule) {
+            write(maps, &other, rule, None)?;
+        }
+        *self.counting.entry(rule).or_default() += 1;
         Ok(())
     }
 }
@@ -154,6 +196,18 @@ pub(super) fn list(maps: &Maps, sessions_max: usize) -> Result<Vec<InlineSession
         last = Some(key);
     }
     Ok(sessions)
+}
+
+/// Makes an entry another rule's. What programs note at the same moment may be lost: a time that they
+/// note again.
+fn write(maps: &Maps, key: &[u8], rule: u32, hop: Option<u32>) -> Result<(), Error> {
+    let map = maps.of(InlineMap::Sessions);
+    let Some(mut value) = map.get(key)? else { return Ok(()) };
+    value[session::RULE..][..4].copy_from_slice(&rule.to_ne_bytes());
+    if let Some(hop) = hop {
+        value[session::HOP..][..4].copy_from_slice(&hop.to_ne_bytes());
+    }
+    map.put(key, &value)
 }
 
 fn read(maps: &Maps, key: &[u8]) -> Result<Option<(Tuple, Session)>, Error> {
