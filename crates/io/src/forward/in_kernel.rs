@@ -14,8 +14,8 @@ use crate::packet::{Direction, Packet};
 use crate::pool::Pool;
 use crate::trouble::Trouble;
 use crate::waker::Wakeup;
-use api::{DropReason, Drops, InlineView, RingSize};
-use std::collections::HashMap;
+use api::{DropReason, Drops, InlineRule, InlineView, RingSize};
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -42,6 +42,9 @@ pub(super) struct InKernel {
     by_number: HashMap<u32, usize>,
     /// What rules had counted that are gone.
     gone: Vec<RuleReport>,
+    /// What had been left to an earlier process that the table was taken over from, by the rule's number,
+    /// there and back.
+    left_before: HashMap<u32, [u64; 2]>,
     pool: Pool,
     shared: Arc<Shared>,
     wakeup: Wakeup,
@@ -59,6 +62,11 @@ impl InKernel {
     ) -> Result<(InKernel, InlineStart), Error> {
         let now = Now::read();
         let (mut kernel, start) = KernelInline::open(&table.config, Path::new(PINS), now)?;
+        let mut left_before = HashMap::new();
+        for number in kernel.numbers_of_rules() {
+            let left = kernel.counters(number)?.map(|counters| counters.handed_up);
+            left_before.insert(number, left);
+        }
         let copies = kernel.copies(ring_size, now)?;
         let mut this = InKernel {
             kernel,
@@ -66,6 +74,7 @@ impl InKernel {
             numbers: Vec::new(),
             by_number: HashMap::new(),
             gone: Vec::new(),
+            left_before,
             pool: Pool::new(POOL_CHUNKS, POOL_CHUNK_BYTES),
             shared,
             wakeup,
@@ -149,11 +158,19 @@ impl InKernel {
             return;
         }
         let Some(table) = lock(&self.shared.table).take() else { return };
-        let is_gone = |name: &str| !table.config.rules.iter().any(|rule| rule.name == name);
         let before = self.report().rules;
         match self.kernel.set_rules(&table.config.rules, now) {
             Ok(numbers) => {
-                self.gone.extend(before.into_iter().filter(|line| is_gone(&line.name)));
+                // The kernel has counted for what a rule matches, whatever it is called.
+                let matched = |rule: &InlineRule| (rule.address, rule.protocol, rule.port);
+                let kept: HashSet<_> = table.config.rules.iter().map(matched).collect();
+                let rules = self.table.config.rules.iter().zip(&self.numbers);
+                for (line, (rule, number)) in before.into_iter().zip(rules) {
+                    if !kept.contains(&matched(rule)) {
+                        self.left_before.remove(number);
+                        self.gone.push(line);
+                    }
+                }
                 self.kernel.set_timeouts(table.config.timeouts);
                 self.table = table;
                 self.number_rules(numbers);
@@ -219,11 +236,12 @@ impl InKernel {
             let [there, back] = self.kernel.counters(number).unwrap_or_default();
             other.drops.add_many(DropReason::KernelQueue, there.not_shown + back.not_shown);
             let [by_us, back_by_us] = self.kernel.exceptions(number);
+            let [left, back_left] = self.left_before.get(&number).copied().unwrap_or_default();
             rules.push(RuleReport {
                 name: rule.name.clone(),
-                there: counts(&there, &by_us),
-                back: counts(&back, &back_by_us),
-                sessions: sessions.iter().filter(|session| session.rule == number).count() as u64,
+                there: counts(&there, left, &by_us),
+                back: counts(&back, back_left, &back_by_us),
+                sessions: self.kernel.session_counts().get(&number).copied().unwrap_or(0),
             });
         }
         other.seen = other.drops.total();
@@ -278,8 +296,13 @@ impl InKernel {
     }
 }
 
-/// What the programs and [`KernelInline::handle`] have counted, together.
-fn counts(of: &InlineCounters, by_us: &crate::inline::ExceptionCounters) -> Counts {
+/// What the programs and [`KernelInline::handle`] have counted, together; an earlier process has dealt
+/// with what was left to it.
+fn counts(
+    of: &InlineCounters,
+    left_before: u64,
+    by_us: &crate::inline::ExceptionCounters,
+) -> Counts {
     let mut drops = Drops::default();
     for (reason, packets) in [
         (DropReason::SessionTable, of.table_full),
@@ -290,7 +313,7 @@ fn counts(of: &InlineCounters, by_us: &crate::inline::ExceptionCounters) -> Coun
         (DropReason::Fragment, of.fragment),
         (DropReason::SendError, of.refused + by_us.lost),
         // Those on their way to us are counted so until they have come.
-        (DropReason::KernelQueue, of.handed_up.saturating_sub(by_us.packets())),
+        (DropReason::KernelQueue, of.handed_up.saturating_sub(left_before + by_us.packets())),
     ] {
         drops.add_many(reason, packets);
     }

@@ -104,7 +104,7 @@ pub struct InlineCounters {
     pub forwarded_bytes: u64,
     /// Sessions that began.
     pub sessions: u64,
-    /// Frames that went to user space instead, which answers them or sends them another way.
+    /// Went to user space instead, which answers them or sends them another way.
     pub handed_up: u64,
     /// Copies that went to user space.
     pub shown: u64,

@@ -551,7 +551,7 @@ pub enum Counter {
     ForwardedBytes = 1,
     /// Sessions that began.
     Sessions = 2,
-    /// Frames handed up to user space: it answers, or sends them another way, and counts them again.
+    /// Handed up to user space: it answers, or sends them another way, and counts them again.
     HandedUp = 3,
     /// Copies that went to user space.
     Shown = 4,

@@ -416,7 +416,10 @@ impl Writer {
             self.private(self.drop);
             self.send_copy(super::layout::View::Exception);
             self.jump_if64(R0, Condition::NotEqual, 0, self.drop);
-            self.count_one(Counter::HandedUp);
+            // As they come to user space: cut.
+            self.counters(end);
+            self.wire_packets();
+            self.count(Counter::HandedUp);
             self.asm.jump(end);
         }
         self.asm.bind(self.drop);
