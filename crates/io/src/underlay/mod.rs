@@ -101,7 +101,8 @@ impl Underlay {
         dscp: u8,
         now: Now,
     ) -> Result<Underlay, Error> {
-        let failed = |e| Error::system(format!("ask for the way to {}", remote.ip()), e);
+        let from = source.map_or(String::new(), |source| format!(" from {source}"));
+        let failed = |e| Error::system(format!("ask for the way to {}{from}", remote.ip()), e);
         let tables = Netlink::open(libc::NETLINK_ROUTE).map_err(failed)?;
         for group in GROUPS {
             match tables.follow(group, true) {
