@@ -63,7 +63,11 @@ fn echo_goes_through_and_what_no_rule_matches_stays_with_the_host() {
         }
         let [there, back] = table.counters(1).unwrap();
         // The largest is three fragments, the one before it two.
-        assert_eq!((there.forwarded, back.forwarded), (3 + 2 + 2, 3 + 2 + 2), "{there:?}, {back:?}");
+        assert_eq!(
+            (there.forwarded, back.forwarded),
+            (3 + 2 + 2, 3 + 2 + 2),
+            "{there:?}, {back:?}"
+        );
         // Not by a rule: our own port answers.
         let here = udp(bump.us(), SocketAddr::new(ours, 4000));
         let socket = udp(bump.client(), SocketAddr::new(bump.client_address(is_v6), 0));

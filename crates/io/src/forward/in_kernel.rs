@@ -62,12 +62,14 @@ impl InKernel {
     ) -> Result<(InKernel, InlineStart), Error> {
         let now = Now::read();
         let (mut kernel, start) = KernelInline::open(&table.config, Path::new(PINS), now)?;
-        let mut left_before = HashMap::new();
-        for number in kernel.numbers_of_rules() {
-            let left = kernel.counters(number)?.map(|counters| counters.handed_up);
-            left_before.insert(number, left);
-        }
-        let copies = kernel.copies(ring_size, now)?;
+        let prepared = Self::prepare(&mut kernel, ring_size, now);
+        let (copies, left_before) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                kernel.give_up(&start);
+                return Err(error);
+            }
+        };
         let mut this = InKernel {
             kernel,
             copies,
@@ -84,6 +86,20 @@ impl InKernel {
         };
         this.number_rules(this.kernel.numbers_of_rules());
         Ok((this, start))
+    }
+
+    /// Where copies come, and what was left to an earlier process.
+    fn prepare(
+        kernel: &mut KernelInline,
+        ring_size: RingSize,
+        now: Now,
+    ) -> Result<(InlineCopies, HashMap<u32, [u64; 2]>), Error> {
+        let mut left_before = HashMap::new();
+        for number in kernel.numbers_of_rules() {
+            let left = kernel.counters(number)?.map(|counters| counters.handed_up);
+            left_before.insert(number, left);
+        }
+        Ok((kernel.copies(ring_size, now)?, left_before))
     }
 
     fn number_rules(&mut self, numbers: Vec<u32>) {

@@ -86,7 +86,8 @@ impl Hops {
     ) -> Result<(), Error> {
         let map = maps.of(InlineMap::Hops);
         let no_way = Hop { whose: 0, fresh_ns: 0, mtu: 0, is_lost: false, macs: [0; 12] }.bytes();
-        let gone = self.followed.extract_if(|(next_host, source), _| !is_needed(*next_host, *source));
+        let gone =
+            self.followed.extract_if(|(next_host, source), _| !is_needed(*next_host, *source));
         let mut places = gone.map(|(_, way)| hop_place(way.number).to_ne_bytes());
         places.try_for_each(|place| map.put(&place, &no_way))
     }

@@ -31,7 +31,8 @@ use attach::Attached;
 use exceptions::Exceptions;
 use hops::Hops;
 use kernel::inline::layout::{
-    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, Tuple, counter_place,
+    Counter, HOP_BY_KERNEL, Hop, InlineMap, Leg, Match, RULES_MAX, Rule, Settings, Tuple,
+    counter_place,
 };
 use maps::Maps;
 use pins::Pins;
@@ -164,10 +165,6 @@ impl KernelInline {
             pins::Found::Nothing => (Maps::new(config.sessions)?, InlineStart::New),
             pins::Found::Unfit(why) => (Maps::new(config.sessions)?, InlineStart::Rebuilt(why)),
         };
-        if let (Some(pins), false) = (&pins, start == InlineStart::Adopted) {
-            pins.clear()?;
-            maps.pin(pins.folder())?;
-        }
         let mut table = KernelInline {
             config: config.clone(),
             links,
@@ -184,10 +181,33 @@ impl KernelInline {
             mtus: [0; 2],
             ticked_ns: 0,
         };
-        table.set_rules(&config.rules, now)?;
-        table.attach()?;
-        table.tick(now)?;
-        Ok((table, start))
+        match table.begin(&start, now) {
+            Ok(()) => Ok((table, start)),
+            Err(error) => {
+                table.give_up(&start);
+                Err(error)
+            }
+        }
+    }
+
+    fn begin(&mut self, start: &InlineStart, now: Now) -> Result<(), Error> {
+        if let (Some(pins), false) = (&self.pins, *start == InlineStart::Adopted) {
+            pins.clear()?;
+            self.maps.pin(pins.folder())?;
+        }
+        let rules = self.config.rules.clone();
+        self.set_rules(&rules, now)?;
+        self.attach()?;
+        self.tick(now)
+    }
+
+    /// Takes back a start that has failed: nothing of it forwards, or stays, but what was there before.
+    pub(crate) fn give_up(self, start: &InlineStart) {
+        if *start != InlineStart::Adopted
+            && let Err(error) = self.stop()
+        {
+            tracing::error!("{error}");
+        }
     }
 
     /// The rules' numbers, in their order.
@@ -417,7 +437,12 @@ impl KernelInline {
             let place = installed.number.to_ne_bytes();
             self.maps.of(InlineMap::Views).put(&place, &u64::from(views).to_ne_bytes())?;
             // Without a route there is no source address yet; until then it is as if it were not there.
-            let Some(source) = found.source else { continue };
+            let Some(source) = found.source else {
+                if installed.entry.take().is_some() {
+                    self.maps.of(InlineMap::Rules).remove(&installed.matched.bytes())?;
+                }
+                continue;
+            };
             let entry =
                 Rule { number: installed.number, hop: found.number, next_host, source, next_port };
             if installed.entry != Some(entry) {
@@ -453,16 +478,6 @@ impl KernelInline {
         let before = self.attached.take();
         let interfaces = self.settings.interfaces;
         self.attached = Some(Attached::new(&self.maps, interfaces, self.pins.as_ref(), before)?);
-        let names = [&self.config.ingress, &self.config.egress];
-        for ((number, name), known) in HOP_BY_KERNEL.iter().zip(names).zip(&mut self.mtus) {
-            let mtu = self
-                .links
-                .mtu(name)
-                .map_err(|e| Error::system(format!("interface `{name}`: ask for its MTU"), e))?;
-            *known = mtu;
-            let hop = Hop { whose: *number, fresh_ns: 0, mtu, is_lost: false, macs: [0; 12] };
-            self.maps.of(InlineMap::Hops).put(&number.to_ne_bytes(), &hop.bytes())?;
-        }
         Ok(())
     }
 
@@ -476,7 +491,7 @@ impl KernelInline {
             }
             Err(error) => return Err(error),
         };
-        if interfaces != self.settings.interfaces {
+        if interfaces != self.settings.interfaces || self.attached.is_none() {
             self.settings.interfaces = interfaces;
             self.write_settings()?;
             // Holds of interfaces that are gone hold nothing.
@@ -485,6 +500,26 @@ impl KernelInline {
                 pins.clear_links()?;
             }
             self.attach()?;
+        }
+        self.follow_mtus()
+    }
+
+    /// Tells programs how much an interface takes where only it is known of a way.
+    fn follow_mtus(&mut self) -> Result<(), Error> {
+        let names = [&self.config.ingress, &self.config.egress];
+        for ((number, name), known) in HOP_BY_KERNEL.iter().zip(names).zip(&mut self.mtus) {
+            let mtu = match self.links.mtu(name) {
+                Ok(mtu) => mtu,
+                Err(error) => {
+                    tracing::debug!("interface `{name}`: ask for its MTU: {error}");
+                    continue;
+                }
+            };
+            if mtu != *known {
+                let hop = Hop { whose: *number, fresh_ns: 0, mtu, is_lost: false, macs: [0; 12] };
+                self.maps.of(InlineMap::Hops).put(&number.to_ne_bytes(), &hop.bytes())?;
+                *known = mtu;
+            }
         }
         Ok(())
     }
@@ -499,6 +534,11 @@ pub fn stop(pins: &Path, table: &str) -> Result<bool, Error> {
         Some(pins) => pins.clear_away().map(|()| true),
         None => Ok(false),
     }
+}
+
+/// Whether a table is pinned, so that it may forward without a process.
+pub fn is_pinned(pins: &Path, table: &str) -> bool {
+    Pins::existing(pins, table).is_some()
 }
 
 fn find_interfaces(config: &InlineConfig, links: &mut Links) -> Result<[u32; 2], Error> {

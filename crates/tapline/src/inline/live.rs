@@ -1,14 +1,16 @@
 //! A table while it runs: stopped, changed between two batches, asked for its ledger.
 
 use super::captures::{Captures, NewTap, Prepared};
+use super::only::Only;
 use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away};
 use crate::cli::Inline;
 use crate::failure::Failure;
 use crate::session::{Activity, Reloaded};
 use api::{Datapath, InlineConfig, InlineFail, Stats};
 use io::forward::{Capture, ForwardReport, Forwarder, ReadyForwarder, Table};
-use io::inline::InlineStart;
+use io::inline::{InlineStart, PINS};
 use serde_json::Value;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long the forwarder may take to answer.
@@ -25,6 +27,8 @@ pub struct Live<'a> {
     captures: Captures,
     is_in_kernel: bool,
     is_stopping: bool,
+    /// Held from the start to the end.
+    only: Option<Only>,
     /// Reports that there had been when one was asked for.
     asked: u64,
 }
@@ -46,12 +50,14 @@ impl<'a> Live<'a> {
             captures: Captures::new(options.sending.into()),
             is_in_kernel: false,
             is_stopping: false,
+            only: None,
             asked: 0,
         }
     }
 
     /// Opens the interfaces, and what the table's views go to; says how it begins.
     pub fn open(&mut self, config: InlineConfig) -> Result<Vec<String>, Failure> {
+        self.only = Some(Only::one(&config.name)?);
         // Before any file is replaced.
         io::ring::describe(&config.ingress)?;
         io::ring::describe(&config.egress)?;
@@ -87,6 +93,13 @@ impl<'a> Live<'a> {
                 Err(error) if self.options.datapath == Datapath::Kernel => return Err(error.into()),
                 Err(error) => why = format!(", as the kernel cannot: {error}"),
             }
+        }
+        if io::inline::is_pinned(Path::new(PINS), &config.name) {
+            return Err(Failure::CouldNot(format!(
+                "table {name}: an earlier process left it in the kernel, where it goes on{why}; end it first: \
+                 tapline inline stop --table {name}",
+                name = config.name
+            )));
         }
         must_be_nobodys(config).map_err(|failure| match why.is_empty() {
             true => failure,

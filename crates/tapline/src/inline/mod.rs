@@ -5,6 +5,7 @@ mod ask;
 mod captures;
 mod ledger;
 mod live;
+mod only;
 
 use crate::cli::{Fail, Inline, InlineShort, Verbosity};
 use crate::failure::Failure;
@@ -123,6 +124,16 @@ fn must_be_nobodys(config: &InlineConfig) -> Result<(), Failure> {
              kernel would answer replies to its own; add source=ADDRESS, an unused one of the network \
              behind {}",
             rule.name, config.egress
+        )));
+    }
+    let is_both =
+        |rule: &&InlineRule| config.rules.iter().any(|other| rule.source == Some(other.address));
+    let both = config.rules.iter().find(is_both).filter(|_| config.ingress == config.egress);
+    if let Some(InlineRule { name, source: Some(source), .. }) = both {
+        return Err(Failure::Usage(format!(
+            "rule {name}: source {source} is the address of a rule, too, so that what comes to it on {} \
+             could be a client's or a next host's; name another one",
+            config.ingress
         )));
     }
     match own_addresses(config).first() {
