@@ -127,7 +127,7 @@ fn a_bad_number_is_told_with_the_mend() {
     }
     assert_told("mirror -r X --to null: -s 13", 2, &["14 or more"]);
     assert_told("mirror -r X --to null: --oversize x", 2, &["auto, fragment, cut or drop"]);
-    assert_told("mirror -r X --to null: --datapath fast", 2, &["auto, ring, kernel"]);
+    assert_told("mirror -r X --to null: --datapath fast", 2, &["auto, kernel or ring"]);
 }
 
 #[test]

@@ -30,6 +30,7 @@ use std::process::Command;
 
 const BYTES_EACH_WAY: usize = 2 << 20;
 const UNDERLAY_MTUS: [u32; 2] = [9000, 1500];
+const DATAPATHS: [&str; 2] = ["ring", "kernel"];
 /// The longest frame that a 16-bit length can describe.
 const FRAME_BYTES_MAX_16: usize = 65_535 + 14;
 
@@ -38,9 +39,9 @@ fn tcp_comes_out_of_the_tunnel_as_the_wire_carried_it() {
     if !can_run() {
         return;
     }
-    for mtu in UNDERLAY_MTUS {
+    for (datapath, mtu) in everywhere() {
         let scene = Scene::with_sinks("mirror-tcp", mtu);
-        let taps = Taps::start(&scene, "tcp port 80");
+        let taps = Taps::start(&scene, datapath, "tcp port 80");
         for address in scene.server_addresses() {
             run_tcp(&scene, (address, 80).into());
         }
@@ -55,9 +56,9 @@ fn udp_cut_for_its_sender_comes_out_of_the_tunnel_as_the_wire_carried_it() {
     if !can_run() {
         return;
     }
-    for mtu in UNDERLAY_MTUS {
+    for (datapath, mtu) in everywhere() {
         let scene = Scene::with_sinks("mirror-udp", mtu);
-        let taps = Taps::start(&scene, "udp port 9");
+        let taps = Taps::start(&scene, datapath, "udp port 9");
         for address in scene.server_addresses() {
             for joined in [false, true] {
                 run_udp(&scene, (address, 9).into(), joined);
@@ -74,9 +75,9 @@ fn traffic_inside_a_kernel_s_vxlan_device_does_too() {
     if !can_run() || !link_or_skip("type vxlan id 5 dstport 4789") {
         return;
     }
-    for mtu in UNDERLAY_MTUS {
+    for (datapath, mtu) in everywhere() {
         let scene = Scene::with_sinks("mirror-vxlan", mtu);
-        let taps = Taps::start(&scene, "udp port 4789");
+        let taps = Taps::start(&scene, datapath, "udp port 4789");
         for (place, (client, server)) in
             scene.client_addresses().into_iter().zip(scene.server_addresses()).enumerate()
         {
@@ -96,7 +97,7 @@ fn super_packets_longer_than_64_kib_do_too() {
     if !can_run() {
         return;
     }
-    for mtu in UNDERLAY_MTUS {
+    for (datapath, mtu) in everywhere() {
         let scene = Scene::with_sinks("mirror-big", mtu);
         let ends = [("client", "west"), ("server", "east")];
         for (host, port) in ends {
@@ -107,13 +108,18 @@ fn super_packets_longer_than_64_kib_do_too() {
             }
             limit_window(host, 380_000);
         }
-        let mut taps = Taps::start(&scene, "tcp port 80");
+        let mut taps = Taps::start(&scene, datapath, "tcp port 80");
         taps.longest_at_least = FRAME_BYTES_MAX_16 + 1;
         for address in scene.server_addresses() {
             run_tcp(&scene, (address, 80).into());
         }
         taps.stop_and_compare(&scene);
     }
+}
+
+/// Each datapath over each underlay.
+fn everywhere() -> impl Iterator<Item = (&'static str, u32)> {
+    DATAPATHS.into_iter().flat_map(|datapath| UNDERLAY_MTUS.map(|mtu| (datapath, mtu)))
 }
 
 /// Both ways at once; each end checks the bytes that it gets.
@@ -252,7 +258,7 @@ struct Taps {
 }
 
 impl Taps {
-    fn start(scene: &Scene, expression: &str) -> Taps {
+    fn start(scene: &Scene, datapath: &str, expression: &str) -> Taps {
         let offloads = offloads(scene);
         let tcpdump = |host: &str, port: &str, name: &str| {
             Tcpdump::start(scene.host(host), port, &scene.scratch.path(name), expression)
@@ -269,8 +275,8 @@ impl Taps {
             let endpoint = format!("vxlan://{address}:{udp_port}?vni=71");
             let words = ["receive", "-U", "--listen", &endpoint, "-w", text(&file)];
             let receive = Tapline::start(sink_host, ledger("receive"), &words);
-            let words =
-                ["mirror", "-i", port, "--to", &endpoint, "--direction", direction, expression];
+            let words = ["mirror", "-i", port, "--to", &endpoint, "--direction", direction];
+            let words = [&words[..], &["--datapath", datapath, expression]].concat();
             let mirror = Tapline::start(scene.host(host), ledger("mirror"), &words);
             Tap { mirror, receive, file, only_received: direction == "in" }
         };

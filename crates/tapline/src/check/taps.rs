@@ -3,9 +3,11 @@
 use super::{Findings, MistakeFinding, PartFinding, host, words};
 use crate::failure::Failure;
 use crate::loops;
+use crate::mirror::Ceiling;
 use crate::opened::compiles;
 use crate::targets::members;
-use api::{FilterConfig, Group, TapConfig, TapSource};
+use api::{Datapath, FilterConfig, Group, TapConfig, TapSource};
+use io::netns::Netns;
 
 /// Looks at all taps.
 ///
@@ -37,6 +39,17 @@ pub fn check(taps: &[TapConfig]) -> Result<Findings, Failure> {
     Ok(findings)
 }
 
+/// What is to be known of the tapped interface, where it is.
+fn tapped(
+    tap: &TapConfig,
+    name: &str,
+    warnings: &mut Vec<String>,
+) -> Result<(String, Option<usize>), String> {
+    let Some(netns) = &tap.netns else { return host::tapped(name, warnings) };
+    let netns = Netns::find(netns).map_err(|error| error.to_string())?;
+    netns.run(|| host::tapped(name, warnings)).map_err(|error| error.to_string())?
+}
+
 /// Says what a tap is; returns what cannot be, and why.
 fn tap(tap: &TapConfig, findings: &mut Findings) -> Vec<String> {
     let mut part = PartFinding::new("tap", &tap.name);
@@ -45,14 +58,21 @@ fn tap(tap: &TapConfig, findings: &mut Findings) -> Vec<String> {
     match &tap.source {
         TapSource::Interface(name) => {
             let promiscuous = if tap.promiscuous { ", promiscuous" } else { "" };
-            part.set("from", format!("{name}{promiscuous}, ring {}", words::ring(tap.buffer_size)));
-            match host::tapped(name, &mut findings.warnings) {
+            let netns = tap.netns.as_ref().map_or(String::new(), |netns| format!(" of netns {netns}"));
+            let ring = words::ring(tap.buffer_size);
+            part.set("from", format!("{name}{netns}{promiscuous}, ring {ring}"));
+            if let Some(datapath) = tap.datapath {
+                let name = Datapath::NAMES.iter().find(|(_, known)| *known == datapath);
+                part.set("datapath", name.map_or("", |(name, _)| name));
+            }
+            match self::tapped(tap, name, &mut findings.warnings) {
                 Ok((state, bytes)) => {
                     part.set("interface", state);
                     longest = bytes;
                 }
                 Err(reason) => mistakes.push(reason),
             }
+            part.set("ceiling", Ceiling::of(tap).to_string());
         }
         TapSource::File(path) => part.set("from", path.display().to_string()),
     }

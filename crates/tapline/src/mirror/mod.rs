@@ -21,6 +21,7 @@ use io::Interfaces;
 use io::netns::Netns;
 use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
+pub use ceiling::Ceiling;
 use live::{Live, Places};
 use place::inside;
 use std::collections::BTreeSet;
