@@ -58,7 +58,8 @@ fn tap(tap: &TapConfig, findings: &mut Findings) -> Vec<String> {
     match &tap.source {
         TapSource::Interface(name) => {
             let promiscuous = if tap.promiscuous { ", promiscuous" } else { "" };
-            let netns = tap.netns.as_ref().map_or(String::new(), |netns| format!(" of netns {netns}"));
+            let netns =
+                tap.netns.as_ref().map_or(String::new(), |netns| format!(" of netns {netns}"));
             let ring = words::ring(tap.buffer_size);
             part.set("from", format!("{name}{netns}{promiscuous}, ring {ring}"));
             if let Some(datapath) = tap.datapath {

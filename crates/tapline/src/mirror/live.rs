@@ -170,7 +170,6 @@ impl Live {
             Datapath::Ring => Vec::new(),
             Datapath::Auto | Datapath::Kernel => match self.in_kernel(config, &netns)? {
                 Ok(ready) => {
-                    warn_of_long_frames(config, netns.as_deref());
                     return Ok(How::Kernel(Box::new(ready)));
                 }
                 Err(why) if asked == Datapath::Kernel => {
@@ -230,6 +229,7 @@ impl Live {
             config,
             interface,
             wanted,
+            is_fragmented: warn_of_long_frames(config, netns.as_deref()),
             ceiling: CeilingOf::of(config).rate(),
             sending: self.targets.in_kernel(to, sending, number)?,
         };

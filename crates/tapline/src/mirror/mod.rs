@@ -17,11 +17,11 @@ use crate::session::{self, Session};
 use crate::targets::{Places as FilePlaces, carries, devices, files, members};
 use crate::workers::{count, file_of};
 use api::{Endpoint, TapConfig, TapSource};
+pub use ceiling::Ceiling;
 use io::Interfaces;
 use io::netns::Netns;
 use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
-pub use ceiling::Ceiling;
 use live::{Live, Places};
 use place::inside;
 use std::collections::BTreeSet;
@@ -91,13 +91,15 @@ fn interfaces_of<'a>(configs: impl Iterator<Item = &'a TapConfig> + Clone) -> Ve
     names.into_iter().collect()
 }
 
-/// Says beforehand if an interface's longest frames do not fit the path of a tunnel.
-fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) {
-    let TapSource::Interface(name) = &config.source else { return };
-    let Ok(Ok(of)) = inside(netns, || Offloads::read(name)) else { return };
+/// Says beforehand if an interface's longest frames do not fit the path of a tunnel; returns whether some
+/// are to be sent in fragments.
+fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) -> bool {
+    let TapSource::Interface(name) = &config.source else { return false };
+    let Ok(Ok(of)) = inside(netns, || Offloads::read(name)) else { return false };
     if !of.is_ethernet {
-        return;
+        return false;
     }
+    let mut is_fragmented = false;
     let longest = of.mtu as usize + ETHERNET_LEN;
     let frame_bytes = match config.snapshot_length as usize {
         0 => longest,
@@ -109,8 +111,10 @@ fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) {
         if let Some(why) = way.misfit(frame_bytes) {
             let becomes = way.becomes(config.sending.oversize);
             tracing::warn!("{name} to {tunnel}: {why}; --oversize: {becomes}");
+            is_fragmented |= becomes == "fragment";
         }
     }
+    is_fragmented
 }
 
 /// How many workers a tap has: a file is read by one.

@@ -16,14 +16,17 @@ use std::sync::Arc;
 use wire::LinkType;
 use wire::tunnel::Encap;
 
-/// The ring of what is handed up: exceptions.
+/// The ring of what is handed up, where that is exceptions, and where it may be most of the traffic.
 const HAND_UP_BYTES: usize = 4 << 20;
+const HAND_UP_BYTES_LONG: usize = 64 << 20;
 
 /// What a tap is made of.
 pub struct NewTap<'a> {
     pub config: &'a TapConfig,
     pub interface: &'a str,
     pub wanted: Wanted,
+    /// Whether the interface's longest frames are sent in fragments.
+    pub is_fragmented: bool,
     pub ceiling: Option<Rate>,
     /// How to send to the members of each group.
     pub sending: Vec<Vec<SendOptions>>,
@@ -68,7 +71,12 @@ impl KernelTap {
         opening: &mut Opening<'_>,
         interfaces: &Interfaces,
     ) -> Result<KernelTap, Failure> {
-        let NewTap { config, interface, wanted, ceiling, sending } = new;
+        let NewTap { config, interface, wanted, is_fragmented, ceiling, sending } = new;
+        let ring = match (config.buffer_size, is_fragmented) {
+            (size @ RingSize::Bytes(_), true) => size,
+            (RingSize::Auto, true) => RingSize::Bytes(HAND_UP_BYTES_LONG),
+            (_, false) => RingSize::Bytes(HAND_UP_BYTES),
+        };
         let filter = wanted.filter;
         let rules = filter.rules.as_ref().map_or(0, |rules| rules.as_slice().len());
         let ceiling = ceiling.map(|rate| Ceiling {
@@ -92,7 +100,7 @@ impl KernelTap {
             is_stopped: false,
             of,
         };
-        match tap.add_groups(config, sending, opening, interfaces) {
+        match tap.add_groups(config, sending, ring, opening, interfaces) {
             Ok(()) => Ok(tap),
             Err(failure) => {
                 tap.end();
@@ -105,6 +113,7 @@ impl KernelTap {
         &mut self,
         config: &TapConfig,
         sending: Vec<Vec<SendOptions>>,
+        ring: RingSize,
         opening: &mut Opening<'_>,
         interfaces: &Interfaces,
     ) -> Result<(), Failure> {
@@ -138,7 +147,6 @@ impl KernelTap {
             });
             let tellers = members.iter().map(teller).collect::<Result<_, _>>()?;
             inner.watch(Watch { target: id, health, tellers });
-            let ring = RingSize::Bytes(HAND_UP_BYTES);
             let source = inner.mirror.hand_up(id, ring, from).map_err(could_not)?;
             if let Some(served) = self.groups.last_mut() {
                 let input = Input { name: self.interface.clone(), source: Box::new(source) };
