@@ -402,7 +402,7 @@ fn what_the_kernel_cannot_carry_is_told_and_a_ring_does() {
         let (code, said) = run(&[&mirror[..], &more].concat());
         assert_eq!(code, Some(1), "{said}");
         assert!(parts.iter().all(|part| said.contains(part)), "{said}");
-        let explained = run(&[&mirror[..], &["--explain"], &more[..]].concat());
+        let explained = run(&[&["mirror", "--explain"], &mirror[1..], &more[..]].concat());
         assert_eq!(explained.0, Some(0), "{}", explained.1);
         assert!(parts.iter().all(|part| explained.1.contains(part)), "{}", explained.1);
     }
