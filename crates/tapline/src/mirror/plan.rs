@@ -75,7 +75,7 @@ pub fn obstacles(config: &TapConfig, place: FilterPlace) -> Vec<String> {
     }
     for group in &config.to {
         let Group(members) = group;
-        why.extend(members.iter().filter_map(|member| misfit(member)));
+        why.extend(members.iter().filter_map(misfit));
         if members.len() > MEMBERS_MAX {
             why.push(format!(
                 "{} endpoints share a load, of which the kernel knows {MEMBERS_MAX} at most",
