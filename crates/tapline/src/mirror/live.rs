@@ -1,6 +1,6 @@
 //! The taps of a mirror while they run: stopped, changed by name, asked for their ledger.
 
-use super::carrier::{Carrier, KernelReady, RingReady, Startable};
+use super::carrier::{Carrier, KernelReady, RingReady, Startable, Unstarted};
 use super::ceiling::Ceiling as CeilingOf;
 use super::kernel::{KernelSide, KernelTap, NewTap};
 use super::lines::Lines;
@@ -266,25 +266,42 @@ impl Live {
             }
             ready.tap.end().0.gone().add_to(&mut self.gone);
         }
+        self.kernel.keep_used();
     }
 
-    /// Replaces the files of taps, which are then ready to run.
-    fn finish(&self, ready: Vec<Ready<'_>>) -> Result<Vec<Startable>, Failure> {
+    /// Replaces the files of taps, which are then ready to run. If that fails, none of them goes on.
+    fn finish(&mut self, ready: Vec<Ready<'_>>) -> Result<Vec<Startable>, Failure> {
         let running = self.taps.iter().flat_map(|tap| &tap.far_ends);
         let far_ends = running.chain(ready.iter().flat_map(Ready::far_ends));
         let far_ends: Vec<FarEnd> = far_ends.copied().collect();
         let mut taps = Vec::new();
+        let mut failed = None;
         for Ready { config, how } in ready {
             let config = config.clone();
-            taps.push(match how {
+            match how {
                 How::Kernel(ready) => {
                     let KernelReady { tap, far_ends, .. } = *ready;
-                    Startable::kernel(config, tap, far_ends)
+                    taps.push(Startable::kernel(config, tap, far_ends));
                 }
-                How::Ring(ready) => finish_ring(config, *ready, &far_ends)?,
-            });
+                How::Ring(ready) if failed.is_none() => {
+                    match finish_ring(config, *ready, &far_ends) {
+                        Ok(tap) => taps.push(tap),
+                        Err(failure) => failed = Some(failure),
+                    }
+                }
+                How::Ring(_) => {}
+            }
         }
-        Ok(taps)
+        let Some(failure) = failed else { return Ok(taps) };
+        for tap in taps {
+            // Its packets have gone into tunnels since it was prepared.
+            let Unstarted::Kernel(tap) = tap.carrier else { continue };
+            let (lines, results) = tap.end();
+            lines.gone().add_to(&mut self.gone);
+            self.results.extend(results);
+        }
+        self.kernel.keep_used();
+        Err(failure)
     }
 
     /// What the file says now.
@@ -341,6 +358,7 @@ impl Live {
         while self.leaving.iter().any(|(_, crew)| !crew.is_finished()) && Instant::now() < end {
             std::thread::park_timeout(LOOK);
         }
+        self.kernel.keep_used();
         self.bury();
     }
 
@@ -411,13 +429,16 @@ impl Live {
 }
 
 impl Running {
-    /// Whether it has not come to its end by itself. A file that is read may have.
+    /// Whether it has not come to its end by itself, nor what it taps. A file that is read may have.
     fn goes_on(&self) -> bool {
         match &self.carrier {
             Carrier::Ring { crew, .. } => {
                 matches!(self.config.source, TapSource::File(_)) || !crew.is_finished()
             }
-            Carrier::Kernel(_) => true,
+            // An interface that is gone is waited for, but not one of a namespace that is another one now.
+            Carrier::Kernel(tap) => {
+                netns_of(&self.config).is_ok_and(|netns| tap.is_in(netns.as_ref()))
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use super::{Inner, OneMirror};
 use io::Now;
 use io::mirror::TargetId;
 use io::tunnel::TunnelSink;
-use pipeline::GroupHealth;
+use pipeline::{GroupHealth, GroupTable};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -24,6 +24,8 @@ const LAST_WORDS_APART: Duration = Duration::from_millis(1);
 pub struct Watch {
     pub target: TargetId,
     pub health: Option<GroupHealth>,
+    /// What its programs are still to be told: the table, and whether nobody gets anything.
+    pub news: Option<(Arc<GroupTable>, bool)>,
     /// For each endpoint that is told how many packets there were, what tells it.
     pub tellers: Vec<Option<Teller>>,
 }
@@ -66,7 +68,9 @@ impl Control {
 
     /// Has it look after one more.
     pub fn look_after(&self, mirror: &Arc<OneMirror>) {
-        self.shared.mirrors().push(Arc::downgrade(mirror));
+        let mut mirrors = self.shared.mirrors();
+        mirrors.retain(|mirror| mirror.strong_count() > 0);
+        mirrors.push(Arc::downgrade(mirror));
     }
 }
 
@@ -108,10 +112,16 @@ impl Inner {
         self.mirror.tick(now);
         let Inner { mirror, watches, .. } = self;
         for watch in watches {
-            if let Some((table, is_closed)) = watch.health.as_ref().and_then(GroupHealth::news) {
-                let table = (!is_closed).then(|| table.slots());
-                if let Err(error) = mirror.set_table(watch.target, table) {
-                    tracing::warn!("the group's table in the kernel stays as it was: {error}");
+            let news = watch.health.as_ref().and_then(GroupHealth::news);
+            let is_first_try = news.is_some();
+            watch.news = news.or(watch.news.take());
+            if let Some((table, is_closed)) = &watch.news {
+                match mirror.set_table(watch.target, (!is_closed).then(|| table.slots())) {
+                    Ok(()) => watch.news = None,
+                    Err(error) if is_first_try => tracing::warn!(
+                        "the group's table in the kernel stays as it was, and is tried again: {error}"
+                    ),
+                    Err(_) => {}
                 }
             }
             if is_time_to_tell {

@@ -55,6 +55,11 @@ impl KernelSide {
         Ok(mirror)
     }
 
+    /// Gives up mirrors of other namespaces that no tap has any more, and with them the namespaces.
+    pub fn keep_used(&mut self) {
+        self.mirrors.retain(|mirror| mirror.netns.is_none() || mirror.lock().is_used());
+    }
+
     /// Says where tunnels of this process lead.
     pub fn recognise(&self, far_ends: &[FarEnd]) {
         let far_ends: Vec<_> = far_ends.iter().map(|end| (end.address, end.carrier)).collect();
@@ -93,6 +98,10 @@ impl OneMirror {
 }
 
 impl Inner {
+    fn is_used(&self) -> bool {
+        !self.watches.is_empty() || self.taps.values().any(|taps| !taps.is_empty())
+    }
+
     /// Exchanges a tap of an interface for another one, from one packet to the next.
     ///
     /// # Errors

@@ -9,16 +9,21 @@ use crate::mirror::plan::Wanted;
 use crate::targets::Opening;
 use api::{Group, Rate, RingSize, TapConfig};
 use io::mirror::{Ceiling, TapCounters, TargetCounters, TargetId, TargetOptions};
+use io::netns::Netns;
 use io::tunnel::{SendOptions, TunnelSink};
 use io::{Interface, Interfaces};
 use pipeline::{Crew, CrewReport, GroupHealth, GroupTable, Input, Member, Tap};
 use std::sync::Arc;
+use std::time::Duration;
 use wire::LinkType;
 use wire::tunnel::Encap;
 
 /// The ring of what is handed up, where that is exceptions, and where it may be most of the traffic.
 const HAND_UP_BYTES: usize = 4 << 20;
 const HAND_UP_BYTES_LONG: usize = 64 << 20;
+
+/// For how long at most a packet is in a program that is an interface's no more.
+const UNDER_WAY: Duration = Duration::from_millis(2);
 
 /// What a tap is made of.
 pub struct NewTap<'a> {
@@ -32,7 +37,7 @@ pub struct NewTap<'a> {
     pub sending: Vec<Vec<SendOptions>>,
 }
 
-/// A tap that the kernel carries.
+/// A tap that the kernel carries. Dropped, it is the kernel's no more, but nobody has its last lines.
 pub struct KernelTap {
     of: Arc<OneMirror>,
     name: String,
@@ -42,6 +47,7 @@ pub struct KernelTap {
     /// Whether an interface has it.
     is_placed: bool,
     is_stopped: bool,
+    is_given_back: bool,
 }
 
 /// A target.
@@ -98,6 +104,7 @@ impl KernelTap {
             groups: Vec::new(),
             is_placed: false,
             is_stopped: false,
+            is_given_back: false,
             of,
         };
         match tap.add_groups(config, sending, ring, opening, interfaces) {
@@ -146,7 +153,7 @@ impl KernelTap {
                 sinks: Sinks::None,
             });
             let tellers = members.iter().map(teller).collect::<Result<_, _>>()?;
-            inner.watch(Watch { target: id, health, tellers });
+            inner.watch(Watch { target: id, health, news: None, tellers });
             let source = inner.mirror.hand_up(id, ring, from).map_err(could_not)?;
             if let Some(served) = self.groups.last_mut() {
                 let input = Input { name: self.interface.clone(), source: Box::new(source) };
@@ -192,10 +199,16 @@ impl KernelTap {
     /// # Errors
     /// Why the kernel refuses.
     pub fn take_off(&mut self) -> Result<(), io::Error> {
-        if std::mem::replace(&mut self.is_placed, false) {
+        if self.is_placed {
             self.of.lock().exchange(&self.interface, Some(self.tap.id), None)?;
+            self.is_placed = false;
         }
         Ok(())
+    }
+
+    /// Whether it is of the interfaces of this namespace; `None`: the process's own.
+    pub fn is_in(&self, netns: Option<&Arc<Netns>>) -> bool {
+        self.of.is_of(netns)
     }
 
     /// Whether an interface has it.
@@ -288,22 +301,44 @@ impl KernelTap {
 
     /// Gives all of it back, and its last lines, once nothing comes by the interface any more.
     pub fn end(mut self) -> (Lines, Vec<Result<(), io::Error>>) {
+        self.give_back()
+    }
+
+    fn give_back(&mut self) -> (Lines, Vec<Result<(), io::Error>>) {
+        self.is_given_back = true;
+        let was_placed = self.is_placed;
         let mut results = vec![self.take_off()];
+        if was_placed {
+            std::thread::sleep(UNDER_WAY);
+        }
         let mut targets = Vec::new();
-        let mut reports = Vec::new();
         for served in &self.groups {
             let mut inner = self.of.lock();
-            inner.leave(served.id);
-            match inner.mirror.remove_target(served.id) {
-                Ok(counters) => targets.push(counters),
-                Err(error) => {
-                    targets.push(TargetCounters::default());
-                    results.push(Err(error));
+            // What an interface still has is not another tap's to have.
+            let counters = match self.is_placed {
+                true => inner.mirror.target_counters(served.id),
+                false => {
+                    inner.leave(served.id);
+                    inner.mirror.remove_target(served.id)
                 }
-            }
+            };
+            targets.push(counters.unwrap_or_else(|error| {
+                results.push(Err(error));
+                TargetCounters::default()
+            }));
         }
-        let tap = self.of.lock().mirror.remove_tap(self.tap.id);
+        let mut inner = self.of.lock();
+        let tap = match self.is_placed {
+            true => inner.mirror.tap_counters(self.tap.id),
+            false => inner.mirror.remove_tap(self.tap.id),
+        };
+        drop(inner);
+        let tap = tap.unwrap_or_else(|error| {
+            results.push(Err(error));
+            TapCounters::default()
+        });
         self.crews().for_each(Crew::stop);
+        let mut reports = Vec::new();
         for served in &mut self.groups {
             if let Sinks::Running(crew) = std::mem::replace(&mut served.sinks, Sinks::None) {
                 let (report, result) = crew.join();
@@ -311,12 +346,19 @@ impl KernelTap {
                 results.push(result);
             }
         }
-        let tap = tap.unwrap_or_else(|error| {
-            results.push(Err(error));
-            TapCounters::default()
-        });
         let lines = self.lines_of(&tap, targets, reports, true);
         (lines, results)
+    }
+}
+
+impl Drop for KernelTap {
+    fn drop(&mut self) {
+        if self.is_given_back {
+            return;
+        }
+        for error in self.give_back().1.into_iter().filter_map(Result::err) {
+            tracing::warn!("tap {}: {error}", self.name);
+        }
     }
 }
 
