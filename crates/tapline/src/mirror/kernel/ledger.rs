@@ -9,8 +9,9 @@
 //!                              ▼
 //!                        a sink of user space: sent, dropped, queued
 //! ```
-//! While packets are under way, those that were handed on and have not shown up count as queued; once
-//! nothing is under way, as lost.
+//! What the crossing refuses it counts as such, and so do the lines, at once. Of the others that were
+//! handed on and have not shown up nobody knows: they count as queued while packets are under way, and
+//! as lost once nothing is.
 
 use crate::mirror::lines::Lines;
 use api::{DropReason, Drops, RuleStats, TapStats, TargetStats};
@@ -35,9 +36,10 @@ pub fn lines(name: &str, tap: &TapCounters, targets: &[Counted<'_>], is_final: b
     let mut drops = Drops::default();
     drops.add_many(DropReason::OwnTunnel, tap.own_tunnel);
     drops.add_many(DropReason::RateLimited, tap.rate_limited);
-    if is_final && let Some(first) = targets.first() {
+    if let Some(first) = targets.first() {
         // Those that were to be judged behind the crossing and were lost in it match nothing.
-        drops.add_many(DropReason::KernelQueue, first.late_lost(tap));
+        let lost = if is_final { first.late_lost(tap) } else { first.late_refused() };
+        drops.add_many(DropReason::KernelQueue, lost);
     }
     let seen = tap.filtered + tap.matched + drops.total();
     let mut line = TapStats::new(name.into(), seen, tap.filtered, tap.matched, drops);
@@ -54,6 +56,17 @@ impl Counted<'_> {
         self.kernel.members.iter().map(|member| member.matched).sum()
     }
 
+    /// Packets that did not get into the crossing, and had matched before.
+    fn refused(&self) -> u64 {
+        let kernel = &self.kernel;
+        (kernel.not_handed + kernel.refused).saturating_sub(self.late_refused())
+    }
+
+    /// Packets that did not get into the crossing, and that nobody had judged.
+    fn late_refused(&self) -> u64 {
+        self.kernel.late_not_handed + self.kernel.late_refused
+    }
+
     /// Packets lost in the crossing that nobody had judged yet, once nothing is under way.
     fn late_lost(&self, tap: &TapCounters) -> u64 {
         if tap.late == 0 {
@@ -66,7 +79,9 @@ impl Counted<'_> {
     fn lines(&self, matched: u64, is_final: bool) -> Vec<TargetStats> {
         let count = self.endpoints.len();
         // Of those that have not shown up nobody knows the flow.
-        let crossing = self.full.share_out(matched.saturating_sub(self.arrived()), count);
+        let unseen = matched.saturating_sub(self.arrived());
+        let crossing = self.full.share_out(unseen, count);
+        let refused = self.full.share_out(unseen.min(self.refused()), count);
         let sinks = target_lines(&self.handed_up);
         let empty = |name: &str| TargetStats::new(name.into(), 0, 0, 0, Drops::default());
         let sink =
@@ -79,10 +94,12 @@ impl Counted<'_> {
             let sink = sink(at);
             let mut drops = of_kernel(&kernel);
             drops.merge(&sink.drops);
+            drops.add_many(DropReason::KernelQueue, refused[at]);
             let settled = kernel.settled() - kernel.handed_up;
             // Between two of an endpoint's counters a packet may have come in.
             let under_way = kernel.matched.saturating_sub(kernel.settled());
-            let rest = crossing[at] + handed_up[at] + if is_final { 0 } else { under_way };
+            let unknown = crossing[at] - refused[at];
+            let rest = unknown + handed_up[at] + if is_final { 0 } else { under_way };
             let mut queued = sink.queued;
             if is_final {
                 let in_ring = handed_up[at].min(ring_lost);
@@ -94,7 +111,7 @@ impl Counted<'_> {
             }
             // What was handed up counts as the sinks and the way to them have it.
             let missing = if is_final { under_way } else { 0 };
-            let matched = settled + sink.matched + rest + missing;
+            let matched = settled + sink.matched + refused[at] + rest + missing;
             let sent = kernel.sent + sink.sent;
             let line = TargetStats::new(name.into(), matched, sent, queued, drops);
             lines.push(TargetStats {
@@ -199,6 +216,20 @@ mod tests {
             2,
             "two came to an endpoint and nothing tells of them"
         );
+    }
+
+    #[test]
+    fn what_the_crossing_refuses_is_lost_at_once() {
+        let full = table();
+        let mut target = counted(&full, [member(40, 40), member(30, 30)]);
+        // 100 matched early: 8 were not handed, 12 refused, 10 are under way. 5 and 4 of others were late.
+        (target.kernel.not_handed, target.kernel.late_not_handed) = (13, 5);
+        (target.kernel.refused, target.kernel.late_refused) = (16, 4);
+        let running = lines("t", &tap(), &[target], false);
+        assert_eq!(running.tap.drops.get(DropReason::KernelQueue), 9);
+        let sum = |f: fn(&TargetStats) -> u64| running.targets.iter().map(f).sum::<u64>();
+        assert_eq!(sum(|t| t.drops.get(DropReason::KernelQueue)), 20);
+        assert_eq!((sum(|t| t.queued), sum(|t| t.matched), sum(|t| t.unaccounted)), (10, 100, 0));
     }
 
     #[test]
