@@ -4,9 +4,11 @@ use super::place::inside;
 use crate::cli::{FilterIn, FilterPlace};
 use crate::failure::Failure;
 use crate::opened::compile;
+use crate::targets::members;
 use api::{
     Datapath, DirectionChoice, Endpoint, FlowKey, Group, TapConfig, TapSource, TunnelEndpoint,
 };
+use io::bpf::possible_cpus;
 use io::netns::Netns;
 use io::ring::{ANY, describe};
 use pipeline::MirrorFilter;
@@ -16,6 +18,9 @@ use wire::tunnel::{Carrier, Encap, Gre};
 
 /// Endpoints of a group that the kernel shares packets out among.
 pub const MEMBERS_MAX: usize = 256;
+
+/// CPUs that GENEVE's metadata can tell from each other; one number more is that of user space.
+const LANES_MAX: usize = 255;
 
 /// What the kernel needs of a tap.
 pub struct Wanted {
@@ -34,6 +39,9 @@ pub fn in_kernel(
         TapSource::Interface(name) if name != ANY => name,
         _ => return Ok(Err(why)),
     };
+    if numbers_lanes(config) && possible_cpus()? > LANES_MAX {
+        why.push(format!("more than {LANES_MAX} CPUs number their packets in GENEVE"));
+    }
     let described = inside(netns, || describe(name))??;
     if described.link_type != LinkType::ETHERNET {
         why.push(format!("its frames have no Ethernet header (link type {})", described.link_type));
@@ -53,6 +61,13 @@ pub fn in_kernel(
             Ok(Err(why))
         }
     }
+}
+
+/// Whether each CPU numbers the packets that it sends.
+fn numbers_lanes(config: &TapConfig) -> bool {
+    let tunnels = members(&config.to).filter_map(Endpoint::tunnel);
+    let mut encaps = tunnels.filter_map(TunnelEndpoint::encap);
+    encaps.any(|encap| matches!(encap, Encap::Geneve { metadata: true, .. }))
 }
 
 /// What the words of a tap alone rule out.
