@@ -137,6 +137,33 @@ fn rules_change_while_traffic_flows_and_keep_their_counters() {
 }
 
 #[test]
+fn sessions_go_on_only_where_a_rule_leads_there() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let narrow = format!("udp://{ours}:53={next}");
+    let wide = format!("udp://{ours}={next}");
+    let elsewhere = format!("udp://{ours}:53={next}:55");
+    let mut table = bump.open(&[&narrow, &wide]);
+    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
+    let (at_53, at_55) =
+        (udp(bump.next(), SocketAddr::new(next, 53)), udp(bump.next(), SocketAddr::new(next, 55)));
+    let send = || client.send_to(b"x", SocketAddr::new(ours, 53)).unwrap();
+    send();
+    at_53.recv_from(&mut [0; 9]).unwrap();
+    let mut set = |rules: &[&String]| {
+        let rules: Vec<api::InlineRule> = rules.iter().map(|rule| rule.parse().unwrap()).collect();
+        bump.us().netns.run(|| table.set_rules(&rules, Now::read()).unwrap()).unwrap();
+        table.sessions(10).unwrap().iter().map(|session| session.rule).collect::<Vec<_>>()
+    };
+    // The other rule leads there, too.
+    assert_eq!(set(&[&wide]), [2]);
+    assert_eq!(set(&[&elsewhere, &wide]), [0; 0]);
+    send();
+    at_55.recv_from(&mut [0; 9]).unwrap();
+    assert_eq!(set(&[&elsewhere]), [1]);
+}
+
+#[test]
 fn rules_that_cannot_be_set_leave_those_that_are() {
     let Some(bump) = Bump::new() else { return };
     let (ours, next) = (bump.ours(false), bump.next_address(false));
