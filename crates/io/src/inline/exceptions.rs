@@ -14,7 +14,7 @@ use super::maps::Maps;
 use super::sys::RawSocket;
 use crate::clock::Now;
 use crate::error::Error;
-use kernel::inline::layout::{InlineMap, Leg, Session, Tuple};
+use kernel::inline::layout::{InlineMap, Leg, Session, Tuple, tuple};
 use std::net::IpAddr;
 use wire::LinkType;
 use wire::translate::{
@@ -26,6 +26,7 @@ const ANSWERS_PER_S: u64 = 1000;
 const ANSWERS_BURST: u64 = 50;
 const S_NS: u64 = 1_000_000_000;
 const ETHERNET_LEN: usize = 14;
+const IPV4_ID_AT: usize = 4;
 /// The largest frame that a link takes.
 const FRAME_BYTES_MAX: usize = 65_549;
 
@@ -62,6 +63,8 @@ pub(super) struct Exceptions {
     v6: Option<RawSocket>,
     tokens: u64,
     filled_ns: u64,
+    /// Identifier of the last packet that had none.
+    last_id: u16,
     out: Vec<u8>,
 }
 
@@ -71,7 +74,7 @@ impl Exceptions {
         let v4 = RawSocket::open(false).map_err(|e| Error::system("open a raw socket", e))?;
         let v6 = RawSocket::open(true).inspect_err(|e| tracing::debug!("no IPv6: {e}")).ok();
         let out = vec![0; FRAME_BYTES_MAX];
-        Ok(Exceptions { v4, v6, tokens: ANSWERS_BURST, filled_ns: 0, out })
+        Ok(Exceptions { v4, v6, tokens: ANSWERS_BURST, filled_ns: 0, last_id: 0, out })
     }
 
     /// Deals with a frame that came from a client, or from a next host, and that fits no path of more than
@@ -154,6 +157,12 @@ impl Exceptions {
         let Some(mapping) = mapping(reading, leg, maps)? else { return Ok(None) };
         let mut frame = frame.to_vec();
         translate(&mut frame, reading, &mapping, Hops::Lower);
+        let id_at = reading.ip_at as usize + IPV4_ID_AT;
+        if reading.fragment.is_none() && frame[id_at..][..2] == [0, 0] {
+            // The socket would give each fragment an identifier of its own.
+            self.last_id = self.last_id.checked_add(1).unwrap_or(1);
+            frame[id_at..][..2].copy_from_slice(&self.last_id.to_be_bytes());
+        }
         let Some(cut) = Fragments::new(reading, &frame, mtu) else { return Ok(None) };
         let mut out = std::mem::take(&mut self.out);
         let mut sent = 0;
@@ -182,8 +191,8 @@ fn mapping(reading: &Reading, leg: Leg, maps: &Maps) -> Result<Option<Mapping>, 
         (Kind::Ports, _) => (reading.source.port, reading.destination.port),
         (Kind::Query { .. }, Leg::Forward) => (reading.source.port, 0),
         (Kind::Query { .. }, Leg::Reply) => (0, reading.destination.port),
-        (Kind::Plain, _) => (0, 0),
-        // Errors are short, and later fragments have no ports.
+        (Kind::Plain | Kind::Later, _) => (0, 0),
+        // Errors are short.
         _ => return Ok(None),
     };
     let tuple = Tuple {
@@ -193,7 +202,17 @@ fn mapping(reading: &Reading, leg: Leg, maps: &Maps) -> Result<Option<Mapping>, 
         destination_port,
         protocol: reading.protocol,
     };
-    let entry = maps.of(InlineMap::Sessions).get(&tuple.bytes())?;
+    let mut key = tuple.bytes().to_vec();
+    if let (Kind::Later, Some(fragment)) = (reading.kind, reading.fragment) {
+        // As the programs have it: the field of an IPv4 header, read as it stands there.
+        let id = u16::from_ne_bytes((fragment.id as u16).to_be_bytes());
+        key[tuple::PORTS..][..4].copy_from_slice(&u32::from(id).to_ne_bytes());
+        match maps.of(InlineMap::Fragments).get(&key)? {
+            Some(first) => key = first,
+            None => return Ok(None),
+        }
+    }
+    let entry = maps.of(InlineMap::Sessions).get(&key)?;
     Ok(entry.and_then(|entry| Session::parse(&entry, tuple.protocol)).map(|session| {
         let Tuple { source, destination, source_port, destination_port, .. } = session.becomes;
         // An identifier belongs to both ends.
