@@ -39,9 +39,9 @@ fn ends(scene: &Scene, is_v6: bool) -> [IpAddr; 3] {
     let sink = scene.host("sink");
     match is_v6 {
         false => ["10.71.0.100", "10.71.1.100", &sink.v4("tapped").to_string()]
-            .map(|text| text.parse().unwrap()),
+            .map(|text| text.parse().expect("the scene is up")),
         true => ["fd71::100", "fd71:0:0:1::100", &sink.v6("tapped").to_string()]
-            .map(|text| text.parse().unwrap()),
+            .map(|text| text.parse().expect("the scene is up")),
     }
 }
 
@@ -71,31 +71,31 @@ fn stop(scene: &Scene, running: Running) -> api::Stats {
 
 /// Sends bytes to a port of our address, which the sink sends back; both see who the other is.
 fn echo(scene: &Scene, ours: SocketAddr, next: SocketAddr, bytes: usize) -> SocketAddr {
-    let listen = || TcpListener::bind(next).unwrap();
-    let listener = scene.host("sink").netns.run(listen).unwrap();
-    let connect = || TcpStream::connect_timeout(&ours, PATIENCE).unwrap();
-    let near = scene.host("client").netns.run(connect).unwrap();
-    let (mut far, seen) = listener.accept().unwrap();
+    let listen = || TcpListener::bind(next).expect("the address is there");
+    let listener = scene.host("sink").netns.run(listen).expect("the namespace is there");
+    let connect = || TcpStream::connect_timeout(&ours, PATIENCE).expect("the way is there");
+    let near = scene.host("client").netns.run(connect).expect("the way is there");
+    let (mut far, seen) = listener.accept().expect("who connects is accepted");
     let content: Vec<u8> = (0..bytes as u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     for stream in [&near, &far] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket has a timeout");
     }
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut buffer = vec![0; 1 << 16];
             let mut left = bytes;
             while left > 0 {
-                let len = far.read(&mut buffer).unwrap();
+                let len = far.read(&mut buffer).expect("it comes back in time");
                 assert!(len > 0, "{left} bytes are missing");
-                far.write_all(&buffer[..len]).unwrap();
+                far.write_all(&buffer[..len]).expect("it is taken in time");
                 left -= len;
             }
         });
         let (mut writer, content) = (&near, &content);
-        scope.spawn(move || writer.write_all(content).unwrap());
+        scope.spawn(move || writer.write_all(content).expect("it is taken in time"));
         let mut back = vec![0; bytes];
-        (&near).read_exact(&mut back).unwrap();
+        (&near).read_exact(&mut back).expect("it comes back in time");
         assert!(back == *content, "what came back is not what was sent");
     });
     seen
@@ -103,7 +103,7 @@ fn echo(scene: &Scene, ours: SocketAddr, next: SocketAddr, bytes: usize) -> Sock
 
 fn ping(scene: &Scene, words: &[&str]) -> String {
     let mut command = scene.host("client").netns.command("ping");
-    let output = command.args(words).stdin(Stdio::null()).output().unwrap();
+    let output = command.args(words).stdin(Stdio::null()).output().expect("the program runs");
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 

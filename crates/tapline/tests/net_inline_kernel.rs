@@ -25,31 +25,35 @@ fn pins(scene: &Scene) -> Running {
 fn echo(scene: &Scene, bytes: usize) {
     let next: SocketAddr = (scene.host("sink").v4("tapped"), 80).into();
     let ours: SocketAddr = (scene.host("tapped").v4("client"), 80).into();
-    let listener = scene.host("sink").netns.run(|| TcpListener::bind(next).unwrap()).unwrap();
-    let connect = || TcpStream::connect_timeout(&ours, PATIENCE).unwrap();
-    let near = scene.host("client").netns.run(connect).unwrap();
-    let (mut far, seen) = listener.accept().unwrap();
+    let listener = scene
+        .host("sink")
+        .netns
+        .run(|| TcpListener::bind(next).expect("the address is there"))
+        .expect("the address is there");
+    let connect = || TcpStream::connect_timeout(&ours, PATIENCE).expect("the way is there");
+    let near = scene.host("client").netns.run(connect).expect("the way is there");
+    let (mut far, seen) = listener.accept().expect("who connects is accepted");
     assert_eq!(seen.ip(), scene.host("tapped").v4("sink"));
     let content: Vec<u8> = (0..bytes as u32).map(|n| (n ^ (n >> 8)) as u8).collect();
     for stream in [&near, &far] {
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a socket has a timeout");
     }
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut buffer = vec![0; 1 << 16];
             let mut left = bytes;
             while left > 0 {
-                let len = far.read(&mut buffer).unwrap();
+                let len = far.read(&mut buffer).expect("it comes back in time");
                 assert!(len > 0, "{left} bytes are missing");
-                far.write_all(&buffer[..len]).unwrap();
+                far.write_all(&buffer[..len]).expect("it is taken in time");
                 left -= len;
             }
         });
         let (mut writer, content) = (&near, &content);
-        scope.spawn(move || writer.write_all(content).unwrap());
+        scope.spawn(move || writer.write_all(content).expect("it is taken in time"));
         let mut back = vec![0; bytes];
-        (&near).read_exact(&mut back).unwrap();
+        (&near).read_exact(&mut back).expect("it comes back in time");
         assert!(back == *content, "what came back is not what was sent");
     });
 }
