@@ -406,11 +406,15 @@ fn what_the_kernel_cannot_carry_is_told_and_a_ring_does() {
         assert_eq!(explained.0, Some(0), "{}", explained.1);
         assert!(parts.iter().all(|part| explained.1.contains(part)), "{}", explained.1);
     }
-    let (code, said) = run(&["mirror", "-i", "client", "--to", &endpoint, "--explain", "tcp"]);
+    let (code, said) = run(&[&mirror[..], &[&endpoint, "--explain", "tcp"]].concat());
     assert_eq!(code, Some(0));
     for part in ["tap client: in the kernel", "tcx", "path MTU 1500", "ceiling: none"] {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
+    // Unasked, the kernel is not taken where it would have to cut and to complete.
+    let (code, said) = run(&["mirror", "-i", "client", "--to", &endpoint, "--explain", "tcp"]);
+    assert_eq!(code, Some(0));
+    assert!(said.contains("not in the kernel: with offloads"), "{said}");
     let ledger = scene.path("x.json");
     let words = ["mirror", "-i", "client", "--to", "null:"];
     let mut program = tapped.netns.command(BINARY);

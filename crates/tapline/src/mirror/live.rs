@@ -168,7 +168,7 @@ impl Live {
         let asked = plan::asked(config, self.places.datapath);
         let why_not_kernel = match asked {
             Datapath::Ring => Vec::new(),
-            Datapath::Auto | Datapath::Kernel => match self.in_kernel(config, &netns)? {
+            Datapath::Auto | Datapath::Kernel => match self.in_kernel(config, &netns, asked)? {
                 Ok(ready) => {
                     return Ok(How::Kernel(Box::new(ready)));
                 }
@@ -197,8 +197,9 @@ impl Live {
         &mut self,
         config: &TapConfig,
         netns: &Option<Arc<Netns>>,
+        asked: Datapath,
     ) -> Result<Result<KernelReady, Vec<String>>, Failure> {
-        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter)? {
+        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter, asked)? {
             Ok(wanted) => wanted,
             Err(why) => return Ok(Err(why)),
         };
