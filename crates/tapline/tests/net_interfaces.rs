@@ -229,7 +229,8 @@ fn the_ring_is_as_large_as_asked_for_or_as_the_link_is_fast() {
         let said = running.wait_for("ring of ", SOON);
         assert!(running.stop(SOON).status.success());
         let (_, said) = said.rsplit_once("ring of ").unwrap();
-        said.trim().trim_end_matches(" KiB").parse::<u64>().unwrap()
+        let (kib, _) = said.split_once(" KiB").unwrap();
+        kib.parse::<u64>().unwrap()
     };
     assert_eq!(kib(&["-i", "client", "-B", "3MiB"]), 3 << 10);
     // A veth says 10 Gb/s; of all interfaces together nobody knows.
