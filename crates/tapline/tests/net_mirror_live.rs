@@ -6,7 +6,7 @@ mod over_kernel;
 mod over_links;
 
 use nix::sys::socket::{setsockopt, sockopt::RcvBufForce};
-use over_kernel::{STALL_MAX, Stream, inside};
+use over_kernel::{STALL_MAX, Stream, bound, inside};
 use over_links::*;
 use rig::{Frame, Generator, Tcpdump, duplicates, missing, root_or_skip, tool_or_skip};
 use rustix::process::Signal;
@@ -232,7 +232,7 @@ fn changes_hold_within_a_second_and_nobody_loses_a_packet() {
             let used = used(mirror.id()).saturating_sub(used_before);
             let took = Duration::from_nanos(applied_ns - asked_ns).min(used);
             slowest = slowest.max(took);
-            assert!(took < APPLIED, "{wanted:?} took {took:?}");
+            assert!(took < bound(APPLIED), "{wanted:?} took {took:?}");
         }
         std::thread::sleep(HELD);
         is_done.store(true, Ordering::Relaxed);
@@ -252,7 +252,7 @@ fn changes_hold_within_a_second_and_nobody_loses_a_packet() {
         passed.stalled_by_clock
     );
     assert_eq!((missing(&own, sent), duplicates(&own)), (vec![], vec![]), "the host's own");
-    assert!(passed.stalled <= STALL_MAX, "{passed:?}");
+    assert!(passed.stalled <= bound(STALL_MAX), "{passed:?}");
     assert_copies(&copies, &changes, sent);
 }
 
