@@ -388,12 +388,11 @@ impl Taps {
     }
 }
 
-/// A frame as VXLAN carries so many of its bytes: that there were more it cannot say.
+/// A frame of which so many bytes are carried: how long it was, the receiver tells from its IP header.
 fn cut(frame: &Frame, kept: usize) -> Frame {
     let mut frame = frame.clone();
     if kept != WHOLE {
         frame.bytes.truncate(kept);
-        frame.origlen = frame.bytes.len() as u32;
     }
     frame
 }
