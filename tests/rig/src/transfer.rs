@@ -4,7 +4,7 @@ use io::netns::Netns;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a connection may stand still.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,8 +40,15 @@ pub fn exchange(client: &Netns, server: &Netns, to: SocketAddr, bytes_each_way: 
 
 fn exchange_here(client: &Netns, server: &Netns, to: SocketAddr, bytes_each_way: usize) {
     let inside = "a namespace that was made can be entered";
-    let listener = server.run(|| TcpListener::bind(to)).expect(inside);
-    let listener = listener.unwrap_or_else(|e| panic!("listen on {to}: {e}"));
+    // A program that another test is starting may hold the listener before this one for a moment.
+    let end = Instant::now() + PATIENCE;
+    let listener = loop {
+        match server.run(|| TcpListener::bind(to)).expect(inside) {
+            Ok(listener) => break listener,
+            Err(error) => assert!(Instant::now() < end, "listen on {to}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     let connect = || TcpStream::connect_timeout(&to, PATIENCE);
     let near = client.run(connect).expect(inside);
     let near = near.unwrap_or_else(|e| panic!("connect to {to}: {e}"));
