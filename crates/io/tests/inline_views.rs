@@ -194,27 +194,43 @@ fn what_is_too_large_is_cut_or_told() {
 }
 
 #[test]
-fn errors_are_shown_as_they_come_and_as_they_go() {
+fn errors_are_shown_as_they_come_as_they_go_and_between_both_ends() {
     let Some(bump) = Bump::new() else { return };
-    let (ours, next) = (bump.ours(false), bump.next_address(false));
-    let views = [InlineView::Ingress, InlineView::Egress];
-    let (mut table, mut copies) = open(&bump, &format!("udp://{ours}={next}"), &views);
-    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
-    client.connect(SocketAddr::new(ours, 9)).unwrap();
-    client.send(b"nobody").unwrap();
-    assert!(client.recv(&mut [0; 9]).is_err());
-    let all = shown(&bump, &mut table, &mut copies);
-    let seen: Vec<_> = all.iter().map(|it| (it.view, it.direction)).collect();
-    let both = |direction| [(View::Ingress, direction), (View::Egress, direction)];
-    assert_eq!(seen, [both(Direction::In), both(Direction::Out)].concat());
-    for (shown, about) in
-        [(&all[2], (bump.source(false), next)), (&all[3], (bump.client_address(false), ours))]
-    {
-        ends(&shown.frame);
-        let reading = Reading::of(LinkType::ETHERNET, &shown.frame).unwrap();
-        let Kind::Error(error) = reading.kind else { panic!("{reading:?}") };
-        assert_eq!((error.source.address, error.destination.address), about);
-        assert_eq!(error.destination.port, 9);
+    let views = [InlineView::Ingress, InlineView::Egress, InlineView::Inline];
+    for is_v6 in [false, true] {
+        let (ours, next) = (bump.ours(is_v6), bump.next_address(is_v6));
+        let (client, source) = (bump.client_address(is_v6), bump.source(is_v6));
+        let at = SocketAddr::new(next, 9);
+        let rule = format!("udp://{}={at}", SocketAddr::new(ours, 7));
+        let (mut table, mut copies) = open(&bump, &rule, &views);
+        let socket = udp(bump.client(), SocketAddr::new(client, 0));
+        let port = socket.local_addr().unwrap().port();
+        socket.connect(SocketAddr::new(ours, 7)).unwrap();
+        socket.send(b"nobody").unwrap();
+        assert!(socket.recv(&mut [0; 9]).is_err());
+        let all = shown(&bump, &mut table, &mut copies);
+        let seen: Vec<_> = all.iter().map(|it| (it.view, it.direction)).collect();
+        let of = |direction| {
+            [View::Ingress, View::Inline, View::Egress].map(|view| (view, direction)).to_vec()
+        };
+        assert_eq!(seen, [of(Direction::In), of(Direction::Out)].concat());
+        let end = |address, port| End { address, port };
+        // Who says it to whom, and about which packet.
+        let wanted = [
+            (next, source, end(source, port), end(next, 9), 64),
+            (next, client, end(client, port), end(next, 9), 64),
+            (ours, client, end(client, port), end(ours, 7), 63),
+        ];
+        for (shown, wanted) in all[3..].iter().zip(wanted) {
+            ends(&shown.frame);
+            let reading = Reading::of(LinkType::ETHERNET, &shown.frame).unwrap();
+            let Kind::Error(about) = reading.kind else { panic!("{reading:?}") };
+            let (from, to) = (reading.source.address, reading.destination.address);
+            assert_eq!((from, to, about.source, about.destination, reading.hops), wanted);
+        }
+        assert_eq!(table.counters(1).unwrap().map(|counters| counters.shown), [3, 3]);
+        drop(copies);
+        table.stop().unwrap();
     }
 }
 

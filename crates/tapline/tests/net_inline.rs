@@ -10,29 +10,12 @@
 
 mod over_links;
 
+use over_links::bump::{self, PATIENCE, assert_clean, ping};
 use over_links::*;
 use rig::{Running, Tcpdump, root_or_skip, rows, stats, tool_or_skip, wait_until};
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::Path;
-use std::process::Stdio;
 use std::time::Duration;
-
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Options by which tshark judges checksums.
-const CHECKED: [&str; 10] = [
-    "-o",
-    "ip.check_checksum:TRUE",
-    "-o",
-    "tcp.check_checksum:TRUE",
-    "-o",
-    "udp.check_checksum:TRUE",
-    "-Y",
-    "ip.checksum.status == 0 || tcp.checksum.status == 0 || udp.checksum.status == 0 || \
-     icmp.checksum.status == 0 || icmpv6.checksum.status == 0 || _ws.malformed",
-    "-o",
-    "tcp.analyze_sequence_numbers:TRUE",
-];
 
 /// Our address, the source that the next host sees, and the next host.
 fn ends(scene: &Scene, is_v6: bool) -> [IpAddr; 3] {
@@ -69,48 +52,9 @@ fn stop(scene: &Scene, running: Running) -> api::Stats {
     ledger
 }
 
-/// Sends bytes to a port of our address, which the sink sends back; both see who the other is.
+/// Sends bytes to a port of our address, which the sink sends back.
 fn echo(scene: &Scene, ours: SocketAddr, next: SocketAddr, bytes: usize) -> SocketAddr {
-    let listen = || TcpListener::bind(next).expect("the address is there");
-    let listener = scene.host("sink").netns.run(listen).expect("the namespace is there");
-    let connect = || TcpStream::connect_timeout(&ours, PATIENCE).expect("the way is there");
-    let near = scene.host("client").netns.run(connect).expect("the way is there");
-    let (mut far, seen) = listener.accept().expect("who connects is accepted");
-    let content: Vec<u8> = (0..bytes as u32).map(|n| (n ^ (n >> 8)) as u8).collect();
-    for stream in [&near, &far] {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket has a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a socket has a timeout");
-    }
-    std::thread::scope(|scope| {
-        scope.spawn(|| {
-            let mut buffer = vec![0; 1 << 16];
-            let mut left = bytes;
-            while left > 0 {
-                let len = far.read(&mut buffer).expect("it comes back in time");
-                assert!(len > 0, "{left} bytes are missing");
-                far.write_all(&buffer[..len]).expect("it is taken in time");
-                left -= len;
-            }
-        });
-        let (mut writer, content) = (&near, &content);
-        scope.spawn(move || writer.write_all(content).expect("it is taken in time"));
-        let mut back = vec![0; bytes];
-        (&near).read_exact(&mut back).expect("it comes back in time");
-        assert!(back == *content, "what came back is not what was sent");
-    });
-    seen
-}
-
-fn ping(scene: &Scene, words: &[&str]) -> String {
-    let mut command = scene.host("client").netns.command("ping");
-    let output = command.args(words).stdin(Stdio::null()).output().expect("the program runs");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Makes sure that a file has no wrong checksum and no packet that tshark cannot read.
-fn assert_clean(path: &Path) {
-    let bad = rows(path, &CHECKED, &["frame.number", "frame.interface_name", "_ws.col.info"]);
-    assert!(bad.is_empty(), "{bad:?}");
+    bump::echo(scene.host("client"), ours, scene.host("sink"), next, bytes)
 }
 
 #[test]

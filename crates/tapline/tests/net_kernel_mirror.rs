@@ -103,7 +103,7 @@ fn frames_that_are_not_ip_and_ipv6_go_through() {
     let tagged = frame(0x8100, everyone, &[&[0, 5, 0x08, 0x06][..], &[9; 46]].concat());
     let frames = [arp, lldp, stp, tagged];
     for frame in &frames {
-        rig_send(&scene, frame);
+        scene.send_frame("client", "tapped", frame);
     }
     let (client, tapped) = (scene.host("client"), scene.host("tapped"));
     let v6 = IpAddr::from(tapped.v6("client"));
@@ -120,27 +120,6 @@ fn frames_that_are_not_ip_and_ipv6_go_through() {
         assert_eq!(got.iter().filter(same).count(), 1, "{frame:02x?}");
     }
     assert!(got.iter().filter(|of| of.bytes[12..14] == [0x86, 0xdd]).count() > 10);
-}
-
-/// Sends a frame from the client to the tapped host.
-fn rig_send(scene: &Scene, frame: &[u8]) {
-    let client = scene.host("client");
-    let mut sink = client.netns.run(|| io::nic::NicSink::open("tapped").unwrap()).unwrap();
-    let meta = io::Meta {
-        ts_ns: 0,
-        origlen: frame.len() as u32,
-        link_type: wire::LinkType::ETHERNET,
-        interface: io::InterfaceId(0),
-        direction: io::Direction::Unknown,
-        outer: None,
-        packet_id: None,
-        gso: None,
-        decided: false,
-        flow_hash: None,
-    };
-    let packet = io::Packet { data: io::Data::copy_of(frame), meta };
-    let taken = io::Sink::send(&mut sink, io::Selection::new(&[packet], &[0]));
-    assert_eq!(taken, 1);
 }
 
 #[test]

@@ -80,7 +80,24 @@ impl Classifier {
     /// # Errors
     /// [`Error::System`] if the interface is gone, or the kernel is older than 6.6.
     pub fn attach(&self, interface_index: i32, way: Way) -> Result<Link, Error> {
-        let link = sys::attach_tcx(self.program.as_fd(), interface_index, way == Way::Egress);
+        self.attach_at(interface_index, way, sys::Place::Last)
+    }
+
+    /// The same nearest to the wire: in front of what runs there at the ingress, behind it at the egress.
+    ///
+    /// # Errors
+    /// As of [`Self::attach`].
+    pub fn attach_at_wire(&self, interface_index: i32, way: Way) -> Result<Link, Error> {
+        let place = match way {
+            Way::Ingress => sys::Place::First,
+            Way::Egress => sys::Place::Last,
+        };
+        self.attach_at(interface_index, way, place)
+    }
+
+    fn attach_at(&self, interface_index: i32, way: Way, place: sys::Place) -> Result<Link, Error> {
+        let is_egress = way == Way::Egress;
+        let link = sys::attach_tcx(self.program.as_fd(), interface_index, is_egress, place);
         let link = link.map_err(|source| Error::System {
             what: format!(
                 "attach an eBPF program to the {} of interface {interface_index}",

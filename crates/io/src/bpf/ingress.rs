@@ -35,8 +35,8 @@ impl IngressProgram {
     /// # Errors
     /// [`Error::System`] if the interface is gone, or the kernel is older than 6.6.
     pub fn attach(&self, interface_index: i32) -> Result<OwnedFd, Error> {
-        sys::attach_tcx(self.program.as_fd(), interface_index, false).map_err(|source| {
-            Error::System {
+        sys::attach_tcx(self.program.as_fd(), interface_index, false, sys::Place::Last).map_err(
+            |source| Error::System {
                 what: format!(
                     "attach an eBPF program to the ingress of interface {interface_index}"
                 ),
@@ -45,7 +45,7 @@ impl IngressProgram {
                     _ => "",
                 },
                 source,
-            }
-        })
+            },
+        )
     }
 }

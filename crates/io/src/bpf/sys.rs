@@ -35,6 +35,8 @@ pub(super) enum ProgramType {
 /// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS` of `enum bpf_attach_type`.
 pub(super) const TCX_INGRESS: u32 = 46;
 pub(super) const TCX_EGRESS: u32 = 47;
+/// `BPF_F_BEFORE`: without another program named, in front of all.
+const BEFORE: u32 = 1 << 3;
 const NAME_BYTES: usize = 16;
 
 /// What a map holds.
@@ -447,12 +449,20 @@ pub(super) fn test_run(
     Ok(Ran { value: attributes.retval, mean_ns: attributes.duration, out_bytes })
 }
 
-/// Has a classifier run at the ingress or egress of an interface, behind those that are there, for as
-/// long as the link's descriptor is open. Kernels before 6.6 cannot.
+/// Where a classifier runs among those that are there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    First,
+    Last,
+}
+
+/// Has a classifier run at the ingress or egress of an interface, for as long as the link's descriptor
+/// is open. Kernels before 6.6 cannot.
 pub(super) fn attach_tcx(
     program: BorrowedFd<'_>,
     interface_index: i32,
     is_egress: bool,
+    place: Place,
 ) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct LinkCreate {
@@ -460,12 +470,18 @@ pub(super) fn attach_tcx(
         target_ifindex: i32,
         attach_type: u32,
         flags: u32,
+        relative: u32,
+        _padding: u32,
+        expected_revision: u64,
     }
     let mut attributes = LinkCreate {
         prog_fd: program.as_raw_fd() as u32,
         target_ifindex: interface_index,
         attach_type: if is_egress { TCX_EGRESS } else { TCX_INGRESS },
-        flags: 0,
+        flags: if place == Place::First { BEFORE } else { 0 },
+        relative: 0,
+        _padding: 0,
+        expected_revision: 0,
     };
     // SAFETY: the attributes are laid out as `union bpf_attr` and hold no pointer.
     descriptor(unsafe { bpf(LINK_CREATE, &mut attributes) })

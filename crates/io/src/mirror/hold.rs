@@ -24,7 +24,8 @@ pub(super) enum Hold {
 }
 
 impl AttachBy {
-    /// Puts a program on an interface of a network namespace; `Auto` becomes what the kernel has.
+    /// Puts a program on an interface of a network namespace, nearest to the wire: what takes packets away
+    /// there takes them from the host, not from us. `Auto` becomes what the kernel has.
     pub(super) fn attach(
         &mut self,
         program: &Classifier,
@@ -34,7 +35,7 @@ impl AttachBy {
     ) -> Result<Hold, Error> {
         netns.run(|| {
             if *self != AttachBy::Clsact {
-                match program.attach(interface, way) {
+                match program.attach_at_wire(interface, way) {
                     Err(Error::System { source, .. })
                         if *self == AttachBy::Auto
                             && source.raw_os_error() == Some(libc::EINVAL) =>

@@ -8,16 +8,17 @@
 //! The packet in it becomes what its sender knows: so its sender understands the error. A router on the
 //! way to the next host is told by its own address, so that a client sees the way; what comes from the
 //! clients' side seems to come from us, as packets do. RFC 5508 section 7, RFC 792, RFC 4443 section
-//! 2.4. The inline view of an error is as the egress view.
+//! 2.4. As with any packet, the destination changes first, and with it the source of the packet in it:
+//! the inline view is between the two.
 
 use super::layout::{Leg, View, session, tuple};
 use super::parse::{EXTENSION_HEADERS_MAX, FRAGMENT, OPTIONS, map_v4};
 use super::pass::{Places, check, choose_views, show, take};
 use super::program::Roles;
-use super::rewrite::{TTL_DIFF, address_frame};
+use super::rewrite::{Part, TTL_DIFF, address_frame};
 use super::writer::{ETHERNET, FIRST_FRAGMENT, Family, NO_HEADER, TCP, UDP, Writer, at};
 use Register::{R0, R1, R2, R3, R4, R5, R7, R8, R9, R10};
-use filter::ebpf::{Alu, Bits, Condition, Register, Width};
+use filter::ebpf::{Alu, Bits, Condition, Label, Register, Width};
 
 /// Bytes of the header of ICMP.
 const ICMP_BYTES: i16 = 8;
@@ -52,8 +53,10 @@ pub(super) fn error(w: &mut Writer, family: Family, roles: Roles, places: &Place
     w.asm.bind(viewed);
     show(w, View::Ingress);
     w.fetch(family);
-    change(w, family);
+    change(w, family, Part::Destination);
     show(w, View::Inline);
+    w.fetch_again(family);
+    change(w, family, Part::Source);
     show(w, View::Egress);
     w.asm.jump(places.send);
 }
@@ -110,7 +113,7 @@ fn find(w: &mut Writer, family: Family) {
     w.store(Width::B1, R10, PROTOCOL, R5);
     w.copy(R2, R7);
     w.alu(Alu::Add, R2, R8);
-    readable_or_next(w, 8);
+    readable_or(w, 8, w.next);
     let (ports, echo, reply, known) = (w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label());
     for protocol in [TCP, UDP] {
         w.jump_if(R5, Condition::Equal, protocol, ports);
@@ -148,7 +151,7 @@ fn step_over_extensions(w: &mut Writer) {
         w.asm.bind(extension);
         w.copy(R2, R7);
         w.alu(Alu::Add, R2, R8);
-        readable_or_next(w, 8);
+        readable_or(w, 8, w.next);
         w.load(Width::B1, R3, R2, 0);
         w.jump_if(R5, Condition::Equal, FRAGMENT, fragment);
         w.load(Width::B1, R1, R2, 1);
@@ -177,12 +180,20 @@ const fn echo_request(family: Family) -> i32 {
     }
 }
 
-/// So many bytes at R2 are readable, or on to the next program.
-fn readable_or_next(w: &mut Writer, bytes: i32) {
+/// So many bytes at R2 are readable, or on to a label. R3 and R4 are lost.
+fn readable_or(w: &mut Writer, bytes: i32, to: Label) {
     let ready = w.asm.label();
     w.readable(R2, bytes, ready);
-    w.asm.jump(w.next);
+    w.asm.jump(to);
     w.asm.bind(ready);
+}
+
+/// R2 = the header of ICMP, of which so many bytes are readable. They were when it was found, and half
+/// changed the packet is nobody's.
+fn transport_or_drop(w: &mut Writer, bytes: i32) {
+    w.copy(R2, R7);
+    w.alu(Alu::Add, R2, R9);
+    readable_or(w, bytes, w.drop);
 }
 
 /// Writes a field of the session's entry into the packet, and adds the difference to sums. R1 and R3
@@ -225,65 +236,73 @@ fn mend_inner(w: &mut Writer, at: i16, zero_is_none: bool) {
     w.asm.bind(done);
 }
 
-/// Rewrites the error at R7: R0 sums up what a checksum inside changes by, R5 what the error's does.
-fn change(w: &mut Writer, family: Family) {
+/// Rewrites a part of the error at R7: R0 sums up what a checksum inside changes by, R5 what the error's
+/// does.
+fn change(w: &mut Writer, family: Family, part: Part) {
     let (source, destination, bytes) = family.addresses();
     let skip = 16 - bytes;
     let (entry_source, entry_destination) =
         (session::SOURCE as i16 + skip, session::DESTINATION as i16 + skip);
-    address_frame(w);
     w.copy(R0, 0);
     w.copy(R5, 0);
-    w.load(Width::B1, R1, R7, family.hops_left());
-    w.alu(Alu::Sub, R1, 1);
-    w.store(Width::B1, R7, family.hops_left(), R1);
     let sum = if family == Family::V4 { R0 } else { R5 };
-    let (replaced, kept) = (w.asm.label(), w.asm.label());
-    w.load(Width::B1, R1, R8, session::WAY as i16);
-    w.jump_if(R1, Condition::Equal, Leg::Forward as i32, replaced);
-    for word in (0..bytes).step_by(4) {
-        w.load(Width::B4, R1, R7, source + word);
-        w.load(Width::B4, R3, R10, SOURCE + skip + word);
-        w.jump_if(R1, Condition::NotEqual, R3, kept);
-    }
-    w.asm.bind(replaced);
-    for word in (0..bytes).step_by(4) {
-        put(w, Width::B4, (R7, source + word), entry_source + word, &[sum]);
-    }
-    w.asm.bind(kept);
-    for word in (0..bytes).step_by(4) {
-        put(w, Width::B4, (R7, destination + word), entry_destination + word, &[sum]);
+    let words = || (0..bytes).step_by(4);
+    if part == Part::Destination {
+        for word in words() {
+            put(w, Width::B4, (R7, destination + word), entry_destination + word, &[sum]);
+        }
+    } else {
+        address_frame(w);
+        w.load(Width::B1, R1, R7, family.hops_left());
+        w.alu(Alu::Sub, R1, 1);
+        w.store(Width::B1, R7, family.hops_left(), R1);
+        let (replaced, kept) = (w.asm.label(), w.asm.label());
+        w.load(Width::B1, R1, R8, session::WAY as i16);
+        w.jump_if(R1, Condition::Equal, Leg::Forward as i32, replaced);
+        for word in words() {
+            w.load(Width::B4, R1, R7, source + word);
+            w.load(Width::B4, R3, R10, SOURCE + skip + word);
+            w.jump_if(R1, Condition::NotEqual, R3, kept);
+        }
+        w.asm.bind(replaced);
+        for word in words() {
+            put(w, Width::B4, (R7, source + word), entry_source + word, &[sum]);
+        }
+        w.asm.bind(kept);
     }
     if family == Family::V4 {
-        w.alu(Alu::Add, R0, TTL_DIFF);
+        if part == Part::Source {
+            w.alu(Alu::Add, R0, TTL_DIFF);
+        }
         w.mend(R7, ETHERNET + 10, R0, R1);
     }
 
     let (inner_source, inner_destination, inner_bytes) = family.inner();
-    w.transport(i32::from(ICMP_BYTES) + inner_bytes);
+    transport_or_drop(w, i32::from(ICMP_BYTES) + inner_bytes);
     w.copy(R0, 0);
-    for word in (0..bytes).step_by(4) {
-        let at = ICMP_BYTES + word;
-        put(w, Width::B4, (R2, at + inner_source), entry_destination + word, &[R0, R5]);
-        put(w, Width::B4, (R2, at + inner_destination), entry_source + word, &[R0, R5]);
+    let (inner, entry) = match part {
+        Part::Destination => (inner_source, entry_destination),
+        _ => (inner_destination, entry_source),
+    };
+    for word in words() {
+        put(w, Width::B4, (R2, ICMP_BYTES + inner + word), entry + word, &[R0, R5]);
     }
     if family == Family::V4 {
         mend_inner(w, ICMP_BYTES + 10, false);
     }
-    change_inner_transport(w, family);
-    w.transport(i32::from(ICMP_BYTES));
+    change_inner_transport(w, family, part);
+    transport_or_drop(w, i32::from(ICMP_BYTES));
     w.mend(R2, 2, R5, R1);
 }
 
-/// Ports or identifier of the packet in it; R0 has the difference of its addresses.
-fn change_inner_transport(w: &mut Writer, family: Family) {
+/// A port, or the identifier, of the packet in it; R0 has the difference of its address.
+fn change_inner_transport(w: &mut Writer, family: Family, part: Part) {
     let ports = session::PORTS as i16;
     w.copy(R2, R7);
     w.get_place(at::INNER, R1);
     w.alu(Alu::Add, R2, R1);
-    readable_or_next(w, 8);
-    let (has_ports, udp, echo, reply, done) =
-        (w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label());
+    readable_or(w, 8, w.drop);
+    let (has_ports, udp, echo, done) = (w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label());
     w.load(Width::B1, R1, R10, PROTOCOL);
     for protocol in [TCP, UDP] {
         w.jump_if(R1, Condition::Equal, protocol, has_ports);
@@ -292,8 +311,10 @@ fn change_inner_transport(w: &mut Writer, family: Family) {
     w.asm.jump(done);
 
     w.asm.bind(has_ports);
-    put(w, Width::B2, (R2, 0), ports + 2, &[R0, R5]);
-    put(w, Width::B2, (R2, 2), ports, &[R0, R5]);
+    match part {
+        Part::Destination => put(w, Width::B2, (R2, 0), ports + 2, &[R0, R5]),
+        _ => put(w, Width::B2, (R2, 2), ports, &[R0, R5]),
+    }
     w.load(Width::B1, R1, R10, PROTOCOL);
     w.jump_if(R1, Condition::Equal, UDP, udp);
     let whole = w.asm.label();
@@ -310,13 +331,24 @@ fn change_inner_transport(w: &mut Writer, family: Family) {
     if family == Family::V4 {
         w.copy(R0, 0);
     }
-    let changed = w.asm.label();
+    let (other, changed) = (w.asm.label(), w.asm.label());
     w.load(Width::B1, R1, R2, 0);
-    w.jump_if(R1, Condition::NotEqual, echo_request(family), reply);
-    put(w, Width::B2, (R2, 4), ports + 2, &[R0, R5]);
+    // A request's identifier is its source's, a reply's its destination's.
+    match part {
+        Part::Destination => {
+            w.jump_if(R1, Condition::NotEqual, echo_request(family), other);
+            put(w, Width::B2, (R2, 4), ports + 2, &[R0, R5]);
+        }
+        _ => {
+            w.jump_if(R1, Condition::Equal, echo_request(family), other);
+            put(w, Width::B2, (R2, 4), ports, &[R0, R5]);
+        }
+    }
     w.asm.jump(changed);
-    w.asm.bind(reply);
-    put(w, Width::B2, (R2, 4), ports, &[R0, R5]);
+    w.asm.bind(other);
+    if family == Family::V4 {
+        w.asm.jump(done);
+    }
     w.asm.bind(changed);
     mend_inner(w, 2, false);
     w.asm.bind(done);

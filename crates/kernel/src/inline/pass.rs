@@ -50,7 +50,7 @@ pub(super) fn pass(w: &mut Writer, family: Family, roles: Roles, places: &Places
     w.jump_if(R1, Condition::Equal, 0, at_once);
     rewrite(w, family, Part::Destination);
     show(w, View::Inline);
-    w.fetch(family);
+    w.fetch_again(family);
     rewrite(w, family, Part::Source);
     w.asm.jump(changed);
     w.asm.bind(at_once);

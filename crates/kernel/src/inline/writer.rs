@@ -256,6 +256,15 @@ impl Writer {
     /// if they are there, and at least [`Family::bytes_min`] are, or on to the next program. R1 to R5
     /// are lost.
     pub(super) fn fetch(&mut self, family: Family) {
+        self.fetch_or(family, self.next);
+    }
+
+    /// The same of a packet that has changed already: half changed it is nobody's, and is dropped.
+    pub(super) fn fetch_again(&mut self, family: Family) {
+        self.fetch_or(family, self.drop);
+    }
+
+    fn fetch_or(&mut self, family: Family, otherwise: Label) {
         let (enough, whole, ready) = (self.asm.label(), self.asm.label(), self.asm.label());
         self.load(Width::B4, R7, R6, SKB_DATA);
         self.load(Width::B4, R1, R6, SKB_DATA_END);
@@ -270,8 +279,8 @@ impl Writer {
         self.asm.call(Helper::SKB_PULL_DATA);
         self.asm.bind(enough);
         self.load(Width::B4, R7, R6, SKB_DATA);
-        self.readable(R7, i32::from(family.bytes_min() as i16), ready);
-        self.asm.jump(self.next);
+        self.readable(R7, family.bytes_min(), ready);
+        self.asm.jump(otherwise);
         self.asm.bind(ready);
     }
 

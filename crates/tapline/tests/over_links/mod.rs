@@ -9,7 +9,10 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
+pub mod bump;
+
 use api::Stats;
+use io::nic::NicSink;
 use rig::{
     Finished, Generator, Host, Line, Running, Scratch, Topology, stats, tool_or_skip, wait_until,
 };
@@ -20,6 +23,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use wire::LinkType;
 
 pub const BINARY: &str = env!("CARGO_BIN_EXE_tapline");
 /// How long a program may take for what is done at once.
@@ -92,6 +96,27 @@ impl Scene {
     /// Sends numbered packets from the client to the tapped host; gives how many.
     pub fn send(&self, generator: &Generator) -> u64 {
         generator.run_in(&self.host("client").netns, self.numbered_to()).accepted
+    }
+
+    /// Sends a frame from an interface of a host.
+    pub fn send_frame(&self, host: &str, interface: &str, frame: &[u8]) {
+        let open = || NicSink::open(interface).expect("the interface is there");
+        let mut sink = self.host(host).netns.run(open).expect("the namespace is there");
+        let meta = io::Meta {
+            ts_ns: 0,
+            origlen: frame.len() as u32,
+            link_type: LinkType::ETHERNET,
+            interface: io::InterfaceId(0),
+            direction: io::Direction::Unknown,
+            outer: None,
+            packet_id: None,
+            gso: None,
+            decided: false,
+            flow_hash: None,
+        };
+        let packet = io::Packet { data: io::Data::copy_of(frame), meta };
+        let taken = io::Sink::send(&mut sink, io::Selection::new(&[packet], &[0]));
+        assert_eq!(taken, 1);
     }
 
     /// Joins client and tapped host anew, as they were, after their link was deleted.
