@@ -8,6 +8,7 @@
 //! that B sees. The views of a rule are A:a → U:u (ingress), E:a' → B:b (egress) and A:a → B:b (inline).
 
 use crate::file::Fault;
+use crate::keys::name_mistake;
 use crate::{Error, Group};
 use std::fmt;
 use std::net::IpAddr;
@@ -200,6 +201,19 @@ impl InlineRule {
         }
     }
 
+    /// The same under another name.
+    ///
+    /// # Errors
+    /// The name is empty, or breaks the ledger's line.
+    pub fn named(self, name: &str) -> Result<InlineRule, Error> {
+        match name_mistake(name) {
+            None => Ok(InlineRule { name: name.into(), ..self }),
+            Some(reason) => {
+                Err(Error::Unit { what: "rule", text: self.to_string(), reason: reason.into() })
+            }
+        }
+    }
+
     /// What it matches. Of the rules that match a packet the one that says most decides: address,
     /// protocol and port before address and protocol before the address alone.
     pub fn key(&self) -> InlineKey {
@@ -359,9 +373,11 @@ impl InlineConfig {
     pub(crate) fn mistake(&self) -> Option<(usize, &'static str, String)> {
         for (place, rule) in self.rules.iter().enumerate() {
             let before = &self.rules[..place];
-            if before.iter().any(|other| other.name == rule.name) {
-                let reason =
-                    format!("a rule before is called `{}` too; give it another", rule.name);
+            if let Some(other) = before.iter().find(|other| other.name == rule.name) {
+                let reason = format!(
+                    "a rule before, `{other}`, is called `{}` too; give it another name",
+                    rule.name
+                );
                 return Some((place, "name", reason));
             }
             if let Some(other) = before.iter().find(|other| other.key() == rule.key()) {
@@ -394,8 +410,13 @@ impl InlineConfig {
     /// Makes sure that the rules can stand together.
     ///
     /// # Errors
-    /// Two match the same, are called alike, or would send packets round in a circle.
+    /// Two match the same, are called alike, or would send packets round in a circle; or there are more
+    /// than [`INLINE_RULES_MAX`].
     pub fn check(&self) -> Result<(), Error> {
+        if let Some(one_more) = self.rules.get(INLINE_RULES_MAX) {
+            let reason = format!("a table has {INLINE_RULES_MAX} rules at most; remove one");
+            return Err(Error::Unit { what: "rule", text: one_more.to_string(), reason });
+        }
         match self.mistake() {
             None => Ok(()),
             Some((place, _, reason)) => {

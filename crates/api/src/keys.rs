@@ -94,14 +94,10 @@ impl<'a> Keys<'a> {
     /// What the ledger calls it.
     pub(crate) fn name(&self) -> Result<Option<String>, Fault> {
         let name = self.text("name")?;
-        let reason = match &name {
-            Some(name) if name.trim().is_empty() => "the name is empty; leave it out",
-            Some(name) if name.contains(char::is_control) => {
-                "the name breaks the ledger's line; write it without control characters"
-            }
-            _ => return Ok(name),
-        };
-        Err(Fault::new(self.place_of("name"), reason))
+        match name.as_deref().and_then(name_mistake) {
+            None => Ok(name),
+            Some(reason) => Err(Fault::new(self.place_of("name"), reason)),
+        }
     }
 
     /// Endpoints joined by commas, that share the load.
@@ -205,6 +201,15 @@ impl<'a> Keys<'a> {
         let path = path.into();
         if path == Path::new("-") { path } else { self.folder.join(path) }
     }
+}
+
+/// Why a tap or a rule cannot be called that.
+pub(crate) fn name_mistake(name: &str) -> Option<&'static str> {
+    if name.trim().is_empty() {
+        return Some("the name is empty; leave it out");
+    }
+    let mend = "the name breaks the ledger's line; write it without control characters";
+    name.contains(char::is_control).then_some(mend)
 }
 
 fn endpoints(node: &Node) -> Result<&str, Fault> {

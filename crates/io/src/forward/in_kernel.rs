@@ -4,7 +4,7 @@
 use super::report::{Counts, ForwardReport, OtherReport, RuleReport, SideReport};
 use super::sessions::{Session, State};
 use super::table::Table;
-use super::{SESSIONS_SHOWN_MAX, Shared, lock};
+use super::{Change, SESSIONS_SHOWN_MAX, Shared, lock};
 use crate::batch::Batch;
 use crate::clock::Now;
 use crate::device::{Arrival, Source, wait};
@@ -15,7 +15,7 @@ use crate::pool::Pool;
 use crate::trouble::Trouble;
 use crate::waker::Wakeup;
 use api::{DropReason, Drops, InlineRule, InlineView, RingSize};
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,8 +40,8 @@ pub(super) struct InKernel {
     /// The programs' numbers of the rules, in their order.
     numbers: Vec<u32>,
     by_number: HashMap<u32, usize>,
-    /// What rules had counted that are gone.
-    gone: Vec<RuleReport>,
+    /// What rules had counted that are gone, by name; one that comes back goes on with it.
+    gone: BTreeMap<String, RuleReport>,
     /// What had been left to an earlier process that the table was taken over from, by the rule's number,
     /// there and back.
     left_before: HashMap<u32, [u64; 2]>,
@@ -75,7 +75,7 @@ impl InKernel {
             copies,
             numbers: Vec::new(),
             by_number: HashMap::new(),
-            gone: Vec::new(),
+            gone: BTreeMap::new(),
             left_before,
             pool: Pool::new(POOL_CHUNKS, POOL_CHUNK_BYTES),
             shared,
@@ -170,30 +170,38 @@ impl InKernel {
     }
 
     fn take_table(&mut self, now: Now) {
-        if !self.shared.has_table.swap(false, Ordering::Acquire) {
-            return;
-        }
-        let Some(table) = lock(&self.shared.table).take() else { return };
+        let Some(Change { table, told }) = self.shared.take_change() else { return };
+        // Who asked may have given up.
+        let _ = told.try_send(self.change_to(table, now));
+    }
+
+    fn change_to(&mut self, table: Table, now: Now) -> Result<(), Error> {
         let before = self.report().rules;
-        match self.kernel.set_rules(&table.config.rules, now) {
-            Ok(numbers) => {
-                // The kernel has counted for what a rule matches, whatever it is called.
-                let matched = |rule: &InlineRule| (rule.address, rule.protocol, rule.port);
-                let kept: HashSet<_> = table.config.rules.iter().map(matched).collect();
-                let rules = self.table.config.rules.iter().zip(&self.numbers);
-                for (line, (rule, number)) in before.into_iter().zip(rules) {
-                    if !kept.contains(&matched(rule)) {
-                        self.left_before.remove(number);
-                        self.gone.push(line);
-                    }
+        let numbers = match self.kernel.set_rules(&table.config.rules, now) {
+            Ok(numbers) => numbers,
+            Err(error) => {
+                // It may have been refused half way.
+                match self.kernel.set_rules(&self.table.config.rules, now) {
+                    Ok(numbers) => self.number_rules(numbers),
+                    Err(why) => tracing::error!("put the rules back as they were: {why}"),
                 }
-                self.kernel.set_timeouts(table.config.timeouts);
-                self.table = table;
-                self.number_rules(numbers);
+                return Err(error);
             }
-            // The kernel's rules, and where their views go, belong together.
-            Err(error) => tracing::error!("the rules stay as they were: {error}"),
+        };
+        // The kernel has counted for what a rule matches, whatever it is called.
+        let matched = |rule: &InlineRule| (rule.address, rule.protocol, rule.port);
+        let kept: HashSet<_> = table.config.rules.iter().map(matched).collect();
+        let rules = self.table.config.rules.iter().zip(&self.numbers);
+        for (line, (rule, number)) in before.into_iter().zip(rules) {
+            if !kept.contains(&matched(rule)) {
+                self.left_before.remove(number);
+                self.gone.insert(line.name.clone(), line);
+            }
         }
+        self.kernel.set_timeouts(table.config.timeouts);
+        self.table = table;
+        self.number_rules(numbers);
+        Ok(())
     }
 
     /// Deals with what came from the kernel: a copy for a view, or a packet that it left to us.
@@ -253,13 +261,21 @@ impl InKernel {
             other.drops.add_many(DropReason::KernelQueue, there.not_shown + back.not_shown);
             let [by_us, back_by_us] = self.kernel.exceptions(number);
             let [left, back_left] = self.left_before.get(&number).copied().unwrap_or_default();
-            rules.push(RuleReport {
+            let mut line = RuleReport {
                 name: rule.name.clone(),
                 there: counts(&there, left, &by_us),
                 back: counts(&back, back_left, &back_by_us),
                 sessions: self.kernel.session_counts().get(&number).copied().unwrap_or(0),
-            });
+            };
+            if let Some(before) = self.gone.get(&rule.name) {
+                line.there.merge(&before.there);
+                line.back.merge(&before.back);
+            }
+            rules.push(line);
         }
+        let is_there = |gone: &&RuleReport| rules.iter().any(|line| line.name == gone.name);
+        let gone: Vec<RuleReport> =
+            self.gone.values().filter(|gone| !is_there(gone)).cloned().collect();
         other.seen = other.drops.total();
         let shown = sessions.iter().filter_map(|session| {
             let rule = *self.by_number.get(&session.rule)? as u32;
@@ -280,9 +296,9 @@ impl InKernel {
         });
         ForwardReport {
             shown: shown.collect(),
-            sides: self.sides(&rules),
+            sides: self.sides(&rules, &gone),
             rules,
-            gone: self.gone.clone(),
+            gone,
             other,
             sessions: self.kernel.session_count().max(sessions.len()) as u64,
             failure: None,
@@ -290,9 +306,9 @@ impl InKernel {
     }
 
     /// What was handed to each interface: the kernel has taken it.
-    fn sides(&self, rules: &[RuleReport]) -> Vec<SideReport> {
+    fn sides(&self, rules: &[RuleReport], gone: &[RuleReport]) -> Vec<SideReport> {
         let config = &self.table.config;
-        let lines = || rules.iter().chain(&self.gone);
+        let lines = || rules.iter().chain(gone);
         let side = |name: &str, counts: Vec<Counts>| {
             let sent: u64 = counts.iter().map(|counts| counts.forwarded).sum();
             let mut side = SideReport { name: name.into(), offered: sent, ..SideReport::default() };

@@ -38,11 +38,17 @@ use in_kernel::InKernel;
 use running::Running;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
 
 #[cfg(doc)]
 use crate::underlay::Underlay;
+
+/// How long a table may wait for its turn, and how often it is looked whether it waits in vain.
+const TURN: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Sessions that a report shows at most.
 pub const SESSIONS_SHOWN_MAX: usize = 1000;
@@ -64,7 +70,24 @@ pub(crate) struct Shared {
     report: Mutex<ForwardReport>,
     /// A table that is to take the place of the one at hand.
     has_table: AtomicBool,
-    table: Mutex<Option<Table>>,
+    change: Mutex<Option<Change>>,
+}
+
+/// A table that waits for its turn, and where what became of it is told.
+struct Change {
+    table: Table,
+    told: SyncSender<Result<(), Error>>,
+}
+
+impl Shared {
+    /// The table that waits, if one does.
+    fn take_change(&self) -> Option<Change> {
+        self.has_table.swap(false, Ordering::Acquire).then(|| lock(&self.change).take()).flatten()
+    }
+}
+
+fn not_taken(why: &str) -> Error {
+    Error::system("change the table of the forwarder", std::io::Error::other(why.to_owned()))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -127,12 +150,30 @@ impl Forwarder {
         Ok(Forwarder { thread: Some(thread), shared, waker })
     }
 
-    /// Puts another table into the place of the one at hand, between two batches. Sessions whose rule
-    /// leads where it did go on.
-    pub fn replace(&self, table: Table) {
-        *lock(&self.shared.table) = Some(table);
+    /// Puts another table into the place of the one at hand, between two batches, and waits until that is
+    /// done: some milliseconds as a rule. Sessions whose rule leads where it did go on.
+    ///
+    /// # Errors
+    /// If the kernel refuses, or the forwarder has ended or takes no table within 5 s: the rules are then
+    /// as they were.
+    pub fn replace(&self, table: Table) -> Result<(), Error> {
+        let (told, outcome) = sync_channel(1);
+        *lock(&self.shared.change) = Some(Change { table, told });
         self.shared.has_table.store(true, Ordering::Release);
         self.waker.wake();
+        let begun = Instant::now();
+        loop {
+            match outcome.recv_timeout(LOOK) {
+                Ok(result) => return result,
+                Err(RecvTimeoutError::Disconnected) => return Err(not_taken("it has ended")),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let is_over = self.is_finished() || begun.elapsed() > TURN;
+            // One that is being put in place is waited for.
+            if is_over && lock(&self.shared.change).take().is_some() {
+                return Err(not_taken("it does not answer"));
+            }
+        }
     }
 
     /// Lets nothing more in; what has come in is still forwarded.

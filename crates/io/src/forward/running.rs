@@ -9,7 +9,7 @@ use super::sessions::Sessions;
 use super::side::Side;
 use super::table::Table;
 use super::views::ViewSender;
-use super::{SESSIONS_SHOWN_MAX, Shared, lock};
+use super::{Change, SESSIONS_SHOWN_MAX, Shared, lock};
 use crate::batch::Batch;
 use crate::clock::Now;
 use crate::device::{Arrival, Source, wait};
@@ -146,13 +146,13 @@ impl Running {
 
     /// Takes the table that waits, if one does.
     fn take_table(&mut self, now: Now) {
-        if !self.shared.has_table.swap(false, Ordering::Acquire) {
-            return;
-        }
-        let Some(table) = lock(&self.shared.table).take() else { return };
-        if let Err(error) = self.ways.want(&table.config, now) {
-            tracing::error!("the ways of new rules: {error}");
-        }
+        let Some(Change { table, told }) = self.shared.take_change() else { return };
+        // Who asked may have given up.
+        let _ = told.try_send(self.change_to(table, now));
+    }
+
+    fn change_to(&mut self, table: Table, now: Now) -> Result<(), Error> {
+        self.ways.want(&table.config, now)?;
         let mut lines = lines(&table);
         for old in std::mem::take(&mut self.rules) {
             let same = lines.iter_mut().find(|line| line.name == old.name);
@@ -177,6 +177,7 @@ impl Running {
         // Their numbers may be others' now.
         self.fragments.clear();
         self.table = table;
+        Ok(())
     }
 
     /// Does what is due by the clock.

@@ -14,7 +14,7 @@ pub fn run(command: &BrokerCommand) -> Result<(), Failure> {
         BrokerCommand::Show(options) => (Request::Show, options),
     };
     let broker = pick(instances(), "broker", of.as_deref())?;
-    let answer = broker.ask(request).map_err(|error| {
+    let answer = broker.ask(&request).map_err(|error| {
         let on = if request == Request::Reload { "; it goes on as before" } else { "" };
         Failure::CouldNot(format!("broker {}: {error}{on}", broker.pid))
     })?;

@@ -1,6 +1,6 @@
 //! `tapline inline`.
 
-use super::values::{mirror_snapshot, ring_size};
+use super::values::{mirror_snapshot, places_of_another, ring_size};
 use super::{Format, Report, SendingOptions};
 use api::{Datapath, Group, INLINE_SESSIONS_MAX, INLINE_TABLE, InlineRule, InlineView, RingSize};
 use clap::{Args, Subcommand, ValueEnum, value_parser};
@@ -92,6 +92,14 @@ pub enum Fail {
 
 #[derive(Debug, Subcommand)]
 pub enum InlineCommand {
+    /// Take one more rule into a running table, at once, and print what is in force then. It stays until it
+    /// is removed or the process ends: a reload of the file does not touch it
+    Add(InlineAdd),
+    /// Take rules out of a running table, at once, and print what is in force then. A reload brings one back
+    /// that its file has
+    Remove(InlineRemove),
+    /// Print the rules in force, and where each comes from
+    List(InlineList),
     /// Have a running table read its file again, and say what has changed. A file with a mistake changes
     /// nothing; sessions of rules that stay go on
     Reload(RunningInline),
@@ -110,6 +118,54 @@ pub struct RunningInline {
     /// How the answer is printed
     #[arg(long, value_enum, default_value_t)]
     pub format: Format,
+}
+
+/// Which running table is meant, and how its answer is printed.
+#[derive(Debug, Args)]
+pub struct InlineOf {
+    /// The table's name; needed only where more than one runs
+    #[arg(long, value_name = "NAME", value_parser = api::parse_inline_name)]
+    pub table: Option<String>,
+    /// How the answer is printed
+    #[arg(long, value_enum, default_value_t)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct InlineAdd {
+    /// The rule, as --forward has it
+    #[arg(value_name = "[PROTOCOL://]ADDRESS[:PORT]=NEXT_HOST[:PORT][,source=ADDRESS]")]
+    pub forward: InlineRule,
+    /// What the rule is called; without it what it matches
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// What is captured of each packet, into --to and into what the table's -w and --archive say; without
+    /// it nothing is, or with --to the inline view
+    #[arg(long, value_name = "ingress,egress,inline", value_delimiter = ',')]
+    pub view: Vec<InlineView>,
+    /// Where its views go, as --to of mirror. A relative path is one of the folder that this is called in
+    #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", value_parser = places_of_another)]
+    pub to: Vec<String>,
+    /// Capture the first N bytes of each packet; 0 captures all
+    #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = mirror_snapshot)]
+    pub snapshot_length: u32,
+    #[command(flatten)]
+    pub of: InlineOf,
+}
+
+#[derive(Debug, Args)]
+pub struct InlineRemove {
+    /// The names of the rules
+    #[arg(value_name = "RULE", required = true)]
+    pub rules: Vec<String>,
+    #[command(flatten)]
+    pub of: InlineOf,
+}
+
+#[derive(Debug, Args)]
+pub struct InlineList {
+    #[command(flatten)]
+    pub of: InlineOf,
 }
 
 #[derive(Debug, Args)]

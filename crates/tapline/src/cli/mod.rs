@@ -31,7 +31,10 @@ pub use diag::{
 };
 pub use doctor::Doctor;
 pub use filter::{FilterCheck, FilterChoice, FilterCommand, FilterExplain, FilterTest};
-pub use inline::{Fail, Inline, InlineCommand, InlineShort, InlineStop, RunningInline};
+pub use inline::{
+    Fail, Inline, InlineAdd, InlineCommand, InlineOf, InlineRemove, InlineShort, InlineStop,
+    RunningInline,
+};
 pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
 pub use mirror::Mirror;
 pub use options::{FilterIn, FilterPlace, Format, Identity, Report, Rotation, SendingOptions};

@@ -55,6 +55,10 @@ fn the_contract_s_forms_are_understood() {
         "inline --in a --out a --forward [2001:db8::1]=2001:db8::2 --to null: --sessions 10 --fail closed --table x",
         "inline show 7 --format json",
         "inline stop --table web",
+        "inline add tcp://192.0.2.1:80=10.0.0.5:8080,source=10.0.0.9 --name web --view ingress,inline --to pcap:x -s 96",
+        "inline add 192.0.2.1=10.0.0.5 --table a --format json",
+        "inline remove web tcp://192.0.2.1:80 --table a",
+        "inline list --format json",
         "diag tunnels --format json",
         "search --archive d --after 2026-11-27T14:30:00+01:00 --before now tcp port 80",
         "search --archive s3://b/p --spool s --after 1795789800.000000001 -w - -c 5 -- vni 71 and tcp",
@@ -137,6 +141,9 @@ fn mistakes_say_the_mend() {
     assert!(refused("archive expire --archive d").contains("--older-than"));
     assert!(refused("archive expire --archive d --older-than x").contains("30d"));
     assert!(refused("archive import --archive d").contains("FILE"));
+    assert!(refused("inline add 192.0.2.1").contains("NEXT_HOST"));
+    assert!(refused("inline add 192.0.2.1=10.0.0.5 --to pcap:-").contains("standard output"));
+    assert!(refused("inline remove").contains("RULE"));
     assert!(refused("filter check").contains("--rules"));
     assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
     assert!(refused("filter test --rules f").contains("--read"));

@@ -1,9 +1,10 @@
 //! How the values of options are read: each says what it takes instead of what it cannot take.
 
 use crate::times;
-use api::{DirectionChoice, Endpoint, RingSize};
+use api::{DirectionChoice, Endpoint, Group, RingSize};
 use io::decap::EVERY_LAYER;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 use wire::LinkType;
 use wire::tunnel::Kind;
@@ -82,6 +83,22 @@ pub fn tunnel_target(text: &str) -> Result<Endpoint, String> {
         endpoint @ Endpoint::Tunnel(_) => Ok(endpoint),
         _ => Err("write a tunnel, such as `vxlan://HOST?vni=N`: nothing else has a far end".into()),
     }
+}
+
+/// Where another process is to send packets, as text: paths are those of this one's folder.
+pub fn places_of_another(text: &str) -> Result<String, String> {
+    let Group(members) = text.parse().map_err(|error: api::Error| error.to_string())?;
+    let placed = text.split(',').zip(members).map(|(text, member)| match member {
+        Endpoint::Pcap { path } if path == Path::new("-") => {
+            Err("standard output is that of the process that runs; write pcap:FILE".into())
+        }
+        Endpoint::Pcap { path } => match std::path::absolute(&path) {
+            Ok(path) => Ok(format!("pcap:{}", path.display())),
+            Err(error) => Err(format!("{}: {error}", path.display())),
+        },
+        _ => Ok(text.to_owned()),
+    });
+    placed.collect::<Result<Vec<String>, String>>().map(|members| members.join(","))
 }
 
 /// A slice must leave the Ethernet header that the far end reads.

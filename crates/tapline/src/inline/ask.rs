@@ -1,12 +1,14 @@
-//! `tapline inline reload`, `show` and `stop`: what is asked of a table that runs.
+//! `tapline inline add`, `remove`, `list`, `reload`, `show` and `stop`: what is asked of a table that runs.
 
-use crate::cli::{Format, InlineCommand, InlineStop, RunningInline};
+use crate::cli::{
+    Format, InlineAdd, InlineCommand, InlineOf, InlineRemove, InlineStop, RunningInline,
+};
 use crate::completions::print;
 use crate::failure::Failure;
-use crate::local::{Instance, Request, instances, pick};
+use crate::local::{Instance, NewRule, Request, instances, pick};
 use io::inline::PINS;
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -20,9 +22,14 @@ pub fn run(command: &InlineCommand) -> Result<(), Failure> {
         InlineCommand::Reload(options) => (Request::Reload, options),
         InlineCommand::Show(options) => (Request::Show, options),
         InlineCommand::Stop(options) => return stop(options),
+        InlineCommand::Add(options) => return add(options),
+        InlineCommand::Remove(InlineRemove { rules, of }) => {
+            return edit(&Request::Remove { rules: rules.clone() }, of);
+        }
+        InlineCommand::List(options) => return list(&options.of),
     };
     let table = pick(instances(), "inline", of.as_deref())?;
-    let answer = table.ask(request).map_err(|error| {
+    let answer = table.ask(&request).map_err(|error| {
         let on = if request == Request::Reload { "; it goes on as before" } else { "" };
         Failure::CouldNot(format!("inline {}: {error}{on}", table.pid))
     })?;
@@ -34,11 +41,101 @@ pub fn run(command: &InlineCommand) -> Result<(), Failure> {
     print(text.as_bytes())
 }
 
+fn add(options: &InlineAdd) -> Result<(), Failure> {
+    let InlineAdd { forward, name, view, to, snapshot_length, of } = options;
+    let rule = NewRule {
+        forward: forward.to_string(),
+        name: name.clone(),
+        views: view.iter().map(|view| view.name().to_owned()).collect(),
+        snapshot_length: *snapshot_length,
+        to: to.clone(),
+    };
+    edit(&Request::Add(rule), of)
+}
+
+/// Has a table change its rules, and says which it has then.
+fn edit(request: &Request, of: &InlineOf) -> Result<(), Failure> {
+    let (table, name) = table_of(of.table.as_deref())?;
+    let answer = table.ask(request).map_err(|error| {
+        Failure::CouldNot(format!("table {name}: {error}; all goes on as before"))
+    })?;
+    let text = match of.format {
+        Format::Json => format!("{answer}\n"),
+        Format::Text => changes(&answer["changes"]) + &rules(&answer),
+    };
+    print(text.as_bytes())
+}
+
+fn list(of: &InlineOf) -> Result<(), Failure> {
+    let (table, name) = table_of(of.table.as_deref())?;
+    let shown = table.ask(&Request::Show);
+    let shown = shown.map_err(|error| Failure::CouldNot(format!("table {name}: {error}")))?;
+    let text = match of.format {
+        Format::Json => format!("{}\n", json!({ "table": name, "rules": shown["rules"] })),
+        Format::Text => rules(&shown),
+    };
+    print(text.as_bytes())
+}
+
+/// The process that runs a table, and the table's name; without one the only table that runs.
+fn table_of(wanted: Option<&str>) -> Result<(Instance, String), Failure> {
+    let found = instances().into_iter().filter(|instance| instance.command == "inline");
+    let mut trouble = None;
+    let mut tables: Vec<(Instance, String)> = Vec::new();
+    for instance in found {
+        match instance.ask(&Request::Show) {
+            Ok(shown) => {
+                let name = shown["table"].as_str().unwrap_or_default().to_owned();
+                tables.push((instance, name));
+            }
+            Err(error) => trouble = Some(format!("inline {}: {error}", instance.pid)),
+        }
+    }
+    let names: Vec<String> = tables.iter().map(|(_, name)| name.clone()).collect();
+    let of_name = |(_, name): &(Instance, String)| wanted.is_none_or(|wanted| wanted == name);
+    tables.retain(of_name);
+    match (tables.len(), wanted, trouble) {
+        (1, _, _) => Ok(tables.remove(0)),
+        (0, _, Some(trouble)) => Err(Failure::CouldNot(trouble)),
+        (0, Some(wanted), None) if !names.is_empty() => Err(Failure::CouldNot(format!(
+            "table {wanted}: it does not run on this host; there is {}",
+            names.join(", ")
+        ))),
+        (0, _, None) => Err(Failure::CouldNot("no tapline inline runs on this host".into())),
+        (_, _, _) => Err(Failure::Usage(format!(
+            "more than one table runs: say which by --table: {}",
+            names.join(", ")
+        ))),
+    }
+}
+
+/// A line for each rule in force.
+fn rules(answer: &Value) -> String {
+    let mut text = String::new();
+    let rules = answer["rules"].as_array().map_or(&[][..], Vec::as_slice);
+    let _ = writeln!(text, "table {}: {} rules in force", text_of(&answer["table"]), rules.len());
+    for rule in rules {
+        let views = rule["views"].as_array().map_or(&[][..], Vec::as_slice);
+        let views: Vec<String> = views.iter().map(text_of).collect();
+        let captured = match views.is_empty() {
+            true => String::new(),
+            false => format!("; views {}", views.join(", ")),
+        };
+        let [name, forward, origin] = ["name", "forward", "origin"].map(|key| text_of(&rule[key]));
+        let _ = writeln!(text, "rule {name}: {forward}{captured}; {origin}");
+    }
+    text
+}
+
+fn text_of(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
 /// Ends the process that runs a table, and takes away what it left in the kernel.
 fn stop(options: &InlineStop) -> Result<(), Failure> {
     let table = &options.table;
     let runs = |instance: &Instance| {
-        instance.ask(Request::Show).is_ok_and(|shown| shown["table"] == table.as_str())
+        instance.ask(&Request::Show).is_ok_and(|shown| shown["table"] == table.as_str())
     };
     let found = instances().into_iter().filter(|instance| instance.command == "inline");
     let running = found.into_iter().find(runs);
@@ -80,7 +177,6 @@ fn changes(values: &Value) -> String {
 
 /// The table, a line for each rule, and one for each session.
 fn shown(answer: &Value) -> String {
-    let text_of = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut text = String::new();
     let _ = writeln!(
         text,
@@ -138,7 +234,6 @@ fn shown(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn rules_and_sessions_are_shown_a_line_each() {
@@ -162,6 +257,18 @@ mod tests {
              rule web: 192.0.2.1=10.0.0.5; 1 sessions; there 2 of 3, ttl_exceeded 1; back 1 of 1\n\
              session web tcp: 192.0.2.9:1 -> 192.0.2.1:80 | 10.0.0.1:1 -> 10.0.0.5:80, established, \
              2 there, 1 back\n"
+        );
+        let answer = json!({
+            "table": "inline",
+            "rules": [
+                { "name": "web", "forward": "192.0.2.1=10.0.0.5", "views": [], "origin": "t.toml" },
+                { "name": "b", "forward": "192.0.2.2=10.0.0.5", "views": ["ingress", "inline"], "origin": "added" },
+            ],
+        });
+        assert_eq!(
+            rules(&answer),
+            "table inline: 2 rules in force\nrule web: 192.0.2.1=10.0.0.5; t.toml\n\
+             rule b: 192.0.2.2=10.0.0.5; views ingress, inline; added\n"
         );
         assert_eq!(changes(&json!([])), "nothing has changed\n");
         assert_eq!(changes(&json!(["rule a: added"])), "rule a: added\n");

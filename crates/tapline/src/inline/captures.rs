@@ -8,7 +8,13 @@ use capfile::Interface;
 use io::forward::{Capture, ViewSender, views};
 use io::{InterfaceId, Interfaces};
 use pipeline::{Crew, CrewReport, Input, Tap};
+use std::path::Path;
+use std::time::{Duration, Instant};
 use wire::LinkType;
+
+/// How long the writer of a file that is wanted again may take to end.
+const DRY: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(2);
 
 /// All that record.
 pub struct Captures {
@@ -17,7 +23,7 @@ pub struct Captures {
     sending: Sending,
     running: Vec<Running>,
     /// Those whose rules have gone, until they have run dry.
-    leaving: Vec<Crew>,
+    leaving: Vec<Leaving>,
     gone: Vec<CrewReport>,
     results: Vec<Result<(), io::Error>>,
     opened: u16,
@@ -27,6 +33,11 @@ pub struct Captures {
 struct Running {
     to: Vec<Group>,
     sender: ViewSender,
+    crew: Crew,
+}
+
+struct Leaving {
+    to: Vec<Group>,
     crew: Crew,
 }
 
@@ -85,6 +96,7 @@ impl Captures {
     }
 
     fn open(&mut self, rule: &InlineRule) -> Result<(ViewSender, Tap), Failure> {
+        self.wait_for_files_of(rule)?;
         let (sender, source) = views()?;
         self.opened = self.opened.wrapping_add(1);
         let mut opening = self.targets.open(&rule.to, self.sending, self.opened, 1)?;
@@ -94,6 +106,27 @@ impl Captures {
         let mut tap = Tap::new(name, vec![input], groups);
         tap.needs_flow_hash = has_tunnels(&rule.to);
         Ok((sender, tap))
+    }
+
+    /// Waits until nobody writes the files of a rule any more that has gone and comes back.
+    fn wait_for_files_of(&self, rule: &InlineRule) -> Result<(), Failure> {
+        let begun = Instant::now();
+        let is_written = |leaving: &&Leaving| {
+            !leaving.crew.is_finished()
+                && files(&leaving.to).any(|path| files(&rule.to).any(|wanted| wanted == path))
+        };
+        while let Some(Leaving { to, .. }) = self.leaving.iter().find(is_written) {
+            if begun.elapsed() > DRY {
+                let path = files(to).next().unwrap_or(Path::new("-")).display();
+                return Err(Failure::CouldNot(format!(
+                    "rule {}: {path} is still being written for a rule that is gone; try again later, or \
+                     name another file",
+                    rule.name
+                )));
+            }
+            std::thread::sleep(LOOK);
+        }
+        Ok(())
     }
 
     /// The interface of each view that is wanted.
@@ -124,24 +157,26 @@ impl Captures {
         let (kept, leaving): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.running).into_iter().partition(is_wanted);
         self.running = kept;
-        for Running { crew, .. } in leaving {
+        for Running { to, crew, .. } in leaving {
             crew.stop();
-            self.leaving.push(crew);
+            self.leaving.push(Leaving { to, crew });
         }
         Ok(())
     }
 
     fn crews(&self) -> impl Iterator<Item = &Crew> {
-        self.running.iter().map(|running| &running.crew).chain(&self.leaving)
+        let leaving = self.leaving.iter().map(|leaving| &leaving.crew);
+        self.running.iter().map(|running| &running.crew).chain(leaving)
     }
 
     /// Keeps the lines of what has run dry.
     fn bury(&mut self) {
         let (dry, leaving) = std::mem::take(&mut self.leaving)
             .into_iter()
-            .partition(|crew: &Crew| crew.is_finished());
+            .partition(|leaving: &Leaving| leaving.crew.is_finished());
+        let dry: Vec<Leaving> = dry;
         self.leaving = leaving;
-        for crew in dry {
+        for Leaving { crew, .. } in dry {
             let (reports, result) = crew.join();
             self.gone.push(reports);
             self.results.push(result);
@@ -189,6 +224,7 @@ impl Captures {
     /// Waits for the end of all.
     pub fn join(self) -> (Vec<CrewReport>, Vec<Result<(), io::Error>>) {
         let Captures { running, leaving, mut gone, mut results, .. } = self;
+        let leaving = leaving.into_iter().map(|leaving| leaving.crew);
         for crew in running.into_iter().map(|running| running.crew).chain(leaving) {
             let (reports, result) = crew.join();
             gone.push(reports);

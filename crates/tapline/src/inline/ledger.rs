@@ -63,8 +63,13 @@ fn side_line(side: &SideReport, wanted: u64) -> TargetStats {
     line
 }
 
-/// What `inline show` tells.
-pub fn shown(config: &api::InlineConfig, datapath: &str, forwarded: &ForwardReport) -> Value {
+/// What `inline show` tells: of each rule beside what is said of it, what it has counted.
+pub fn shown(
+    config: &api::InlineConfig,
+    rules: Vec<Value>,
+    datapath: &str,
+    forwarded: &ForwardReport,
+) -> Value {
     let counts = |counts: &Counts| {
         json!({
             "seen": counts.seen,
@@ -73,15 +78,11 @@ pub fn shown(config: &api::InlineConfig, datapath: &str, forwarded: &ForwardRepo
             "drops": counts.drops,
         })
     };
-    let rules = config.rules.iter().zip(&forwarded.rules).map(|(rule, line)| {
-        json!({
-            "name": rule.name,
-            "forward": rule.to_string(),
-            "views": rule.views.iter().map(|view| view.name()).collect::<Vec<_>>(),
-            "sessions": line.sessions,
-            "there": counts(&line.there),
-            "back": counts(&line.back),
-        })
+    let rules = rules.into_iter().zip(&forwarded.rules).map(|(mut rule, line)| {
+        rule["sessions"] = line.sessions.into();
+        rule["there"] = counts(&line.there);
+        rule["back"] = counts(&line.back);
+        rule
     });
     let end = |end: &wire::translate::End| match end.port {
         0 => end.address.to_string(),

@@ -1,15 +1,17 @@
 //! A table while it runs: stopped, changed between two batches, asked for its ledger.
 
 use super::captures::{Captures, NewTap, Prepared};
+use super::edit::{self, Added};
 use super::only::Only;
 use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away};
 use crate::cli::Inline;
 use crate::failure::Failure;
+use crate::local::NewRule;
 use crate::session::{Activity, Reloaded};
 use api::{Datapath, InlineConfig, InlineFail, Stats};
 use io::forward::{Capture, ForwardReport, Forwarder, ReadyForwarder, Table};
 use io::inline::{InlineStart, PINS};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -25,6 +27,8 @@ pub struct Live<'a> {
     ready: Option<Ready>,
     forwarder: Option<Forwarder>,
     captures: Captures,
+    /// What was added to the table since.
+    added: Added,
     is_in_kernel: bool,
     is_stopping: bool,
     /// Held from the start to the end.
@@ -48,6 +52,7 @@ impl<'a> Live<'a> {
             ready: None,
             forwarder: None,
             captures: Captures::new(options.sending.into()),
+            added: Added::default(),
             is_in_kernel: false,
             is_stopping: false,
             only: None,
@@ -138,6 +143,47 @@ impl<'a> Live<'a> {
         }
     }
 
+    fn config(&self) -> Result<&InlineConfig, Failure> {
+        self.config.as_ref().ok_or_else(|| Failure::CouldNot("it has not begun".into()))
+    }
+
+    /// Where rules come from that nobody has added.
+    fn origin(&self) -> String {
+        let path = self.options.config.as_ref();
+        path.map_or_else(|| "command line".into(), |path| path.display().to_string())
+    }
+
+    /// Puts another table into the place of the one at hand; gives a line for each thing that is
+    /// different.
+    ///
+    /// # Errors
+    /// If it cannot be had: then all goes on as before.
+    fn change_to(&mut self, wanted: InlineConfig) -> Result<Vec<String>, Failure> {
+        must_lead_away(&wanted)?;
+        match self.is_in_kernel {
+            true => must_be_ours(&wanted)?,
+            false => must_be_nobodys(&wanted)?,
+        }
+        let Some(forwarder) = &self.forwarder else {
+            return Err(Failure::CouldNot("it has not begun".into()));
+        };
+        let Prepared { captures, new } = self.captures.prepare(&wanted)?;
+        forwarder.replace(Table::new(wanted.clone(), captures))?;
+        let old = self.config.replace(wanted.clone());
+        self.captures.start(new, &wanted)?;
+        Ok(old.map_or_else(Vec::new, |old| edit::changes(&old, &wanted)))
+    }
+
+    /// What is told after an edit.
+    fn in_force(&self, changes: Vec<String>) -> Result<Value, Failure> {
+        let config = self.config()?;
+        Ok(json!({
+            "table": config.name,
+            "changes": changes,
+            "rules": edit::in_force(config, &self.added, &self.origin()),
+        }))
+    }
+
     fn table_name(&self) -> &str {
         self.config.as_ref().map_or("", |config| &config.name)
     }
@@ -154,27 +200,6 @@ fn in_kernel(config: &InlineConfig, start: &InlineStart) -> String {
         InlineFail::Open => format!("{begun}; it goes on until `inline stop`"),
         InlineFail::Closed => format!("{begun}; it ends with this process"),
     }
-}
-
-/// A line for each thing that is different.
-fn changes(old: &InlineConfig, new: &InlineConfig) -> Vec<String> {
-    let mut changes = Vec::new();
-    for rule in &new.rules {
-        match old.rules.iter().find(|known| known.name == rule.name) {
-            None => changes.push(format!("rule {}: added", rule.name)),
-            Some(known) if known != rule => changes.push(format!("rule {}: changed", rule.name)),
-            Some(_) => {}
-        }
-    }
-    for rule in &old.rules {
-        if !new.rules.iter().any(|kept| kept.name == rule.name) {
-            changes.push(format!("rule {}: removed", rule.name));
-        }
-    }
-    if old.timeouts != new.timeouts {
-        changes.push("timeouts: changed".into());
-    }
-    changes
 }
 
 impl Activity for Live<'_> {
@@ -222,15 +247,8 @@ impl Activity for Live<'_> {
                     .into(),
             ));
         }
-        let wanted = super::wanted(self.options)?;
-        must_lead_away(&wanted)?;
-        match self.is_in_kernel {
-            true => must_be_ours(&wanted)?,
-            false => must_be_nobodys(&wanted)?,
-        }
-        let (Some(old), Some(forwarder)) = (&self.config, &self.forwarder) else {
-            return Err(Failure::CouldNot("it has not begun".into()));
-        };
+        let (wanted, beside) = self.added.beside(super::wanted(self.options)?)?;
+        let old = self.config()?;
         let stays = |config: &InlineConfig| {
             let InlineConfig { name, ingress, egress, sessions, fail, .. } = config;
             (name.clone(), ingress.clone(), egress.clone(), *sessions, *fail)
@@ -242,22 +260,38 @@ impl Activity for Live<'_> {
                     .into(),
             ));
         }
-        let changes = changes(old, &wanted);
-        let Prepared { captures, new } = self.captures.prepare(&wanted)?;
-        forwarder.replace(Table::new(wanted.clone(), captures));
-        self.captures.start(new, &wanted)?;
-        self.config = Some(wanted);
+        let changes = self.change_to(wanted)?;
+        self.added = beside;
         Ok(Reloaded { changes })
+    }
+
+    fn add(&mut self, rule: &NewRule) -> Result<Value, Failure> {
+        let rule = edit::rule_of(rule, self.options)?;
+        let wanted = edit::with(self.config()?, rule.clone())?;
+        let changes = self.change_to(wanted)?;
+        self.added.note(rule);
+        self.in_force(changes)
+    }
+
+    fn remove(&mut self, rules: &[String]) -> Result<Value, Failure> {
+        let wanted = edit::without(self.config()?, rules)?;
+        let changes = self.change_to(wanted)?;
+        self.added.keep(self.config.as_ref().expect("it has been changed"));
+        self.in_force(changes)
+    }
+
+    fn shows_its_file(&self) -> bool {
+        false
     }
 
     fn show(&mut self) -> Result<Value, Failure> {
         let report = self.ask_and_wait().ok_or_else(|| {
             Failure::CouldNot("the forwarder has not answered in time; ask again".into())
         })?;
-        let config = self.config.as_ref();
-        let config = config.ok_or_else(|| Failure::CouldNot("it has not begun".into()))?;
         let datapath = if self.is_in_kernel { "kernel" } else { "ring" };
-        Ok(ledger::shown(config, datapath, &report))
+        let config = self.config()?;
+        let rules = edit::in_force(config, &self.added, &self.origin());
+        Ok(ledger::shown(config, rules, datapath, &report))
     }
 
     fn interfaces(&self) -> Vec<String> {

@@ -3,6 +3,7 @@
 
 mod ask;
 mod captures;
+mod edit;
 mod ledger;
 mod live;
 mod only;
@@ -41,20 +42,23 @@ fn wanted(options: &Inline) -> Result<InlineConfig, Failure> {
         Some(path) => read_inline_file(path)?,
         None => of_options(&options.short, options.write.is_some())?,
     };
-    let write = options.write.as_deref().map(pcap);
-    for rule in &mut config.rules {
-        if rule.views.is_empty() {
-            continue;
-        }
-        rule.to.extend(write.clone());
-        if rule.to.is_empty() {
-            return Err(Failure::Usage(format!(
-                "rule {}: its views go nowhere; add `to = [\"pcap:FILE\"]`, or -w FILE for all rules",
-                rule.name
-            )));
-        }
-    }
+    config.rules.iter_mut().try_for_each(|rule| place_views(rule, options))?;
     Ok(config)
+}
+
+/// Has a rule's views go where those of all rules go, too.
+fn place_views(rule: &mut InlineRule, options: &Inline) -> Result<(), Failure> {
+    if rule.views.is_empty() {
+        return Ok(());
+    }
+    rule.to.extend(options.write.as_deref().map(pcap));
+    match rule.to.is_empty() {
+        false => Ok(()),
+        true => Err(Failure::Usage(format!(
+            "rule {}: its views go nowhere; add `to = [\"pcap:FILE\"]`, or -w FILE for all rules",
+            rule.name
+        ))),
+    }
 }
 
 fn pcap(path: &Path) -> Group {

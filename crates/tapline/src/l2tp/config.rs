@@ -85,7 +85,7 @@ fn running(path: &Path) -> Vec<Instance> {
 
 /// Has a process read its file again; gives what it says it has changed.
 fn reload(instance: &Instance) -> io::Result<Vec<String>> {
-    let answer = instance.ask(Request::Reload)?;
+    let answer = instance.ask(&Request::Reload)?;
     let changes = answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
     let who = |what: &str| format!("{} {}: {what}", instance.command, instance.pid);
     let changes: Vec<String> = changes.iter().filter_map(|line| line.as_str()).map(who).collect();

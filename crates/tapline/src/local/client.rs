@@ -14,7 +14,7 @@ use std::time::Duration;
 const ANSWER_BYTES_MAX: u64 = 64 << 20;
 /// How long an answer may take: a little longer than the other side allows itself.
 const STATUS: Duration = Duration::from_secs(4);
-const RELOAD: Duration = Duration::from_secs(62);
+const CHANGE: Duration = Duration::from_secs(62);
 
 /// A running command that has a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,12 +38,12 @@ impl Instance {
     /// # Errors
     /// `ConnectionRefused` or `NotFound` if it has ended; `PermissionDenied`; what it says itself as
     /// `Other`.
-    pub fn ask(&self, request: Request) -> io::Result<Value> {
+    pub fn ask(&self, request: &Request) -> io::Result<Value> {
         let mut stream = UnixStream::connect(&self.path)?;
-        let timeout = if request == Request::Reload { RELOAD } else { STATUS };
+        let timeout = if request.is_change() { CHANGE } else { STATUS };
         stream.set_read_timeout(Some(timeout))?;
         stream.set_write_timeout(Some(timeout))?;
-        let mut line = serde_json::to_vec(&request)?;
+        let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         stream.write_all(&line)?;
         let mut answer = Vec::new();
@@ -63,7 +63,7 @@ impl Instance {
     /// # Errors
     /// As [`Self::ask`]; `InvalidData` if it is of a version that says it otherwise.
     pub fn status(&self) -> io::Result<Status> {
-        Ok(serde_json::from_value(self.ask(Request::Status)?)?)
+        Ok(serde_json::from_value(self.ask(&Request::Status)?)?)
     }
 }
 

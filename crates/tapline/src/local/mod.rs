@@ -8,6 +8,8 @@
 //! {"request":"status"}  →  api::Status
 //! {"request":"reload"}  →  {"changes":["tap a: added"]}
 //! {"request":"show"}    →  what the configuration wants, what there is, what a reload would do
+//! {"request":"add","forward":"A=B"}     →  of a forwarding table: what has changed, and what is in force
+//! {"request":"remove","rules":["NAME"]} →  likewise
 //! anything wrong        →  {"error":"why"}
 //! ```
 //! Threads of their own read and write; the session's main thread answers between two looks at its
@@ -29,7 +31,7 @@ const SYSTEM_RUN_DIR: &str = "/run/tapline";
 const SUFFIX: &str = ".sock";
 
 /// What a client asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "snake_case")]
 pub enum Request {
     /// Who it is, and its ledger.
@@ -38,6 +40,39 @@ pub enum Request {
     Reload,
     /// To compare its configuration with what there is.
     Show,
+    /// To take one more rule into its table.
+    Add(NewRule),
+    /// To take rules out of its table.
+    Remove {
+        /// Their names.
+        rules: Vec<String>,
+    },
+}
+
+impl Request {
+    /// Whether it changes what runs, which may take a while.
+    fn is_change(&self) -> bool {
+        !matches!(self, Request::Status | Request::Show)
+    }
+}
+
+/// A rule for a forwarding table that runs, as its file would say it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct NewRule {
+    /// The rule, as `--forward` has it.
+    pub forward: String,
+    /// Its name; without one what it matches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What is captured of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<String>,
+    /// Bytes captured of each packet; 0: all.
+    #[serde(default)]
+    pub snapshot_length: u32,
+    /// Where its views go, beside what all views are written to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub to: Vec<String>,
 }
 
 /// Where a process makes its socket; `None` if this user has no place for one.
@@ -93,11 +128,19 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_one_word() {
+    fn requests_are_a_word_and_what_it_needs() {
         let read = |text: &str| serde_json::from_str::<Request>(text);
+        let add = NewRule { forward: "192.0.2.1=10.0.0.5".into(), ..NewRule::default() };
+        let text = r#"{"request":"add","forward":"192.0.2.1=10.0.0.5"}"#;
+        assert_eq!(read(text).unwrap(), Request::Add(add));
+        let remove = Request::Remove { rules: vec!["web".into()] };
+        assert_eq!(read(r#"{"request":"remove","rules":["web"]}"#).unwrap(), remove);
+        assert!(remove.is_change() && !Request::Show.is_change());
         assert_eq!(read(r#"{"request":"status"}"#).unwrap(), Request::Status);
         assert_eq!(serde_json::to_string(&Request::Reload).unwrap(), r#"{"request":"reload"}"#);
-        for bad in ["", "{}", "[]", r#"{"request":"stop"}"#, r#"{"request":1}"#] {
+        for bad in
+            ["", "{}", "[]", r#"{"request":"stop"}"#, r#"{"request":1}"#, r#"{"request":"add"}"#]
+        {
             assert!(read(bad).is_err(), "{bad}");
         }
     }

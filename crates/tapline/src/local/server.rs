@@ -26,8 +26,8 @@ const REQUEST_BYTES_MAX: usize = 4096;
 const CLIENT: Duration = Duration::from_secs(10);
 /// How long the main thread may take to answer: longer than a snapshot.
 const STATUS: Duration = Duration::from_secs(3);
-/// The same of a reload, which waits for what has been removed to run dry.
-const RELOAD: Duration = Duration::from_secs(60);
+/// The same of a change: a reload waits for what has been removed to run dry.
+const CHANGE: Duration = Duration::from_secs(60);
 /// After an error that may last, such as no descriptor left.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -218,7 +218,9 @@ fn serve(mut stream: UnixStream, inbox: &Inbox) -> io::Result<()> {
         let answer = match serde_json::from_slice(&line) {
             Ok(request) => answer(request, inbox),
             Err(error) => refusal(&format!(
-                "{error}; write {{\"request\":\"status\"}}, or reload or show instead of status"
+                "{error}; write {{\"request\":\"status\"}}, or reload or show instead of status; to a \
+                 forwarding table also {{\"request\":\"add\",\"forward\":\"A=B\"}} or \
+                 {{\"request\":\"remove\",\"rules\":[\"NAME\"]}}"
             )),
         };
         let mut answer = serde_json::to_vec(&answer)?;
@@ -275,8 +277,8 @@ fn left(deadline: Instant) -> io::Result<Duration> {
 
 /// Has the main thread answer.
 fn answer(request: Request, inbox: &Inbox) -> serde_json::Value {
+    let within = if request.is_change() { CHANGE } else { STATUS };
     let outcome = inbox.put(request);
-    let within = if request == Request::Reload { RELOAD } else { STATUS };
     match outcome.recv_timeout(within) {
         Ok(Outcome::Status(mut status, interfaces)) => {
             status.interfaces = ::io::interface_counters(&interfaces);

@@ -1,6 +1,7 @@
 //! What a session runs: the taps of `mirror`, `receive` and `capture`, or a broker.
 
 use crate::failure::Failure;
+use crate::local::NewRule;
 use api::Stats;
 
 /// Work that goes on in threads of its own until it ends or is stopped. A session's main thread looks
@@ -40,12 +41,33 @@ pub trait Activity {
         ))
     }
 
+    /// Whether [`Self::show`] reads the configuration again.
+    fn shows_its_file(&self) -> bool {
+        true
+    }
+
     /// What its configuration wants, what there is, and what a reload would do now.
     ///
     /// # Errors
     /// If the configuration cannot be read, or there is none.
     fn show(&mut self) -> Result<serde_json::Value, Failure> {
         Err(Failure::Usage("it has no configuration file to compare with".into()))
+    }
+
+    /// Takes one more rule into its table; tells what has changed, and what is in force then.
+    ///
+    /// # Errors
+    /// If it has no table, or the rule does not fit into it: then nothing has changed.
+    fn add(&mut self, _rule: &NewRule) -> Result<serde_json::Value, Failure> {
+        Err(no_table())
+    }
+
+    /// Takes the rules of some names out of its table; tells what has changed, and what is in force then.
+    ///
+    /// # Errors
+    /// If it has no table, or no such rule: then nothing has changed.
+    fn remove(&mut self, _rules: &[String]) -> Result<serde_json::Value, Failure> {
+        Err(no_table())
     }
 
     /// The network interfaces that it takes packets from or gives packets to, by name.
@@ -56,6 +78,10 @@ pub trait Activity {
     /// Waits for its end; gives the last ledger, and what went wrong with each of its parts if anything
     /// did. That was logged when it happened.
     fn join(self: Box<Self>) -> (Stats, Vec<Result<(), io::Error>>);
+}
+
+fn no_table() -> Failure {
+    Failure::Usage("it has no forwarding table; ask a `tapline inline`".into())
 }
 
 /// What a reload has done.

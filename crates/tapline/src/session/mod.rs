@@ -146,16 +146,25 @@ impl<'a> Session<'a> {
                 let _ = self.reload(&mut *activity);
             }
             while let Some(job) = inbox.take() {
-                match (job.request, stopping) {
+                match (&job.request, stopping) {
                     (Request::Status, _) => curious.push(job),
                     (Request::Reload, None) => job.answer(told(
                         self.reload(&mut *activity),
                         |done| serde_json::json!({ "changes": done.changes }),
                     )),
-                    (Request::Show, None) => job.answer(told(
-                        self.config_is_a_file().and_then(|()| activity.show()),
-                        |shown| shown,
-                    )),
+                    (Request::Show, None) => {
+                        let may = match activity.shows_its_file() {
+                            true => self.config_is_a_file(),
+                            false => Ok(()),
+                        };
+                        job.answer(told(may.and_then(|()| activity.show()), |shown| shown));
+                    }
+                    (Request::Add(rule), None) => {
+                        job.answer(told(edited(activity.add(rule)), |done| done));
+                    }
+                    (Request::Remove { rules }, None) => {
+                        job.answer(told(edited(activity.remove(rules)), |done| done));
+                    }
                     (_, Some(_)) => job.answer(Outcome::Error("it is ending".into())),
                 }
             }
@@ -268,6 +277,22 @@ impl<'a> Session<'a> {
 struct Begin {
     at: Instant,
     wall: SystemTime,
+}
+
+/// Logs what became of an edit.
+fn edited(result: Result<serde_json::Value, Failure>) -> Result<serde_json::Value, Failure> {
+    match &result {
+        Ok(done) => {
+            let changes = done["changes"].as_array().into_iter().flatten();
+            changes
+                .filter_map(|change| change.as_str())
+                .for_each(|c| tracing::info!("edited: {c}"));
+        }
+        Err(failure) => {
+            tracing::warn!("not edited, all goes on as before: {}", reason(failure));
+        }
+    }
+    result
 }
 
 /// What a client is told of an attempt.

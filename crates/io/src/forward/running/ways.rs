@@ -4,7 +4,7 @@ use crate::clock::Now;
 use crate::error::Error;
 use crate::underlay::{FrameAddresses, Underlay};
 use api::InlineConfig;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 /// How often the kernel is asked to confirm a neighbour that it does not know for sure.
@@ -36,9 +36,10 @@ pub(super) enum To {
 
 impl Ways {
     /// Has the ways of a table's next hosts, and no others.
+    ///
+    /// # Errors
+    /// The kernel is not there to be asked for one; those of before are there still.
     pub fn want(&mut self, config: &InlineConfig, now: Now) -> Result<(), Error> {
-        let wanted = |address: &IpAddr| config.rules.iter().any(|rule| rule.next_host == *address);
-        self.0.retain(|address, _| wanted(address));
         for rule in &config.rules {
             let address = rule.next_host;
             if self.0.contains_key(&address) {
@@ -48,6 +49,8 @@ impl Ways {
             let way = Way { underlay, resolved_ns: 0, unknown_since_ns: None };
             self.0.insert(address, way);
         }
+        let wanted: HashSet<IpAddr> = config.rules.iter().map(|rule| rule.next_host).collect();
+        self.0.retain(|address, _| wanted.contains(address));
         self.look(now);
         Ok(())
     }
