@@ -3,7 +3,7 @@
 #[path = "kernel_encap/bench.rs"]
 mod bench;
 
-use bench::{Bench, Case, LANE, MEMBER, NOWHERE, SLOT, maps, tunnels};
+use bench::{Bench, Case, LANE, MEMBER, SLOT, maps, tunnels};
 use filter::ebpf::Verdicts;
 use filter::{Instruction, Program, op};
 use io::bpf::{Map, MapKind};
@@ -207,34 +207,35 @@ fn what_is_handed_up_has_a_prefix_and_is_whole() {
         let bench = Bench::new(entry);
         let tai = 37_000_000_000u64;
         bench.set_clock(tai);
+        let mut ring = bench.ring(1 << 20);
         for (carrier, encap) in tunnels() {
             // Sliced by user space, not here.
             let case = Case::new(false, carrier, encap, 200);
             bench.set(&case, 100);
-            let slot = Slot { too_big: TooBig::HandUp, hand_up: NOWHERE, ..bench.slot_of(&case) };
-            bench.set_slot(&slot);
+            bench.set_slot(&Slot { too_big: TooBig::HandUp, ..bench.slot_of(&case) });
             for frame in frames().into_iter().filter(|frame| frame.len() > 300) {
                 let fit = encap.fit(LinkType::ETHERNET, &frame);
                 if fit.is_none_or(|fit| fit.end - fit.at < 100) {
                     continue;
                 }
-                let (got, counted) = run_counted(&bench, &frame);
-                // Nobody is there to get it.
-                assert_eq!(counted(MemberCounter::HandUpLost), 1, "{encap:?}");
+                let (_, counted) = run_counted(&bench, &frame);
+                assert_eq!(counted(MemberCounter::HandedUp), 1, "{encap:?}");
                 assert_eq!(counted(MemberCounter::Matched), 1);
-                let prefix = Prefix::parse(&got).expect("a prefix");
-                assert_eq!(got[PREFIX_LEN..], frame);
+                let record = ring.receive().expect("a record");
+                let prefix = Prefix::parse(record).expect("a prefix");
+                assert_eq!(record[PREFIX_LEN..][..frame.len()], frame);
                 // The bench's clock may be off by what CLOCK_TAI is ahead.
                 assert!(prefix.ts_ns.abs_diff(now()) < 2 * tai, "{prefix:?}");
                 let expected = Prefix {
                     slot: SLOT as u16,
                     direction: Direction::Out,
                     origlen: frame.len() as u32,
-                    number: MEMBER,
+                    number: frame.len() as u32,
                     ts_ns: prefix.ts_ns,
                     flow_hash: flow_hash(&Walk::new(LinkType::ETHERNET, &frame), &frame),
                 };
                 assert_eq!(prefix, expected);
+                assert!(ring.receive().is_none());
             }
         }
     }
@@ -250,7 +251,7 @@ fn a_chain_of_headers_too_long_for_a_program_goes_to_user_space_without_a_hash()
         let (carrier, encap) = tunnels()[0];
         let case = Case::new(true, carrier, encap, 0);
         bench.set(&case, 9000);
-        bench.set_slot(&Slot { hand_up: NOWHERE, ..bench.slot_of(&case) });
+        let mut ring = bench.ring(1 << 20);
         let tagged = |tags: usize| {
             let mut frame = frames()[0][..12].to_vec();
             (0..tags).for_each(|_| frame.extend([0x81, 0, 0, 5]));
@@ -262,10 +263,44 @@ fn a_chain_of_headers_too_long_for_a_program_goes_to_user_space_without_a_hash()
         let (_, sent) = run_counted(&bench, &tagged(most));
         assert_eq!(sent(MemberCounter::Unreachable), 1, "sent, had there been a way");
         let frame = tagged(most + 1);
-        let (got, handed) = run_counted(&bench, &frame);
-        assert_eq!(handed(MemberCounter::HandUpLost), 1);
-        let prefix = Prefix::parse(&got).expect("a prefix");
-        assert_eq!((prefix.flow_hash, &got[PREFIX_LEN..]), (0, &frame[..]));
+        let (_, handed) = run_counted(&bench, &frame);
+        assert_eq!(handed(MemberCounter::HandedUp), 1);
+        let record = ring.receive().expect("a record");
+        let prefix = Prefix::parse(record).expect("a prefix");
+        assert_eq!((prefix.flow_hash, &record[PREFIX_LEN..][..frame.len()]), (0, &frame[..]));
+    }
+}
+
+#[test]
+fn what_a_full_ring_has_no_room_for_is_counted_and_the_rest_comes_in_order() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let bench = Bench::new(Entry::Ingress);
+    let (carrier, encap) = tunnels()[0];
+    let case = Case::new(false, carrier, encap, 0);
+    bench.set(&case, 100);
+    bench.set_slot(&Slot { too_big: TooBig::HandUp, ..bench.slot_of(&case) });
+    let mut ring = bench.ring(16 << 10);
+    assert_eq!(ring.bytes(), 16 << 10);
+    let mut frame = frames().into_iter().find(|f| f.len() == 1400 && f[12] == 8).unwrap();
+    // 3 rounds, so that records lie across the ring's end.
+    for round in 0..3u8 {
+        let before = bench.member();
+        for number in 0..20 {
+            frame[1399] = 20 * round + number;
+            bench.run(&frame);
+        }
+        let after = bench.member();
+        let counted = |counter| after[counter as usize] - before[counter as usize];
+        let got: Vec<u8> =
+            std::iter::from_fn(|| ring.receive().map(|record| record[PREFIX_LEN + 1399])).collect();
+        // A record of 1600 bytes, with 8 in front of it.
+        let room = (16 << 10) / 1608;
+        let expected: Vec<u8> = (20 * round..).take(room).collect();
+        assert_eq!(got, expected);
+        assert_eq!(counted(MemberCounter::HandedUp), room as u64);
+        assert_eq!(counted(MemberCounter::HandUpLost), 20 - room as u64);
     }
 }
 

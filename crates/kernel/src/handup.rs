@@ -1,6 +1,7 @@
 //! What a program puts in front of a packet that it hands up to user space.
 //!
-//! The packet goes, with this prefix, through a private interface to an AF_PACKET ring. The prefix
+//! The packet goes, with this prefix, into a record of an eBPF ring, or through a private interface to an
+//! AF_PACKET ring. The prefix
 //! looks like an Ethernet header of a local experimental EtherType (IEEE 802), so that nothing on the
 //! way takes the packet for anything else, or its tag for the frame's. A packet without it, because it
 //! had no room for more bytes, is whole, and its direction unknown.

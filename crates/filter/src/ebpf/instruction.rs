@@ -221,6 +221,14 @@ impl Helper {
     /// from the MAC header (start 0) or the network header (1) on.
     pub const SKB_LOAD_BYTES_RELATIVE: Helper =
         Helper { id: 68, name: "bpf_skb_load_bytes_relative" };
+    /// `void *bpf_ringbuf_reserve(map, u64 len, u64 flags)`: room for a record of so many bytes, which
+    /// must be known to the verifier; or null. It must be submitted or discarded.
+    pub const RINGBUF_RESERVE: Helper = Helper { id: 131, name: "bpf_ringbuf_reserve" };
+    /// `void bpf_ringbuf_submit(void *record, u64 flags)`: shows it to the reader, who is woken, flags 0,
+    /// if it has read all before.
+    pub const RINGBUF_SUBMIT: Helper = Helper { id: 132, name: "bpf_ringbuf_submit" };
+    /// `void bpf_ringbuf_discard(void *record, u64 flags)`: gives it up.
+    pub const RINGBUF_DISCARD: Helper = Helper { id: 133, name: "bpf_ringbuf_discard" };
     /// `long bpf_redirect_neigh(u32 interface, struct bpf_redir_neigh *, int len, u64 flags)`: as
     /// `bpf_redirect`, by the kernel's routes and neighbours; the packet must be IP.
     pub const REDIRECT_NEIGH: Helper = Helper { id: 152, name: "bpf_redirect_neigh" };

@@ -29,6 +29,7 @@ mod jump;
 pub mod list;
 mod map;
 mod prefixes;
+mod records;
 mod sys;
 
 use crate::error::Error;
@@ -43,6 +44,7 @@ pub use clsact::{ClsactFilter, remove_leftovers};
 pub use ingress::IngressProgram;
 pub use map::{Map, MapKind};
 pub use prefixes::{PREFIXES_MAX, Prefix, PrefixMap};
+pub use records::{RecordRing, RecordRings};
 
 const NAME: &str = "tapline";
 const LOAD: &str = "load an eBPF socket filter";

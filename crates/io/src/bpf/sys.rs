@@ -55,6 +55,10 @@ pub(super) enum MapType {
     LruHash = 9,
     /// Values by the longest prefix of a key; at first none.
     PrefixTrie = 11,
+    /// Maps, by their place; at first none.
+    Maps = 12,
+    /// Records in order, from programs to a process.
+    Records = 27,
 }
 
 /// Entries are allocated when they come (`BPF_F_NO_PREALLOC`), which a trie asks for.
@@ -108,6 +112,24 @@ pub(super) fn create_prefix_map(name: &str, key_bytes: u32, elements: u32) -> io
         max_entries: elements,
         map_flags: NO_PREALLOC,
         inner_map_fd: 0,
+        numa_node: 0,
+        map_name: object_name(name),
+    })
+}
+
+/// Makes a map of maps that are made as `sample` is.
+pub(super) fn create_map_of_maps(
+    name: &str,
+    sample: BorrowedFd<'_>,
+    elements: u32,
+) -> io::Result<OwnedFd> {
+    create(&mut MapCreate {
+        map_type: MapType::Maps as u32,
+        key_size: size_of::<u32>() as u32,
+        value_size: size_of::<u32>() as u32,
+        max_entries: elements,
+        map_flags: 0,
+        inner_map_fd: sample.as_raw_fd() as u32,
         numa_node: 0,
         map_name: object_name(name),
     })

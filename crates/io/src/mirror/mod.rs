@@ -34,21 +34,18 @@ pub use hold::AttachBy;
 pub use taps::{Ceiling, Tap, TapId};
 pub use targets::{TargetId, TargetOptions};
 
-use crate::bpf::Way;
 use crate::clock::Now;
 use crate::error::Error;
-use crate::interface::Interfaces;
 use crate::link::Links;
 use crate::netns::Netns;
 use crate::packet::InterfaceId;
-use crate::ring::{Handover, KernelFilter, RingOptions, RingSize, RingSource};
+use api::RingSize;
 use interface::Interface;
 use kernel::mirror::layout::{MirrorMap, far_end_keys};
 use private::Private;
 use programs::Crossing;
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tables::Tables;
 use taps::Taps;
@@ -98,8 +95,6 @@ pub struct KernelMirror {
     /// Whether super-packets may come that are longer than an IP packet can say.
     has_jumbo: bool,
     clock_ns: u64,
-    /// Pairs made for what is handed up so far.
-    pairs: u32,
 }
 
 impl KernelMirror {
@@ -143,7 +138,6 @@ impl KernelMirror {
             looked_ns: 0,
             has_jumbo: false,
             clock_ns: 0,
-            pairs: 0,
         })
     }
 
@@ -225,35 +219,20 @@ impl KernelMirror {
 
     /// Opens the way by which packets of a target come to user space: those that are too large for the path and
     /// are to be sent in fragments, and those for endpoints that are no neighbour's. Without it they
-    /// are dropped. `interface` is where they will be said to come from.
+    /// are dropped. `interface` is where they will be said to come from. The ring's size is a power of two
+    /// that is not less than what is asked for; [`RingSize::Auto`]: 16 MiB.
     ///
     /// # Errors
-    /// [`Error::System`] and [`Error::RingMemory`], as for any ring.
+    /// [`Error::System`] if the target is gone, or where the memory is missing.
     pub fn hand_up(
         &mut self,
         id: TargetId,
         ring_size: RingSize,
         interface: InterfaceId,
     ) -> Result<HandUp, Error> {
-        self.pairs += 1;
-        let name = format!("handup{}", self.pairs);
-        let pair = Arc::new(self.private.pair(&self.underlay, &name)?);
-        let stop = programs::load_stop()?;
-        let stop = self.attach_by.attach(&stop, self.private.netns(), pair.far, Way::Ingress)?;
-        let options = RingOptions {
-            interface: name,
-            netns: None,
-            promiscuous: false,
-            ring_size,
-            handover: Handover::Prompt,
-            snaplen: 0,
-            filter: KernelFilter::Absent,
-        };
-        self.private.set_up(&pair)?;
-        let open = || RingSource::open(&options, &Interfaces::default());
-        let ring = self.private.netns().run(open)??;
-        self.targets.hand_up(id, &pair, &self.tables)?;
-        Ok(HandUp::new(ring, interface, stop, pair))
+        let ring = hand_up::ring(ring_size)?;
+        self.targets.hand_up(id, &ring, &self.tables)?;
+        Ok(HandUp::new(ring, interface))
     }
 
     /// Adds a tap: its counters, for so many rules (0: an expression), and its ceiling. It takes part once

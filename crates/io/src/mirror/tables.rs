@@ -1,6 +1,6 @@
 //! The maps that a mirror's programs share, and which of their places are taken.
 
-use crate::bpf::{Map, MapKind};
+use crate::bpf::{Map, MapKind, RecordRings};
 use crate::error::Error;
 use crate::sys::tai_offset_ns;
 use kernel::mirror::layout::{
@@ -33,6 +33,8 @@ const BACKLOG_USUAL: u64 = 1000;
 #[derive(Debug)]
 pub(super) struct Tables {
     maps: Vec<Map>,
+    /// [`MirrorMap::HandUp`].
+    rings: RecordRings,
 }
 
 impl Tables {
@@ -52,7 +54,8 @@ impl Tables {
             (MapKind::Array, 4, BUCKET_BYTES, BUCKETS),
         ];
         let make = |(kind, key, value, entries)| Map::new(kind, key, value, entries);
-        let tables = Tables { maps: maps.into_iter().map(make).collect::<Result<_, _>>()? };
+        let maps = maps.into_iter().map(make).collect::<Result<_, _>>()?;
+        let tables = Tables { maps, rings: RecordRings::new(SLOTS / 2)? };
         tables.set_clock()?;
         tables.bound_crossing()?;
         Ok(tables)
@@ -78,7 +81,12 @@ impl Tables {
 
     /// Their descriptors, as programs number them.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.maps.iter().map(Map::as_fd)
+        self.maps.iter().map(Map::as_fd).chain([self.rings.as_fd()])
+    }
+
+    /// The rings of what goes to user space, two slots have one.
+    pub fn rings(&self) -> &RecordRings {
+        &self.rings
     }
 
     /// Writes the place of an array.

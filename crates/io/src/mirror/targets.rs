@@ -5,9 +5,9 @@
 
 use super::counters::{MemberCounters, TargetCounters};
 use super::endpoint::{member, shape, too_big};
-use super::private::Pair;
 use super::tables::{GROUPS, MEMBERS, Places, SLOTS, Tables};
 use super::ways::{WayKey, Ways};
+use crate::bpf::RecordRing;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::netns::Netns;
@@ -17,7 +17,6 @@ use kernel::mirror::layout::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 use wire::flow;
 use wire::tunnel::Carrier;
@@ -61,7 +60,8 @@ struct Target {
     /// The table that it came with: when none is healthy, packets count by it.
     table: Option<Vec<u16>>,
     is_unhealthy: bool,
-    hand_up: Option<Arc<Pair>>,
+    /// Whether the programs have a ring for what goes to user space.
+    has_ring: bool,
 }
 
 /// An endpoint, and its place.
@@ -76,6 +76,11 @@ impl TargetId {
     /// The slot of packets that a dispatcher has judged.
     pub(super) fn slot(self) -> u32 {
         self.0
+    }
+
+    /// The place of what its two slots have in common.
+    fn place(self) -> u32 {
+        self.0 / 2
     }
 
     /// The slot of packets that are judged behind the private interface.
@@ -115,7 +120,7 @@ impl Targets {
             group: None,
             table: None,
             is_unhealthy: false,
-            hand_up: None,
+            has_ring: false,
         };
         self.targets.insert(id, target);
         if let Err(error) = self.set(id, options, tables, underlay, now) {
@@ -221,21 +226,25 @@ impl Targets {
             if let Some(place) = target.group {
                 self.groups.give(place, now.monotonic_ns);
             }
-            self.slots.give(id.0 / 2, now.monotonic_ns);
+            if target.has_ring {
+                tables.rings().remove(id.place())?;
+            }
+            self.slots.give(id.place(), now.monotonic_ns);
         }
         Ok(counters)
     }
 
-    /// Has packets that are handed up go through a pair's near end.
+    /// Has packets that are handed up go into a ring.
     pub fn hand_up(
         &mut self,
         id: TargetId,
-        pair: &Arc<Pair>,
+        ring: &RecordRing,
         tables: &Tables,
     ) -> Result<(), Error> {
         let target = self.targets.get_mut(&id).ok_or_else(gone)?;
-        target.hand_up = Some(Arc::clone(pair));
-        target.write(id, tables)
+        tables.rings().put(id.place(), ring)?;
+        target.has_ring = true;
+        Ok(())
     }
 
     /// Follows the ways.
@@ -386,7 +395,6 @@ impl Target {
             snaplen: self.snaplen,
             group: self.group,
             member: self.members[0].place,
-            hand_up: self.hand_up.as_ref().map_or(0, |pair| pair.near.cast_unsigned()),
             too_big: too_big(&members),
             is_unhealthy: self.is_unhealthy,
         };

@@ -120,6 +120,8 @@ pub fn maps(rules: &[usize]) -> Vec<Map> {
         map(Array, 4, 8, 1),
         map(Hash, FAR_END_BYTES, 4, ENTRIES),
         map(Array, 4, BUCKET_BYTES, ENTRIES),
+        // In the place of rings, which dispatchers do not name.
+        map(Array, 4, 4, 1),
     ];
     assert_eq!(MirrorMap::Tap(0).map(), MapRef(maps.len()));
     for &rules in rules {

@@ -1,7 +1,7 @@
 //! A program on the bench: maps, a member, and packets that seem to be clones.
 
 use filter::ebpf::{Assembler, Code, Register, Width};
-use io::bpf::{Classifier, Map, MapKind, TestRun, TestRunOptions};
+use io::bpf::{Classifier, Map, MapKind, RecordRing, RecordRings, TestRun, TestRunOptions};
 use kernel::mirror::layout::{
     COUNTER_WORDS, GROUP_BYTES, MEMBER_BYTES, Member, MirrorMap, SCRATCH_BYTES, SLOT_BYTES, Shape,
     Slot, TooBig, WayState,
@@ -69,9 +69,10 @@ pub fn tunnels() -> Vec<(Carrier, Encap)> {
 pub struct Bench {
     pub classifier: Classifier,
     pub maps: Vec<Map>,
+    rings: RecordRings,
 }
 
-/// The maps of a mirror, small.
+/// The maps of a mirror, small, but for the rings.
 pub fn maps() -> Vec<Map> {
     let map = |kind, key, value, entries| Map::new(kind, key, value, entries).expect("a map");
     let counters = 8 * COUNTER_WORDS;
@@ -109,15 +110,26 @@ impl Bench {
     }
 
     pub fn with(code: &Code, maps: Vec<Map>) -> Bench {
-        let fds: Vec<_> = maps.iter().map(AsFd::as_fd).collect();
+        let rings = RecordRings::new(16).expect("rings");
+        let (common, taps) = maps.split_at(MirrorMap::HandUp.map().0);
+        let fds = common.iter().map(AsFd::as_fd).chain([rings.as_fd()]);
+        let fds: Vec<_> = fds.chain(taps.iter().map(AsFd::as_fd)).collect();
         let classifier = Classifier::load("encap", &as_clone(code), &fds)
             .unwrap_or_else(|e| panic!("{e}\n{code}"));
         drop(fds);
-        Bench { classifier, maps }
+        Bench { classifier, maps, rings }
     }
 
     fn map(&self, map: MirrorMap) -> &Map {
-        &self.maps[map.map().0]
+        let rings = usize::from(map.map().0 > MirrorMap::HandUp.map().0);
+        &self.maps[map.map().0 - rings]
+    }
+
+    /// A ring of what goes to user space.
+    pub fn ring(&self, bytes: usize) -> RecordRing {
+        let ring = RecordRing::new(bytes).expect("a ring");
+        self.rings.put(SLOT / 2, &ring).expect("it is put");
+        ring
     }
 
     pub fn slot_of(&self, case: &Case) -> Slot {
@@ -125,7 +137,6 @@ impl Bench {
             snaplen: case.snaplen,
             group: None,
             member: MEMBER,
-            hand_up: 0,
             too_big: TooBig::Drop,
             is_unhealthy: false,
         }

@@ -27,8 +27,9 @@ use filter::ebpf::{
 };
 use wire::{Direction, LinkType};
 
-/// Taps that a dispatcher has room for: the kernel lets a program have 64 maps (`MAX_USED_MAPS`).
-pub const TAPS_MAX: usize = 64 - MirrorMap::COMMON;
+/// Taps that a dispatcher has room for: the kernel lets a program name 64 maps (`MAX_USED_MAPS`), of which
+/// each kind of program leaves out at least one that the other names.
+pub const TAPS_MAX: usize = 64 - (MirrorMap::COMMON - 1);
 const _: () = assert!(TAPS_MAX <= u64::BITS as usize);
 
 /// A tap of an interface, as one direction's dispatcher sees it.

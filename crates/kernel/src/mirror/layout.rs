@@ -13,6 +13,7 @@
 //! | [`MirrorMap::Clock`] | array, 4 B → 8 B | ns to take off `CLOCK_TAI` for UTC |
 //! | [`MirrorMap::FarEnds`] | hash, [`FAR_END_BYTES`] → 4 B | where tunnels of this process lead: [`far_end_keys`] |
 //! | [`MirrorMap::Buckets`] | array, 4 B → [`BUCKET_BYTES`] | the ceiling of a tap: [`Bucket`] |
+//! | [`MirrorMap::HandUp`] | array of rings, 4 B → a ring | where packets for user space go, by half the slot's number: [`handup`](crate::handup) |
 //! | [`MirrorMap::Tap`] (n) | per-CPU array, 4 B → 512 × 8 B | what the n-th tap of a program counts: [`TapCounter`], then its rules |
 //!
 //! `tc_index` of a clone is its slot's number, shifted left by one, and 1 in the lowest bit if the
@@ -43,13 +44,15 @@ pub enum MirrorMap {
     FarEnds,
     /// Ceilings.
     Buckets,
+    /// Rings of what goes to user space.
+    HandUp,
     /// What the n-th tap of a dispatcher counts.
     Tap(usize),
 }
 
 impl MirrorMap {
     /// Maps that every program has, in this order.
-    pub const COMMON: usize = 9;
+    pub const COMMON: usize = 10;
 
     /// Its number in a program.
     pub const fn map(self) -> MapRef {
@@ -63,6 +66,7 @@ impl MirrorMap {
             MirrorMap::Clock => 6,
             MirrorMap::FarEnds => 7,
             MirrorMap::Buckets => 8,
+            MirrorMap::HandUp => 9,
             MirrorMap::Tap(n) => MirrorMap::COMMON + n,
         })
     }
@@ -110,10 +114,13 @@ pub mod slot {
     pub const SNAPLEN: usize = 0;
     pub const GROUP: usize = 4;
     pub const MEMBER: usize = 8;
-    pub const HAND_UP: usize = 12;
-    pub const OVERSIZE: usize = 16;
-    pub const FLAGS: usize = 20;
+    pub const OVERSIZE: usize = 12;
+    pub const FLAGS: usize = 16;
 }
+
+/// Bytes of records of what goes to user space: the first that a packet fits with its prefix is taken.
+/// The last holds whatever an interface can carry.
+pub const RECORD_BYTES: [usize; 4] = [256, 1600, 9280, 65_632];
 
 /// What becomes of a packet that does not fit the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,8 +143,6 @@ pub struct Slot {
     pub group: Option<u32>,
     /// The only, or first, endpoint's number in [`MirrorMap::Members`].
     pub member: u32,
-    /// The interface that leads to the ring of user space; 0: none.
-    pub hand_up: u32,
     /// What becomes of a packet that does not fit.
     pub too_big: TooBig,
     /// Whether no member of the group is to get anything, as none is healthy. The table still says at which
@@ -158,7 +163,6 @@ impl Slot {
         put(&mut out, slot::SNAPLEN, self.snaplen);
         put(&mut out, slot::GROUP, self.group.unwrap_or(NO_GROUP));
         put(&mut out, slot::MEMBER, self.member);
-        put(&mut out, slot::HAND_UP, self.hand_up);
         put(&mut out, slot::OVERSIZE, self.too_big as u32);
         put(&mut out, slot::FLAGS, if self.is_unhealthy { SLOT_UNHEALTHY } else { 0 });
         out
@@ -354,7 +358,7 @@ pub enum MemberCounter {
     LinkType = 10,
     /// Dropped: no member of the group was healthy.
     Unhealthy = 11,
-    /// Dropped: the interface towards user space did not take it.
+    /// Dropped: the ring of what goes to user space had no room for it, or there is none.
     HandUpLost = 12,
 }
 

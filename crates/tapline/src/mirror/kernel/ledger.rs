@@ -5,7 +5,7 @@
 //! tap: seen = filtered + matched + drops          each in the dispatcher, or behind the crossing (late)
 //!   │ matched
 //!   ▼ crossing ── lost: kernel_queue, of nobody knows which flow
-//! endpoint: sent, dropped, or handed up ── lost: kernel_queue, kernel_ring
+//! endpoint: sent, dropped, or handed up ── lost: kernel_ring, counted where it happens
 //!                              ▼
 //!                        a sink of user space: sent, dropped, queued
 //! ```
@@ -16,7 +16,7 @@
 use crate::mirror::lines::Lines;
 use api::{DropReason, Drops, RuleStats, TapStats, TargetStats};
 use io::mirror::{MemberCounters, TapCounters, TargetCounters};
-use pipeline::{CrewReport, GroupTable, tap_line, target_lines};
+use pipeline::{CrewReport, GroupTable, target_lines};
 
 /// A target of a tap, and what it has counted.
 pub struct Counted<'a> {
@@ -87,7 +87,6 @@ impl Counted<'_> {
         let sink =
             |at: usize| sinks.get(at).cloned().unwrap_or_else(|| empty(self.endpoints[at].0));
         let handed_up = self.handed_up_rest(&sinks);
-        let mut ring_lost = self.ring_lost();
         let mut lines = Vec::with_capacity(count);
         for (at, &(name, healthy)) in self.endpoints.iter().enumerate() {
             let Some(&kernel) = self.kernel.members.get(at) else { continue };
@@ -102,10 +101,9 @@ impl Counted<'_> {
             let rest = unknown + handed_up[at] + if is_final { 0 } else { under_way };
             let mut queued = sink.queued;
             if is_final {
-                let in_ring = handed_up[at].min(ring_lost);
-                ring_lost -= in_ring;
-                drops.add_many(DropReason::KernelRing, in_ring);
-                drops.add_many(DropReason::KernelQueue, rest - in_ring);
+                // A worker that has failed leaves its ring unread.
+                drops.add_many(DropReason::KernelRing, handed_up[at]);
+                drops.add_many(DropReason::KernelQueue, unknown);
             } else {
                 queued += rest;
             }
@@ -140,17 +138,12 @@ impl Counted<'_> {
             self.full.share_out(sum(&handed).saturating_sub(sum(&got)), count)
         })
     }
-
-    /// Packets that the hand-up's ring had no room for.
-    fn ring_lost(&self) -> u64 {
-        tap_line(&self.handed_up).map_or(0, |line| line.drops.total())
-    }
 }
 
 fn of_kernel(counters: &MemberCounters) -> Drops {
     let mut drops = Drops::default();
     for (reason, packets) in [
-        (DropReason::KernelQueue, counters.hand_up_lost),
+        (DropReason::KernelRing, counters.hand_up_lost),
         (DropReason::Oversize, counters.oversize),
         (DropReason::DeviceQueue, counters.device_queue),
         (DropReason::Unreachable, counters.unreachable),
@@ -235,7 +228,7 @@ mod tests {
     #[test]
     fn what_is_handed_up_counts_as_the_sinks_have_it() {
         let full = table();
-        let up = MemberCounters { handed_up: 20, ..member(60, 40) };
+        let up = MemberCounters { handed_up: 17, hand_up_lost: 3, ..member(60, 40) };
         let mut target = counted(&full, [up, member(40, 40)]);
         let mut report = Report::default();
         let mut sink = TargetStats::new("a".into(), 15, 14, 0, Drops::default());
@@ -243,14 +236,13 @@ mod tests {
         sink.fragmented = 14;
         sink.unaccounted = 0;
         report.targets = vec![sink, TargetStats::new("b".into(), 0, 0, 0, Drops::default())];
-        report.drops.add_many(DropReason::KernelRing, 3);
         target.handed_up = vec![report];
         let lines = lines("t", &tap(), &[target], true);
         let a = &lines.targets[0];
         assert_eq!((a.matched, a.sent, a.fragmented, a.unaccounted), (60, 54, 14, 0));
         let drop = |reason| a.drops.get(reason);
-        assert_eq!(drop(DropReason::KernelRing), 3);
-        assert_eq!(drop(DropReason::KernelQueue), 2);
+        assert_eq!(drop(DropReason::KernelRing), 3 + 2, "no room, and unread");
+        assert_eq!(drop(DropReason::KernelQueue), 0);
         assert_eq!(drop(DropReason::Oversize), 1);
     }
 

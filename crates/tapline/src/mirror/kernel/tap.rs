@@ -18,9 +18,9 @@ use std::time::Duration;
 use wire::LinkType;
 use wire::tunnel::Encap;
 
-/// The ring of what is handed up, where that is exceptions, and where it may be most of the traffic.
-const HAND_UP_BYTES: usize = 4 << 20;
-const HAND_UP_BYTES_LONG: usize = 64 << 20;
+/// The ring of what is handed up where that is exceptions. Where it may be most of the traffic, it is what
+/// the tap's `buffer_size` says.
+const HAND_UP_BYTES: usize = 1 << 20;
 
 /// For how long at most a packet is in a program that is an interface's no more.
 const UNDER_WAY: Duration = Duration::from_millis(2);
@@ -78,10 +78,9 @@ impl KernelTap {
         interfaces: &Interfaces,
     ) -> Result<KernelTap, Failure> {
         let NewTap { config, interface, wanted, is_fragmented, ceiling, sending } = new;
-        let ring = match (config.buffer_size, is_fragmented) {
-            (size @ RingSize::Bytes(_), true) => size,
-            (RingSize::Auto, true) => RingSize::Bytes(HAND_UP_BYTES_LONG),
-            (_, false) => RingSize::Bytes(HAND_UP_BYTES),
+        let ring = match is_fragmented {
+            true => config.buffer_size,
+            false => RingSize::Bytes(HAND_UP_BYTES),
         };
         let filter = wanted.filter;
         let rules = filter.rules.as_ref().map_or(0, |rules| rules.as_slice().len());
