@@ -156,8 +156,6 @@ impl KernelMirror {
     /// Without an endpoint.
     pub fn add_target(&mut self, options: &TargetOptions) -> Result<TargetId, Error> {
         let KernelMirror { targets, tables, underlay, .. } = self;
-        let shapes = targets.shapes_with(options)?;
-        self.crossing.provide(&shapes, &self.taps, tables, &mut self.attach_by)?;
         let id = targets.add(options, tables, underlay, Now::read())?;
         if let Err(error) = self.write_far_ends() {
             self.targets.remove(id, &self.tables, Now::read())?;
@@ -285,7 +283,8 @@ impl KernelMirror {
         let others = self.interfaces.values().flat_map(Interface::late);
         let others = others.filter(|tap| taps.iter().all(|new| new.id != tap.id));
         let late = taps.iter().filter(|tap| tap.has_late(has_jumbo)).chain(others).cloned();
-        self.crossing.judge(late.collect(), &self.taps, &self.tables, &mut self.attach_by)?;
+        let (shapes, late) = (self.targets.shapes(), late.collect());
+        self.crossing.judge(&shapes, late, &self.taps, &self.tables, &mut self.attach_by)?;
         let parts = interface::Parts {
             tables: &self.tables,
             taps: &self.taps,

@@ -128,9 +128,11 @@ impl Crossing {
         self.put(shapes, late, taps, tables, attach_by)
     }
 
-    /// Has the programs judge the packets of these taps that no dispatcher can judge.
+    /// Has the programs write headers of these shapes at least, and judge the packets of these taps that no
+    /// dispatcher can judge.
     pub fn judge(
         &mut self,
+        shapes: &BTreeSet<Shape>,
         late: Vec<Tap>,
         taps: &Taps,
         tables: &Tables,
@@ -139,10 +141,11 @@ impl Crossing {
         let is_same = |(new, (tap, renewals)): (&Tap, &(Tap, u32))| {
             new.judges_as(tap) && taps.renewals(tap.id) == *renewals
         };
-        if late.len() == self.late.len() && late.iter().zip(&self.late).all(is_same) {
+        let has_shapes = shapes.is_subset(&self.shapes);
+        if has_shapes && late.len() == self.late.len() && late.iter().zip(&self.late).all(is_same) {
             return Ok(());
         }
-        let shapes = self.shapes.clone();
+        let shapes = shapes.union(&self.shapes).copied().collect();
         self.put(&shapes, late, taps, tables, attach_by)
     }
 

@@ -133,7 +133,7 @@ impl Carrier {
     }
 
     /// The tap in the kernel, if it is there.
-    pub fn kernel_mut(&mut self) -> Option<&mut KernelTap> {
+    pub fn kernel(&self) -> Option<&KernelTap> {
         match self {
             Carrier::Ring { .. } => None,
             Carrier::Kernel(tap) => Some(tap),

@@ -1,13 +1,11 @@
 //! The taps of a mirror while they run: stopped, changed by name, asked for their ledger.
 
-use super::carrier::{Carrier, KernelReady, RingReady, Startable, Unstarted};
-use super::ceiling::Ceiling as CeilingOf;
-use super::kernel::{KernelSide, KernelTap, NewTap};
+use super::carrier::{Carrier, Startable};
+use super::kernel::{self, KernelSide, KernelTap};
 use super::lines::Lines;
 use super::place::netns_of;
-use super::plan::{self, Wanted};
-use super::{FilterPlace, interfaces_of, must_fit, must_stand_apart, source};
-use super::{warn_of_long_frames, workers_of};
+use super::prepare::Ready;
+use super::{FilterPlace, interfaces_of, must_stand_apart, workers_of};
 use crate::failure::Failure;
 use crate::loops;
 use crate::session::{Activity, Reloaded};
@@ -15,19 +13,17 @@ use crate::targets::{Targets, devices, files, has_tunnels};
 use crate::workers::say_files;
 use api::{Datapath, Stats, TapConfig, TapSource};
 use io::Interfaces;
-use io::netns::Netns;
-use pipeline::{Ceiling, Crew, CrewReport, FarEnd, OwnTunnels, Tap};
+use pipeline::{Crew, CrewReport, FarEnd, OwnTunnels};
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long a tap that has been taken out of the file may take to run dry.
 const DRY: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 /// The lane of packets that the kernel hands up: its own CPUs have those from 0 on.
-const HAND_UP_LANE: u8 = u8::MAX;
+pub(super) const HAND_UP_LANE: u8 = u8::MAX;
 
 /// Where taps run unless they say so themselves.
 #[derive(Debug, Clone, Copy)]
@@ -40,58 +36,27 @@ pub struct Places {
 pub struct Live {
     /// The file that says which; `None` if the options did.
     file: Option<PathBuf>,
-    places: Places,
-    interfaces: Interfaces,
-    targets: Targets,
+    pub(super) places: Places,
+    pub(super) interfaces: Interfaces,
+    pub(super) targets: Targets,
     /// Taps opened so far, which tells their packets apart.
-    opened: u16,
-    taps: Vec<Running>,
+    pub(super) opened: u16,
+    pub(super) taps: Vec<Running>,
     /// Those taken out of the file that have not run dry yet, with their names.
     leaving: Vec<(String, Crew)>,
     /// What those counted that are gone.
-    gone: Vec<Lines>,
+    pub(super) gone: Vec<Lines>,
     results: Vec<Result<(), io::Error>>,
     /// Ledgers that each worker had published when it was asked.
     asked: Vec<Vec<u64>>,
     // Behind the taps, which it carries.
-    kernel: KernelSide,
+    pub(super) kernel: KernelSide,
 }
 
-struct Running {
-    config: TapConfig,
-    carrier: Carrier,
-    far_ends: Vec<FarEnd>,
-}
-
-/// A tap of which all but the files is open.
-struct Ready<'a> {
-    config: &'a TapConfig,
-    how: How<'a>,
-}
-
-enum How<'a> {
-    Ring(Box<RingReady<'a>>),
-    Kernel(Box<KernelReady>),
-}
-
-impl Ready<'_> {
-    fn far_ends(&self) -> &[FarEnd] {
-        match &self.how {
-            How::Ring(ready) => &ready.opening.far_ends,
-            How::Kernel(ready) => &ready.far_ends,
-        }
-    }
-
-    fn announcement(&self) -> String {
-        let (name, what) = match &self.how {
-            How::Ring(ready) => (&ready.opened.name, ready.announcement()),
-            How::Kernel(ready) => (&ready.interface, ready.announcement.clone()),
-        };
-        match self.config.name == *name {
-            true => what,
-            false => format!("tap {}: {what}", self.config.name),
-        }
-    }
+pub(super) struct Running {
+    pub(super) config: TapConfig,
+    pub(super) carrier: Carrier,
+    pub(super) far_ends: Vec<FarEnd>,
 }
 
 impl Live {
@@ -138,173 +103,6 @@ impl Live {
         Ok(())
     }
 
-    /// Opens those taps that are to be opened. Whatever may fail comes before any file is replaced. Taps
-    /// that the kernel carries have taken the place of those of the same name when it returns.
-    fn prepare<'a>(
-        &mut self,
-        configs: &'a [TapConfig],
-        all: usize,
-        is_new: impl Fn(&TapConfig) -> bool,
-    ) -> Result<Vec<Ready<'a>>, Failure> {
-        let mut ready = Vec::new();
-        for config in configs.iter().filter(|config| is_new(config)) {
-            match self.prepare_one(config) {
-                Ok(how) => ready.push(Ready { config, how }),
-                Err(failure) => {
-                    self.undo(ready);
-                    // Of one tap it is clear what is meant.
-                    return Err(match all {
-                        1 => failure,
-                        _ => failure.of(&format!("tap {}", config.name)),
-                    });
-                }
-            }
-        }
-        Ok(ready)
-    }
-
-    fn prepare_one<'a>(&mut self, config: &'a TapConfig) -> Result<How<'a>, Failure> {
-        let netns = netns_of(config)?;
-        let asked = plan::asked(config, self.places.datapath);
-        let why_not_kernel = match asked {
-            Datapath::Ring => Vec::new(),
-            Datapath::Auto | Datapath::Kernel => match self.in_kernel(config, &netns, asked)? {
-                Ok(ready) => {
-                    return Ok(How::Kernel(Box::new(ready)));
-                }
-                Err(why) if asked == Datapath::Kernel => {
-                    return Err(Failure::CouldNot(format!(
-                        "the kernel cannot carry {}: {}; use --datapath ring or auto",
-                        config.name,
-                        plan::reasons(&why)
-                    )));
-                }
-                Err(why) => why,
-            },
-        };
-        let opened = source(config, netns.clone(), self.places.filter, &self.interfaces)?;
-        must_fit(config, &opened.link_types)?;
-        warn_of_long_frames(config, netns.as_deref());
-        let ceiling = CeilingOf::of(config).rate().map(Ceiling::new);
-        self.opened = self.opened.wrapping_add(1);
-        let workers = opened.shares.len();
-        let opening = self.targets.open(&config.to, config.sending, self.opened, workers)?;
-        Ok(How::Ring(Box::new(RingReady { opened, ceiling, opening, why_not_kernel })))
-    }
-
-    /// Has the kernel carry a tap; or says all that stands in the way.
-    fn in_kernel(
-        &mut self,
-        config: &TapConfig,
-        netns: &Option<Arc<Netns>>,
-        asked: Datapath,
-    ) -> Result<Result<KernelReady, Vec<String>>, Failure> {
-        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter, asked)? {
-            Ok(wanted) => wanted,
-            Err(why) => return Ok(Err(why)),
-        };
-        let TapSource::Interface(interface) = &config.source else {
-            return Ok(Err(Vec::new()));
-        };
-        match self.take_into_kernel(config, interface, wanted, netns) {
-            Ok(ready) => Ok(Ok(ready)),
-            Err(failure) => {
-                let why = failure.message().unwrap_or_default().to_owned();
-                Ok(Err(vec![why]))
-            }
-        }
-    }
-
-    fn take_into_kernel(
-        &mut self,
-        config: &TapConfig,
-        interface: &str,
-        wanted: Wanted,
-        netns: &Option<Arc<Netns>>,
-    ) -> Result<KernelReady, Failure> {
-        let mirror = self.kernel.mirror(netns.as_ref())?;
-        self.opened = self.opened.wrapping_add(1);
-        let (to, sending, number) = (&config.to, config.sending, self.opened);
-        let mut opening = self.targets.open_lanes(to, sending, number, HAND_UP_LANE, 1)?;
-        let new = NewTap {
-            config,
-            interface,
-            wanted,
-            is_fragmented: warn_of_long_frames(config, netns.as_deref()),
-            ceiling: CeilingOf::of(config).rate(),
-            sending: self.targets.in_kernel(to, sending, number)?,
-        };
-        let mut tap = KernelTap::new(mirror, new, &mut opening, &self.interfaces)?;
-        let before = self.taps.iter_mut().find(|before| before.config.name == config.name);
-        let before = before.and_then(|before| before.carrier.kernel_mut());
-        if let Err(error) = tap.place(before) {
-            tap.end();
-            return Err(error.into());
-        }
-        Ok(KernelReady {
-            tap,
-            far_ends: opening.far_ends,
-            interface: interface.into(),
-            announcement: format!(
-                "listening on {interface}, link type {}, in the kernel",
-                wire::LinkType::ETHERNET
-            ),
-        })
-    }
-
-    /// Gives up taps that were prepared; those whose place they have taken get it back.
-    fn undo(&mut self, ready: Vec<Ready<'_>>) {
-        for Ready { config, how } in ready {
-            let How::Kernel(mut ready) = how else { continue };
-            let before = self.taps.iter_mut().find(|before| before.config.name == config.name);
-            let before = before.and_then(|before| before.carrier.kernel_mut());
-            let undone = match before {
-                Some(before) if !before.is_placed() => before.place(Some(&mut ready.tap)),
-                _ => ready.tap.take_off(),
-            };
-            if let Err(error) = undone {
-                tracing::error!("tap {}: it does not go on as before: {error}", config.name);
-            }
-            ready.tap.end().0.gone().add_to(&mut self.gone);
-        }
-        self.kernel.keep_used();
-    }
-
-    /// Replaces the files of taps, which are then ready to run. If that fails, none of them goes on.
-    fn finish(&mut self, ready: Vec<Ready<'_>>) -> Result<Vec<Startable>, Failure> {
-        let running = self.taps.iter().flat_map(|tap| &tap.far_ends);
-        let far_ends = running.chain(ready.iter().flat_map(Ready::far_ends));
-        let far_ends: Vec<FarEnd> = far_ends.copied().collect();
-        let mut taps = Vec::new();
-        let mut failed = None;
-        for Ready { config, how } in ready {
-            let config = config.clone();
-            match how {
-                How::Kernel(ready) => {
-                    let KernelReady { tap, far_ends, .. } = *ready;
-                    taps.push(Startable::kernel(config, tap, far_ends));
-                }
-                How::Ring(ready) if failed.is_none() => {
-                    match finish_ring(config, *ready, &far_ends) {
-                        Ok(tap) => taps.push(tap),
-                        Err(failure) => failed = Some(failure),
-                    }
-                }
-                How::Ring(_) => {}
-            }
-        }
-        let Some(failure) = failed else { return Ok(taps) };
-        for tap in taps {
-            // Its packets have gone into tunnels since it was prepared.
-            let Unstarted::Kernel(tap) = tap.carrier else { continue };
-            let (lines, results) = tap.end();
-            lines.gone().add_to(&mut self.gone);
-            self.results.extend(results);
-        }
-        self.kernel.keep_used();
-        Err(failure)
-    }
-
     /// What the file says now.
     fn wanted(&self) -> Result<Vec<TapConfig>, Failure> {
         match &self.file {
@@ -336,7 +134,7 @@ impl Live {
 
     /// Stops those taps that are not kept, and waits until they have run dry.
     fn stop_all_but(&mut self, wanted: &[TapConfig]) {
-        let mut kept = Vec::new();
+        let (mut kept, mut in_kernel) = (Vec::new(), Vec::new());
         for tap in std::mem::take(&mut self.taps) {
             if wanted.contains(&tap.config) && tap.goes_on() {
                 kept.push(tap);
@@ -347,13 +145,10 @@ impl Live {
                     crew.stop();
                     self.leaving.push((tap.config.name, crew));
                 }
-                Carrier::Kernel(tap) => {
-                    let (lines, results) = tap.end();
-                    lines.gone().add_to(&mut self.gone);
-                    self.results.extend(results);
-                }
+                Carrier::Kernel(tap) => in_kernel.push(*tap),
             }
         }
+        self.end_kernel_taps(in_kernel);
         self.taps = kept;
         let end = Instant::now() + DRY;
         while self.leaving.iter().any(|(_, crew)| !crew.is_finished()) && Instant::now() < end {
@@ -361,6 +156,18 @@ impl Live {
         }
         self.kernel.keep_used();
         self.bury();
+    }
+
+    /// Ends taps that the kernel carries, and keeps their lines.
+    pub(super) fn end_kernel_taps(&mut self, taps: impl IntoIterator<Item = KernelTap>) {
+        let taps: Vec<KernelTap> = taps.into_iter().collect();
+        let taken_off = kernel::take_off(&taps.iter().collect::<Vec<_>>());
+        self.results.push(taken_off);
+        for tap in taps {
+            let (lines, results) = tap.end();
+            lines.gone().add_to(&mut self.gone);
+            self.results.extend(results);
+        }
     }
 
     /// Keeps the lines of those that have run dry.
@@ -442,31 +249,6 @@ impl Running {
             }
         }
     }
-}
-
-/// Makes the shares of a tap that is read by rings, and replaces its files. `all` far ends are left out.
-fn finish_ring(
-    config: TapConfig,
-    ready: RingReady<'_>,
-    all: &[FarEnd],
-) -> Result<Startable, Failure> {
-    let RingReady { opened, ceiling, mut opening, .. } = ready;
-    let mut shares = Vec::with_capacity(opened.shares.len());
-    for (worker, (input, filter)) in opened.shares.into_iter().enumerate() {
-        let is_live = input.source.is_live();
-        let groups = opening.groups(worker, opened.first, is_live)?;
-        let mut tap = Tap::new(config.name.clone(), vec![input], groups);
-        tap.filter = filter;
-        tap.ceiling = ceiling.clone();
-        tap.snaplen = (config.snapshot_length > 0).then_some(config.snapshot_length as usize);
-        if has_tunnels(&config.to) {
-            tap.needs_flow_hash = true;
-            // Those of all taps are left out.
-            tap.own = OwnTunnels::new(all.to_vec(), opened.sees_loopback);
-        }
-        shares.push(tap);
-    }
-    Ok(Startable::ring(config, shares, opening.far_ends, opened.sees_loopback))
 }
 
 /// What is said of files that several workers write.

@@ -8,6 +8,7 @@ mod lines;
 mod live;
 mod place;
 mod plan;
+mod prepare;
 
 use crate::cli::{FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;

@@ -2,14 +2,16 @@
 //! the thread that looks after them.
 
 mod control;
+mod exchange;
 mod ledger;
 mod tap;
 
+pub use exchange::{place, take_off};
 pub use tap::{KernelTap, NewTap};
 
 use crate::failure::Failure;
 use control::{Control, Watch};
-use io::mirror::{KernelMirror, MirrorOptions, Tap, TapId};
+use io::mirror::{KernelMirror, MirrorOptions, Tap};
 use io::netns::Netns;
 use pipeline::FarEnd;
 use std::collections::BTreeMap;
@@ -100,29 +102,6 @@ impl OneMirror {
 impl Inner {
     fn is_used(&self) -> bool {
         !self.watches.is_empty() || self.taps.values().any(|taps| !taps.is_empty())
-    }
-
-    /// Exchanges a tap of an interface for another one, from one packet to the next.
-    ///
-    /// # Errors
-    /// Why the kernel refuses; all goes on as before then.
-    fn exchange(
-        &mut self,
-        interface: &str,
-        out: Option<TapId>,
-        new: Option<&Tap>,
-    ) -> Result<(), io::Error> {
-        let mut taps = self.taps.get(interface).cloned().unwrap_or_default();
-        let place = taps.iter().position(|tap| Some(tap.id) == out);
-        match (place, new) {
-            (Some(place), Some(new)) => taps[place] = new.clone(),
-            (Some(place), None) => drop(taps.remove(place)),
-            (None, Some(new)) => taps.push(new.clone()),
-            (None, None) => return Ok(()),
-        }
-        self.mirror.set_taps(interface, taps.clone())?;
-        self.taps.insert(interface.into(), taps);
-        Ok(())
     }
 }
 

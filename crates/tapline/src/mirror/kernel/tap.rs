@@ -2,7 +2,7 @@
 
 use super::control::{Teller, Watch};
 use super::ledger::{Counted, lines};
-use super::{OneMirror, could_not};
+use super::{OneMirror, could_not, take_off};
 use crate::failure::Failure;
 use crate::mirror::lines::Lines;
 use crate::mirror::plan::Wanted;
@@ -23,7 +23,7 @@ use wire::tunnel::Encap;
 const HAND_UP_BYTES: usize = 1 << 20;
 
 /// For how long at most a packet is in a program that is an interface's no more.
-const UNDER_WAY: Duration = Duration::from_millis(2);
+pub(super) const UNDER_WAY: Duration = Duration::from_millis(2);
 
 /// What a tap is made of.
 pub struct NewTap<'a> {
@@ -39,13 +39,11 @@ pub struct NewTap<'a> {
 
 /// A tap that the kernel carries. Dropped, it is the kernel's no more, but nobody has its last lines.
 pub struct KernelTap {
-    of: Arc<OneMirror>,
+    pub(super) of: Arc<OneMirror>,
     name: String,
-    interface: String,
-    tap: io::mirror::Tap,
+    pub(super) interface: String,
+    pub(super) tap: io::mirror::Tap,
     groups: Vec<Served>,
-    /// Whether an interface has it.
-    is_placed: bool,
     is_stopped: bool,
     is_given_back: bool,
 }
@@ -101,7 +99,6 @@ impl KernelTap {
                 skips_own_tunnels: true,
             },
             groups: Vec::new(),
-            is_placed: false,
             is_stopped: false,
             is_given_back: false,
             of,
@@ -171,40 +168,6 @@ impl KernelTap {
         Ok(())
     }
 
-    /// Puts the tap on its interface, in the place of another one if there is one.
-    ///
-    /// # Errors
-    /// Why the kernel refuses; all goes on as before then.
-    pub fn place(&mut self, instead_of: Option<&mut KernelTap>) -> Result<(), io::Error> {
-        match instead_of {
-            Some(other) if other.is_placed && other.is_beside(self) => {
-                let out = Some(other.tap.id);
-                self.of.lock().exchange(&self.interface, out, Some(&self.tap))?;
-                other.is_placed = false;
-            }
-            Some(other) => {
-                self.of.lock().exchange(&self.interface, None, Some(&self.tap))?;
-                self.is_placed = true;
-                return other.take_off();
-            }
-            None => self.of.lock().exchange(&self.interface, None, Some(&self.tap))?,
-        }
-        self.is_placed = true;
-        Ok(())
-    }
-
-    /// Takes the tap off its interface.
-    ///
-    /// # Errors
-    /// Why the kernel refuses.
-    pub fn take_off(&mut self) -> Result<(), io::Error> {
-        if self.is_placed {
-            self.of.lock().exchange(&self.interface, Some(self.tap.id), None)?;
-            self.is_placed = false;
-        }
-        Ok(())
-    }
-
     /// Whether it is of the interfaces of this namespace; `None`: the process's own.
     pub fn is_in(&self, netns: Option<&Arc<Netns>>) -> bool {
         self.of.is_of(netns)
@@ -212,11 +175,12 @@ impl KernelTap {
 
     /// Whether an interface has it.
     pub fn is_placed(&self) -> bool {
-        self.is_placed
+        self.of.has(&self.interface, self.tap.id)
     }
 
-    fn is_beside(&self, other: &KernelTap) -> bool {
-        Arc::ptr_eq(&self.of, &other.of) && self.interface == other.interface
+    /// Whether it is of the same interface, which has the other one.
+    pub(super) fn is_beside(&self, other: &KernelTap) -> bool {
+        Arc::ptr_eq(&self.of, &other.of) && self.interface == other.interface && self.is_placed()
     }
 
     /// Starts the sinks of what is handed up.
@@ -234,7 +198,7 @@ impl KernelTap {
 
     /// Has what was handed up sent, and no more taken: nothing comes by the interface any more.
     pub fn stop(&mut self) {
-        (self.is_placed, self.is_stopped) = (false, true);
+        self.is_stopped = true;
         self.crews().for_each(Crew::stop);
     }
 
@@ -305,16 +269,13 @@ impl KernelTap {
 
     fn give_back(&mut self) -> (Lines, Vec<Result<(), io::Error>>) {
         self.is_given_back = true;
-        let was_placed = self.is_placed;
-        let mut results = vec![self.take_off()];
-        if was_placed {
-            std::thread::sleep(UNDER_WAY);
-        }
+        let mut results = vec![take_off(&[self])];
+        // What an interface still has is not another tap's to have.
+        let is_placed = self.is_placed();
         let mut targets = Vec::new();
         for served in &self.groups {
             let mut inner = self.of.lock();
-            // What an interface still has is not another tap's to have.
-            let counters = match self.is_placed {
+            let counters = match is_placed {
                 true => inner.mirror.target_counters(served.id),
                 false => {
                     inner.leave(served.id);
@@ -327,7 +288,7 @@ impl KernelTap {
             }));
         }
         let mut inner = self.of.lock();
-        let tap = match self.is_placed {
+        let tap = match is_placed {
             true => inner.mirror.tap_counters(self.tap.id),
             false => inner.mirror.remove_tap(self.tap.id),
         };
