@@ -14,6 +14,9 @@ const TO: [u8; 6] = [2, 0, 0, 0, 9, 9];
 const FROM: [u8; 6] = [2, 0, 0, 0, 0, 9];
 const FRAME_BYTES_MIN: usize = 14;
 const FRAME_BYTES_MAX: usize = 1514;
+/// Segments of a super-packet: fifty taps send them all at once, and the queue of the veth to the sink
+/// has 1000 places (`net.core.netdev_max_backlog`).
+const SEGMENTS_MAX: usize = 20;
 
 /// A frame, or a super-packet.
 pub struct Item {
@@ -172,7 +175,7 @@ fn super_packet(random: &mut Random, number: u16) -> Item {
     let payload = match random.below(3) {
         0 => size * (2 + random.below(6)),
         1 => size + 1,
-        _ => size + 1 + random.below(12_000),
+        _ => size + 1 + random.below((size * (SEGMENTS_MAX - 1)).min(12_000)),
     };
     let (protocol, transport) = if is_tcp { (6, 20) } else { (17, 8) };
     let rest = (transport + payload) as u16;
