@@ -14,10 +14,9 @@
 //!         2      1    1     4        4        2         2          8        4        4
 //! ```
 //!
-//! Numbers are in the host's order, but for the EtherType. *slot*: which target, or rule and view, it
-//! is for. *way*: 0 unknown, 1 received, 2 sent. *origlen*: bytes on the wire. *number*: what the
-//! program likes to tell beside. *time*: ns since 1970 in UTC. *hash*: of the
-//! flow; 0 where the program does not know it.
+//! Numbers are in the host's order, but for the EtherType. *slot*: which target it is for. *way*: 0
+//! unknown, 1 received, 2 sent. *origlen*: bytes on the wire. *number*: what the program likes to tell
+//! beside. *time*: ns since 1970 in UTC. *hash*: of the flow; 0 where the program does not know it.
 
 use std::ops::Range;
 use wire::Direction;

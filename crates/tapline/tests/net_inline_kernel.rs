@@ -24,7 +24,8 @@ fn a_table_outlives_its_process_and_ends_when_it_is_told_to() {
     }
     let scene = Scene::new("inline-kernel");
     let table = format!("test-{}", std::process::id());
-    let pins = Pins::new(scene.host("tapped"));
+    // No BPF file system is mounted there, so the table mounts one.
+    let pins = Pins::by(scene.host("tapped"), "mount -t sysfs sysfs /sys");
     let file = scene.path("views.pcapng");
     let tapped = scene.host("tapped");
     let (ours, next) = (tapped.v4("client"), scene.host("sink").v4("tapped"));
@@ -45,6 +46,9 @@ fn a_table_outlives_its_process_and_ends_when_it_is_told_to() {
         ["--view", "ingress,egress,inline", "-w", text(&file), "--stats-json", text(&ledger)];
     let (said, running) = start(&views);
     assert!(said.contains("it goes on until `inline stop`"), "{said}");
+    let mounts = pins.command(tapped, "cat").arg("/proc/mounts").output().unwrap();
+    let mounts = String::from_utf8_lossy(&mounts.stdout).into_owned();
+    assert!(mounts.contains(" /sys/fs/bpf bpf "), "{mounts}");
     echo_back(&scene, 1_000_000);
     let shown = command(&["show"]).output().unwrap();
     let shown = String::from_utf8_lossy(&shown.stdout).into_owned();

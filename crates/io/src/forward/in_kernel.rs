@@ -26,8 +26,10 @@ use wire::translate::End;
 const IDLE: Duration = Duration::from_millis(100);
 /// How often a report is published without being asked for.
 const LOOK_NS: u64 = 1_000_000_000;
-/// How long what is on its way at the end may take: some hand-overs of the ring.
-const DRAIN: Duration = Duration::from_millis(50);
+/// How long the ring must have been empty at the end: some hand-overs of it. And how long what it holds
+/// then may take.
+const DRY: Duration = Duration::from_millis(50);
+const DRY_MAX: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 /// Memory for the views' copies that wait.
 const POOL_CHUNKS: usize = 64;
@@ -46,6 +48,8 @@ pub(super) struct InKernel {
     /// there and back.
     left_before: HashMap<u32, [u64; 2]>,
     pool: Pool,
+    /// Copies that were made and never came, known at the end.
+    never_came: u64,
     shared: Arc<Shared>,
     wakeup: Wakeup,
     looked_ns: u64,
@@ -78,6 +82,7 @@ impl InKernel {
             gone: BTreeMap::new(),
             left_before,
             pool: Pool::new(POOL_CHUNKS, POOL_CHUNK_BYTES),
+            never_came: 0,
             shared,
             wakeup,
             looked_ns: 0,
@@ -153,20 +158,25 @@ impl InKernel {
         if let Err(error) = self.kernel.show_no_more(now) {
             tracing::debug!("{error}");
         }
-        let end = Instant::now() + DRAIN;
-        while Instant::now() < end {
+        let begun = Instant::now();
+        let mut came = begun;
+        while came.elapsed() < DRY && begun.elapsed() < DRY_MAX {
             let arrival = self.copies.receive(batch);
             for packet in batch.drain() {
                 self.take(&packet, now);
             }
             match arrival {
-                Ok(Arrival::Packets) => {}
+                Ok(Arrival::Packets) => {
+                    came = Instant::now();
+                    let captures = self.table.captures.iter().flatten();
+                    captures.for_each(|capture| capture.sender.wake());
+                }
                 Ok(Arrival::Idle) => std::thread::sleep(LOOK),
                 Ok(Arrival::End) | Err(_) => break,
             }
         }
-        let captures = self.table.captures.iter().flatten();
-        captures.for_each(|capture| capture.sender.wake());
+        let came = self.copies.arrived() + self.copies.drops().total();
+        self.never_came = self.kernel.shown().unwrap_or(0).saturating_sub(came);
     }
 
     fn take_table(&mut self, now: Now) {
@@ -255,6 +265,7 @@ impl InKernel {
         let mut other = OtherReport::default();
         let lost = self.copies.drops();
         other.drops.merge(&lost);
+        other.drops.add_many(DropReason::KernelQueue, self.never_came);
         let mut rules = Vec::with_capacity(self.numbers.len());
         for (rule, &number) in self.table.config.rules.iter().zip(&self.numbers) {
             let [there, back] = self.kernel.counters(number).unwrap_or_default();

@@ -1,33 +1,30 @@
-//! What the programs show and hand up: a ring behind a private veth.
+//! What the programs show and hand up: a ring on a private interface.
 //!
 //! ```text
-//!  clone ─► tapline0 │ far end in a namespace without a name
-//!           cut and  │ program: prefix ─► received once more ─► ring
-//!           completed│
+//!  clone ─► tapline0: program: tag ─► cut and completed ─► ring
+//!                                                        └► ends
 //! ```
+//! All of it happens where the packet is forwarded: a copy waits in no queue in which the host's own
+//! packets wait, and none is lost between the clone and the ring but for want of memory.
 
-use super::maps::Maps;
 use crate::batch::Batch;
 use crate::bpf::{Classifier, Link, Way};
 use crate::device::{Arrival, Screening, Source};
 use crate::error::Error;
 use crate::interface::Interfaces;
-use crate::mirror::private::{Pair, Private};
-use crate::netns::Netns;
-use crate::packet::{InterfaceId, Packet};
+use crate::mirror::private::PREFIX;
+use crate::packet::{Direction, InterfaceId, Packet};
 use crate::ring::{Handover, KernelFilter, RingOptions, RingSource};
+use crate::tun::Drain;
 use api::{Drops, RingSize};
-use filter::{Instruction, Program};
-use kernel::handup::{ETHERTYPE, PREFIX_LEN, Prefix};
-use kernel::inline::layout::{View, slot_of};
-use kernel::inline::peer_program;
+use kernel::inline::layout::{Leg, View, copy_of};
+use kernel::inline::{TAG, tag_program};
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-/// The far end's name, in a namespace of its own.
-const FAR: &str = "copies";
-/// Where the EtherType stands.
-const ETHERTYPE_AT: u32 = 12;
+/// Where the tag stands, and where it ends.
+const TAG_AT: usize = 12;
+const TAG_LEN: usize = 4;
 
 /// Copies of a table's packets, and packets that the kernel left to user space, in the order in which
 /// they passed. [`Self::origin`] says which is which. Their direction is [`wire::Direction::In`] if they
@@ -35,56 +32,56 @@ const ETHERTYPE_AT: u32 = 12;
 pub struct InlineCopies {
     ring: RingSource,
     _program: Link,
-    /// Gone with the last of both ends' holders: the table then knows that nobody listens.
-    _pair: Arc<Pair>,
-    _private: Private,
+    /// Gone with the ring: the table then knows that nobody listens.
+    _drain: Arc<Drain>,
+    arrived: u64,
 }
 
 impl InlineCopies {
     /// Makes the private interface in the calling thread's network namespace, and the ring.
-    pub(super) fn open(
-        maps: &Maps,
-        ring_size: RingSize,
-    ) -> Result<(InlineCopies, Arc<Pair>), Error> {
-        let private = Private::new()?;
-        let pair = Arc::new(private.pair(&Netns::current()?, FAR)?);
-        let code = peer_program().expect("it has as many instructions as it always has");
-        let program = Classifier::load("that hands up copies", &code, &maps.descriptors())?;
+    pub(super) fn open(ring_size: RingSize) -> Result<(InlineCopies, Arc<Drain>), Error> {
+        let drain = Arc::new(Drain::new(&format!("{PREFIX}%d"))?);
+        let code = tag_program().expect("it has as many instructions as it always has");
+        let program = Classifier::load("that tags copies", &code, &[])?;
+        let link = program.attach(drain.index(), Way::Egress)?;
         let options = RingOptions {
-            interface: FAR.into(),
+            interface: drain.name().into(),
             netns: None,
             promiscuous: false,
             ring_size,
             handover: Handover::Prompt,
             snaplen: 0,
-            filter: KernelFilter::Hiding(prefixed()),
+            filter: KernelFilter::Absent,
         };
-        let attached = private.netns().run(|| {
-            let link = program.attach(pair.far, Way::Ingress)?;
-            private.set_up(&pair)?;
-            Ok::<_, Error>((link, RingSource::open(&options, &Interfaces::default())?))
-        })?;
-        let (link, ring) = attached?;
-        let copies =
-            InlineCopies { ring, _program: link, _pair: Arc::clone(&pair), _private: private };
-        Ok((copies, pair))
+        let ring = RingSource::open(&options, &Interfaces::default())?;
+        let copies = InlineCopies { ring, _program: link, _drain: Arc::clone(&drain), arrived: 0 };
+        Ok((copies, drain))
     }
 
     /// The rule's number, and the view, of a packet that [`Source::receive`] gave.
     pub fn origin(packet: &Packet) -> Option<(u32, View)> {
-        slot_of(u16::try_from(packet.meta.interface.0).ok()?)
+        let (rule, view, _) = copy_of(u16::try_from(packet.meta.interface.0).ok()?)?;
+        Some((rule, view))
+    }
+
+    /// Copies for views that have arrived. Unit: packets.
+    pub fn arrived(&self) -> u64 {
+        self.arrived
     }
 }
 
-/// Lets through what has a prefix, whole.
-fn prefixed() -> Program {
-    Program::new(vec![
-        Instruction::new(0x28, 0, 0, ETHERTYPE_AT),
-        Instruction::new(0x15, 0, 1, ETHERTYPE.into()),
-        Instruction::new(0x06, 0, 0, u32::MAX),
-        Instruction::new(0x06, 0, 0, 0),
-    ])
-    .expect("a comparison and two verdicts")
+/// Takes the tag out of a frame; gives what it says.
+fn untag(packet: &mut Packet) -> Option<u16> {
+    let data = &mut packet.data;
+    let tag = data.get(TAG_AT..)?.first_chunk::<TAG_LEN>()?;
+    let (kind, index) = (u16::from_be_bytes([tag[0], tag[1]]), [tag[2], tag[3]]);
+    if kind != TAG {
+        return None;
+    }
+    data.copy_within(..TAG_AT, TAG_LEN);
+    data.trim_front(TAG_LEN);
+    packet.meta.origlen = packet.meta.origlen.saturating_sub(TAG_LEN as u32);
+    Some(u16::from_be_bytes(index))
 }
 
 impl Source for InlineCopies {
@@ -92,14 +89,17 @@ impl Source for InlineCopies {
         let before = batch.len();
         let arrival = self.ring.receive(batch)?;
         for packet in &mut batch.packets_mut()[before..] {
-            // Slot 0 is of no rule.
-            packet.meta.interface = InterfaceId(0);
-            let Some(prefix) = Prefix::parse(&packet.data) else { continue };
-            packet.data.trim_front(PREFIX_LEN);
+            // 0 is of no rule.
+            let index = untag(packet).unwrap_or(0);
             let meta = &mut packet.meta;
-            meta.interface = InterfaceId(prefix.slot.into());
-            (meta.ts_ns, meta.origlen) = (prefix.ts_ns, prefix.origlen);
-            (meta.direction, meta.flow_hash) = (prefix.direction, None);
+            (meta.interface, meta.flow_hash) = (InterfaceId(index.into()), None);
+            if let Some((_, view, leg)) = copy_of(index) {
+                meta.direction = match leg {
+                    Leg::Forward => Direction::In,
+                    Leg::Reply => Direction::Out,
+                };
+                self.arrived += u64::from(view != View::Exception);
+            }
         }
         Ok(arrival)
     }

@@ -23,9 +23,8 @@ mod sys;
 use crate::clock::Now;
 use crate::error::Error;
 use crate::link::{self, Links};
-use crate::mirror::private::Pair;
 use crate::packet::Packet;
-use crate::sys::tai_offset_ns;
+use crate::tun::Drain;
 use api::{InlineConfig, InlineFail, InlineRule, InlineTimeouts, InlineView, RingSize};
 use attach::Attached;
 use exceptions::Exceptions;
@@ -67,7 +66,11 @@ pub struct KernelInline {
     sweep: Sweep,
     settings: Settings,
     /// Where copies go, while somebody takes them.
-    copies: Weak<Pair>,
+    copies: Weak<Drain>,
+    /// What each number had shown when it began to be shown to us, and what those had shown since that
+    /// then began anew.
+    shown_from: HashMap<u32, u64>,
+    shown_before: u64,
     exceptions: Exceptions,
     handled: HashMap<(u32, Leg), ExceptionCounters>,
     /// MTUs of both interfaces.
@@ -176,6 +179,8 @@ impl KernelInline {
             sweep: Sweep::default(),
             settings,
             copies: Weak::new(),
+            shown_from: HashMap::new(),
+            shown_before: 0,
             exceptions: Exceptions::open()?,
             handled: HashMap::new(),
             mtus: [0; 2],
@@ -302,11 +307,28 @@ impl KernelInline {
     /// # Errors
     /// [`Error::System`] and [`Error::RingMemory`], as for any ring.
     pub fn copies(&mut self, ring_size: RingSize, now: Now) -> Result<InlineCopies, Error> {
-        let (copies, pair) = InlineCopies::open(&self.maps, ring_size)?;
-        self.settings.private = pair.near.cast_unsigned();
-        self.copies = Arc::downgrade(&pair);
+        let (copies, drain) = InlineCopies::open(ring_size)?;
+        self.settings.private = drain.index().cast_unsigned();
+        self.copies = Arc::downgrade(&drain);
+        for number in self.numbers_of_rules() {
+            self.shown_from.insert(number, self.shown_of(number)?);
+        }
         self.listen(now)?;
         Ok(copies)
+    }
+
+    /// Copies for views that were made since [`Self::copies`]. Unit: packets.
+    ///
+    /// # Errors
+    /// [`Error::System`] if the kernel refuses.
+    pub fn shown(&self) -> Result<u64, Error> {
+        self.shown_from.iter().try_fold(self.shown_before, |sum, (number, from)| {
+            Ok(sum + self.shown_of(*number)?.saturating_sub(*from))
+        })
+    }
+
+    fn shown_of(&self, number: u32) -> Result<u64, Error> {
+        Ok(self.counters(number)?.iter().map(|counters| counters.shown).sum())
     }
 
     /// Has programs show nothing more, and hand nothing more up.
@@ -418,6 +440,10 @@ impl KernelInline {
 
     fn forget_counters(&mut self, number: u32) -> Result<(), Error> {
         self.handled.retain(|(handled, _), _| *handled != number);
+        if let Some(from) = self.shown_from.get(&number) {
+            self.shown_before += self.shown_of(number)?.saturating_sub(*from);
+        }
+        self.shown_from.insert(number, 0);
         let map = self.maps.of(InlineMap::Counters);
         for leg in [Leg::Forward, Leg::Reply] {
             let place = counter_place(number, leg).to_ne_bytes();
@@ -464,7 +490,6 @@ impl KernelInline {
             0 => self.settings.private = 0,
             _ => self.settings.fresh_ns = now.monotonic_ns,
         }
-        self.settings.utc_offset_ns = tai_offset_ns();
         self.write_settings()
     }
 

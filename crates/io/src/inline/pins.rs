@@ -2,9 +2,11 @@
 
 use super::attach::LINKS;
 use super::maps::Maps;
+use super::sys;
 use crate::bpf::{Link, pinned};
 use crate::error::Error;
 use kernel::inline::layout::{InlineMap, Settings};
+use std::ffi::CStr;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
@@ -12,6 +14,9 @@ use std::path::{Path, PathBuf};
 
 /// Where tables are pinned: a folder for each.
 pub const PINS: &str = "/sys/fs/bpf/tapline/inline";
+
+/// Where the BPF file system is on every host that has one.
+const ROOT: &CStr = c"/sys/fs/bpf";
 
 /// The folder of a table in a BPF file system.
 #[derive(Debug)]
@@ -33,6 +38,9 @@ impl Pins {
     /// Makes the folder of a table, unless it is there.
     pub(super) fn open(pins: &Path, table: &str) -> Result<Pins, Error> {
         let folder = pins.join(table);
+        if ROOT.to_str().is_ok_and(|root| pins.starts_with(root)) {
+            provide_root();
+        }
         fs::create_dir_all(&folder).map_err(|source| Error::System {
             what: format!("make the folder {}", folder.display()),
             mend: match source.kind() {
@@ -125,6 +133,31 @@ impl Pins {
             names.push(entry.map_err(failed)?.file_name().to_string_lossy().into_owned());
         }
         Ok(names)
+    }
+}
+
+/// Mounts a BPF file system where it is missing, as bpftool does. If that is not possible the folder cannot
+/// be made, which is then told.
+fn provide_root() {
+    let root = ROOT.to_string_lossy();
+    match sys::is_bpf_fs(ROOT) {
+        Ok(false) => {}
+        Ok(true) => return,
+        Err(error) => return tracing::debug!("{root}: {error}"),
+    }
+    if let Err(error) = sys::mount_bpf_fs(ROOT) {
+        return tracing::debug!("mount a BPF file system on {root}: {error}");
+    }
+    tracing::info!("mounted a BPF file system on {root}");
+    let namespace =
+        |process: &str| fs::metadata(format!("/proc/{process}/ns/mnt")).map(|it| it.ino());
+    if let (Ok(ours), Ok(first)) = (namespace("self"), namespace("1"))
+        && ours != first
+    {
+        tracing::warn!(
+            "the BPF file system on {root} is in a mount namespace of its own, as under `ip netns exec`: what is \
+             pinned there ends with the last process in it"
+        );
     }
 }
 

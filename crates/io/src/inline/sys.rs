@@ -1,7 +1,8 @@
-//! A socket for whole IP packets of our own.
+//! A socket for whole IP packets of our own, and a BPF file system.
 
 #![allow(unsafe_code)]
 
+use std::ffi::CStr;
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -29,5 +30,27 @@ impl RawSocket {
     /// Sends a packet on its way to an address.
     pub(super) fn send(&self, packet: &[u8], to: IpAddr) -> io::Result<()> {
         self.0.send_to(packet, SocketAddr::new(to, 0)).map(|_| ())
+    }
+}
+
+/// Whether a folder is of a BPF file system.
+pub(super) fn is_bpf_fs(folder: &CStr) -> io::Result<bool> {
+    // SAFETY: an all-zero statfs is valid.
+    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path ends in a NUL; the kernel writes inside `found`.
+    match unsafe { libc::statfs(folder.as_ptr(), &mut found) } {
+        0 => Ok(found.f_type == libc::BPF_FS_MAGIC),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Mounts one on a folder, for root alone.
+pub(super) fn mount_bpf_fs(folder: &CStr) -> io::Result<()> {
+    let (name, options) = (c"bpf".as_ptr(), c"mode=0700".as_ptr());
+    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+    // SAFETY: all four are texts that end in a NUL, and the kernel only reads them.
+    match unsafe { libc::mount(name, folder.as_ptr(), name, flags, options.cast()) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
 }

@@ -3,10 +3,12 @@
 //!
 //! Source: Linux `Documentation/networking/tuntap.rst`.
 
+mod drain;
 mod sink;
 mod sys;
 mod tap;
 
+pub(crate) use drain::Drain;
 pub use sink::TapSink;
 pub use tap::Tap;
 
@@ -28,7 +30,7 @@ impl Tun {
     /// [`Error::System`] without CAP_NET_ADMIN, or if the name is taken.
     pub fn new(name: &str, hardware: Option<u16>) -> Result<Tun, Error> {
         let failed = |e| Error::system(format!("make the TUN device `{name}`"), e);
-        let file = attach(name, libc::IFF_TUN | libc::IFF_NO_PI).map_err(failed)?;
+        let (file, _) = attach(name, libc::IFF_TUN | libc::IFF_NO_PI).map_err(failed)?;
         let tun = Tun { file };
         hardware.map_or(Ok(()), |hardware| tun.set_hardware(hardware))?;
         Ok(tun)
@@ -61,9 +63,9 @@ impl Tun {
     }
 }
 
-/// Makes a device of a kind (`IFF_…`).
-fn attach(name: &str, flags: libc::c_int) -> std::io::Result<File> {
+/// Makes a device of a kind (`IFF_…`); gives its name, too.
+fn attach(name: &str, flags: libc::c_int) -> std::io::Result<(File, String)> {
     let file = OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
-    sys::attach(&file, name, flags)?;
-    Ok(file)
+    let name = sys::attach(&file, name, flags)?;
+    Ok((file, name))
 }

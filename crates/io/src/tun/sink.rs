@@ -51,7 +51,7 @@ impl TapSink {
         let failed = |what: &str, e| Error::system(format!("TAP device `{name}`: {what}"), e);
         let mut links = Links::open().map_err(|e| failed("open a netlink socket", e))?;
         let is_new = links.find(name).is_err();
-        let device = attach(name, libc::IFF_TAP | libc::IFF_NO_PI).map_err(|source| {
+        let (device, _) = attach(name, libc::IFF_TAP | libc::IFF_NO_PI).map_err(|source| {
             let mend = match source.raw_os_error() {
                 Some(libc::EBUSY) => "; another program has it: give another name",
                 Some(libc::EINVAL) if !is_new => {
@@ -119,7 +119,7 @@ impl Clone for TapSink {
 
 /// Has the host take no packets of a new device. Where the parameters cannot be written, as in some
 /// containers, it may take some; one without IPv6 has none for that.
-fn leave_alone(name: &str) {
+pub(super) fn leave_alone(name: &str) {
     for (family, key) in ALONE {
         let path = format!("/proc/sys/net/{family}/conf/{name}/{key}");
         match std::fs::write(&path, "1") {

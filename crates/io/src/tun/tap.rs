@@ -31,7 +31,7 @@ impl Tap {
     pub fn new(name: &str) -> Result<Tap, Error> {
         let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         let failed = |e| Error::system(format!("make the TAP device `{name}`"), e);
-        attach(name, flags).map(|file| Tap { file }).map_err(failed)
+        attach(name, flags).map(|(file, _)| Tap { file }).map_err(failed)
     }
 
     /// Has a frame come in through the device. With `gso` it is a super-packet whose checksum, of the

@@ -20,7 +20,7 @@ use filter::ebpf::MapRef;
 use std::net::IpAddr;
 
 /// Grows when a map, a key or a value changes: what an older process has pinned is then not adopted.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// The maps of a table's programs, as their numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub const HOP_BYTES: usize = 32;
 /// Words in an entry of counters.
 pub const COUNTER_WORDS: usize = 16;
 /// Bytes of the entry of [`InlineMap::Settings`].
-pub const SETTINGS_BYTES: usize = 48;
+pub const SETTINGS_BYTES: usize = 40;
 /// How long what user space says is believed: the way to a next hop, and that somebody takes what is
 /// handed up.
 pub const FRESH_NS: u32 = 3_000_000_000;
@@ -420,13 +420,12 @@ impl Hop {
 pub mod settings {
     #![expect(missing_docs, reason = "as the fields of `Settings`")]
     pub const FRESH_AT: usize = 0;
-    pub const UTC_OFFSET: usize = 8;
-    pub const LEVELS: usize = 16;
-    pub const PRIVATE: usize = 20;
-    pub const VERSION: usize = 24;
-    pub const SESSIONS: usize = 28;
-    pub const INTERFACES: usize = 32;
-    pub const NETNS: usize = 40;
+    pub const LEVELS: usize = 8;
+    pub const PRIVATE: usize = 12;
+    pub const VERSION: usize = 16;
+    pub const SESSIONS: usize = 20;
+    pub const INTERFACES: usize = 24;
+    pub const NETNS: usize = 32;
 }
 
 /// What holds for a table.
@@ -434,8 +433,6 @@ pub mod settings {
 pub struct Settings {
     /// Until 3 s after this, ns of `CLOCK_MONOTONIC`, somebody takes what is handed up.
     pub fresh_ns: u64,
-    /// ns to take off `CLOCK_TAI` for UTC.
-    pub utc_offset_ns: u64,
     /// Which kinds of matches there are.
     pub levels: u32,
     /// The private interface; 0: none.
@@ -452,13 +449,8 @@ impl Settings {
     /// The entry's bytes.
     pub fn bytes(&self) -> [u8; SETTINGS_BYTES] {
         let mut out = [0; SETTINGS_BYTES];
-        let Settings { fresh_ns, utc_offset_ns, levels, private, sessions, interfaces, netns } =
-            *self;
-        for (at, word) in [
-            (settings::FRESH_AT, fresh_ns),
-            (settings::UTC_OFFSET, utc_offset_ns),
-            (settings::NETNS, netns),
-        ] {
+        let Settings { fresh_ns, levels, private, sessions, interfaces, netns } = *self;
+        for (at, word) in [(settings::FRESH_AT, fresh_ns), (settings::NETNS, netns)] {
             out[at..][..8].copy_from_slice(&word.to_ne_bytes());
         }
         for (at, half) in [
@@ -481,7 +473,6 @@ impl Settings {
         let word = |at: usize| u64::from_ne_bytes(std::array::from_fn(|n| bytes[at + n]));
         (half(settings::VERSION) == LAYOUT_VERSION).then(|| Settings {
             fresh_ns: word(settings::FRESH_AT),
-            utc_offset_ns: word(settings::UTC_OFFSET),
             levels: half(settings::LEVELS),
             private: half(settings::PRIVATE),
             sessions: half(settings::SESSIONS),
@@ -513,7 +504,7 @@ impl View {
 }
 
 /// `tc_index` of a copy: the rule's number, the view, and which way it goes, from the high bits down.
-/// The first two are the slot of its prefix (`crate::handup`), the last is its direction.
+/// In the private interface's tag, too.
 ///
 /// ```text
 /// bit 15      3      1     0
@@ -523,17 +514,18 @@ pub const fn copy_index(rule: u32, view: View, leg: Leg) -> u16 {
     (rule as u16) << 3 | (view as u16) << 1 | leg as u16
 }
 
-/// The rule and the view of a slot; `None` if it is none.
-pub const fn slot_of(slot: u16) -> Option<(u32, View)> {
-    let view = match slot & 3 {
+/// The rule, the view and the way of a copy; `None` if it is none.
+pub const fn copy_of(index: u16) -> Option<(u32, View, Leg)> {
+    let leg = if index & 1 == 0 { Leg::Forward } else { Leg::Reply };
+    let view = match index >> 1 & 3 {
         0 => View::Ingress,
         1 => View::Egress,
         2 => View::Inline,
         _ => View::Exception,
     };
-    match slot >> 2 {
+    match index >> 3 {
         0 => None,
-        rule => Some((rule as u32, view)),
+        rule => Some((rule as u32, view, leg)),
     }
 }
 
@@ -614,18 +606,16 @@ mod tests {
         for rule in [1, RULES_MAX] {
             for view in [View::Ingress, View::Egress, View::Inline, View::Exception] {
                 let index = copy_index(rule, view, Leg::Reply);
-                assert_eq!(slot_of(index >> 1), Some((rule, view)));
-                assert_eq!(index & 1, 1);
+                assert_eq!(copy_of(index), Some((rule, view, Leg::Reply)));
             }
         }
-        assert_eq!(slot_of(copy_index(0, View::Inline, Leg::Forward) >> 1), None);
+        assert_eq!(copy_of(copy_index(0, View::Inline, Leg::Forward)), None);
     }
 
     #[test]
     fn settings_come_back_unless_of_another_version() {
         let settings = Settings {
             fresh_ns: 1,
-            utc_offset_ns: 2,
             levels: 3,
             private: 4,
             sessions: 5,

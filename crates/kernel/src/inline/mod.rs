@@ -15,22 +15,22 @@
 //! kernel's routes and neighbours decide for each packet. What it cannot do, an answer of ICMP or a
 //! fragmentation, is handed up; without anybody there it is dropped and counted.
 //!
-//! Copies for views, and what is handed up, go as clones through the private veth, where super-packets
-//! are cut and checksums completed; a program behind it puts a prefix in front for a ring.
+//! Copies for views, and what is handed up, go as clones to a private interface, where a program tags
+//! them. On their way out super-packets are cut and checksums completed, a ring takes them, and they end.
 //!
 //! - [`layout`]: what the programs and user space have in common.
 //! - [`program`]: makes the program of an interface.
-//! - [`peer_program`]: makes the program behind the private veth.
+//! - [`tag_program`]: makes the program of the private interface.
 
 mod create;
 mod error;
 pub mod layout;
 mod parse;
 mod pass;
-mod peer;
 mod program;
 mod rewrite;
+mod tag;
 mod writer;
 
-pub use peer::peer_program;
 pub use program::{Roles, program};
+pub use tag::{TAG, tag_program};

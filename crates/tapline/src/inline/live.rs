@@ -17,6 +17,8 @@ use std::time::{Duration, Instant};
 
 /// How long the forwarder may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
+/// How long what its ring holds at the end may take.
+const DRY: Duration = Duration::from_secs(12);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A running table.
@@ -214,7 +216,7 @@ impl Activity for Live<'_> {
             forwarder.stop();
         }
         // What is still forwarded is recorded: its channel ends with the forwarder.
-        let end = Instant::now() + ANSWER;
+        let end = Instant::now() + DRY;
         while self.forwarder.as_ref().is_some_and(|f| !f.is_finished()) && Instant::now() < end {
             std::thread::park_timeout(LOOK);
         }
