@@ -1,34 +1,45 @@
 //! Which session the later fragments of a packet belong to: the first one, which has the ports, says it.
 
+use super::sessions;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use wire::translate::Reading;
+use wire::walk::IpVersion;
 
 /// Packets in pieces that are remembered.
 const PACKETS_MAX: usize = 4096;
 /// How long fragments may come: RFC 791 has receivers give up after less.
 const KEPT_NS: u64 = 30_000_000_000;
 
-/// What the fragments of a packet have in common.
+/// What the fragments of a packet have in common: RFC 791 section 3.2 and RFC 8200 section 4.5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     source: IpAddr,
     destination: IpAddr,
+    /// 0 with IPv6, where a later fragment names what stands behind its header, which the first one may
+    /// have before its ports.
     protocol: u8,
     id: u32,
+    /// It comes from a next host: one address may be a client's and a next host's.
+    is_reply: bool,
 }
 
 impl Key {
-    fn of(reading: &Reading) -> Option<Key> {
+    fn of(reading: &Reading, is_reply: bool) -> Option<Key> {
         let fragment = reading.fragment?;
+        let protocol = match reading.version {
+            IpVersion::V4 => reading.protocol,
+            IpVersion::V6 => 0,
+        };
         let (source, destination) = (reading.source.address, reading.destination.address);
-        Some(Key { source, destination, protocol: reading.protocol, id: fragment.id })
+        Some(Key { source, destination, protocol, id: fragment.id, is_reply })
     }
 }
 
-/// Packets in pieces, the oldest first.
+/// Packets in pieces, the oldest first. Their sessions are known by their keys: a number may have become
+/// another's.
 pub(super) struct Fragments {
-    known: HashMap<Key, (u32, u64)>,
+    known: HashMap<Key, (sessions::Key, u64)>,
     order: VecDeque<Key>,
 }
 
@@ -40,9 +51,9 @@ impl Fragments {
         }
     }
 
-    /// Notes whose a first fragment is. The oldest makes room.
-    pub fn note(&mut self, reading: &Reading, session: u32, now_ns: u64) {
-        let Some(key) = Key::of(reading) else { return };
+    /// Notes whose a first fragment is, by the key that its direction has. The oldest makes room.
+    pub fn note(&mut self, reading: &Reading, is_reply: bool, session: sessions::Key, now_ns: u64) {
+        let Some(key) = Key::of(reading, is_reply) else { return };
         if self.known.insert(key, (session, now_ns)).is_some() {
             return;
         }
@@ -54,16 +65,10 @@ impl Fragments {
         }
     }
 
-    /// The session of a later one.
-    pub fn find(&self, reading: &Reading, now_ns: u64) -> Option<u32> {
-        let (session, at_ns) = *self.known.get(&Key::of(reading)?)?;
+    /// The key of a later one's session.
+    pub fn find(&self, reading: &Reading, is_reply: bool, now_ns: u64) -> Option<sessions::Key> {
+        let (session, at_ns) = *self.known.get(&Key::of(reading, is_reply)?)?;
         (now_ns.saturating_sub(at_ns) <= KEPT_NS).then_some(session)
-    }
-
-    /// Forgets all: the numbers of sessions may mean others.
-    pub fn clear(&mut self) {
-        self.known.clear();
-        self.order.clear();
     }
 }
 
@@ -71,6 +76,7 @@ impl Fragments {
 mod tests {
     use super::*;
     use wire::LinkType;
+    use wire::translate::{End, Kind};
 
     fn reading(id: u16) -> Reading {
         let mut frame = vec![2; 12];
@@ -80,19 +86,65 @@ mod tests {
         Reading::of(LinkType::ETHERNET, &frame).unwrap()
     }
 
+    fn session(n: u16) -> sessions::Key {
+        let end = |port| End { address: "10.0.0.1".parse().unwrap(), port };
+        sessions::Key { protocol: 17, remote: end(n), local: end(53) }
+    }
+
     #[test]
     fn fragments_are_known_for_a_while_and_up_to_a_bound() {
         let mut all = Fragments::new();
-        all.note(&reading(1), 7, 0);
-        assert_eq!(all.find(&reading(1), KEPT_NS), Some(7));
-        assert_eq!(all.find(&reading(1), KEPT_NS + 1), None);
-        assert_eq!(all.find(&reading(2), 0), None);
+        let find = |all: &Fragments, id, now_ns| all.find(&reading(id), false, now_ns);
+        all.note(&reading(1), false, session(7), 0);
+        assert_eq!(find(&all, 1, KEPT_NS), Some(session(7)));
+        assert_eq!(find(&all, 1, KEPT_NS + 1), None);
+        assert_eq!(find(&all, 2, 0), None);
         for id in 2..=PACKETS_MAX as u16 + 1 {
-            all.note(&reading(id), u32::from(id), 0);
+            all.note(&reading(id), false, session(id), 0);
         }
-        assert_eq!((all.find(&reading(1), 0), all.find(&reading(2), 0)), (None, Some(2)));
+        assert_eq!((find(&all, 1, 0), find(&all, 2, 0)), (None, Some(session(2))));
         assert_eq!(all.known.len(), PACKETS_MAX);
-        all.clear();
-        assert_eq!(all.find(&reading(2), 0), None);
+    }
+
+    #[test]
+    fn each_part_of_what_they_have_in_common_counts() {
+        let mut all = Fragments::new();
+        let first = reading(1);
+        all.note(&first, false, session(7), 0);
+        let find = |other: Reading, is_reply| all.find(&other, is_reply, 0);
+        assert_eq!(find(first, false), Some(session(7)));
+        assert_eq!(find(first, true), None, "the next host may have the client's address");
+        let elsewhere = End { address: "10.0.0.3".parse().unwrap(), port: 0 };
+        assert_eq!(find(Reading { source: elsewhere, ..first }, false), None);
+        assert_eq!(find(Reading { destination: elsewhere, ..first }, false), None);
+        assert_eq!(find(Reading { protocol: 6, ..first }, false), None);
+        let known = first.fragment.unwrap();
+        let other = Some(wire::walk::Fragment { id: 2, ..known });
+        assert_eq!(find(Reading { fragment: other, ..first }, false), None);
+    }
+
+    /// A UDP packet in two fragments, whose first one has destination options before its ports.
+    fn behind_options(offset: u16, more: u16) -> Vec<u8> {
+        let mut frame = vec![2; 12];
+        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 24, 44, 64]);
+        frame.extend([[0x20; 16], [0x21; 16]].concat());
+        // Fragment header: destination options follow.
+        frame.extend([60, 0]);
+        frame.extend((offset << 3 | more).to_be_bytes());
+        frame.extend([0, 0, 0, 9]);
+        // Options: UDP follows; padding. Then ports.
+        frame.extend([17, 0, 1, 4, 0, 0, 0, 0, 0x10, 0x00, 0, 53, 0, 40, 0, 0]);
+        frame
+    }
+
+    #[test]
+    fn extension_headers_before_the_ports_do_not_part_fragments() {
+        let of = |frame: &[u8]| Reading::of(LinkType::ETHERNET, frame).unwrap();
+        let (first, later) = (of(&behind_options(0, 1)), of(&behind_options(2, 0)));
+        assert_eq!((first.kind, first.protocol), (Kind::Ports, 17));
+        assert_eq!((later.kind, later.protocol), (Kind::Later, 60));
+        let mut all = Fragments::new();
+        all.note(&first, false, session(7), 0);
+        assert_eq!(all.find(&later, false, 0), Some(session(7)));
     }
 }

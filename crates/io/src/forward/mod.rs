@@ -18,6 +18,7 @@
 mod fragments;
 mod in_kernel;
 mod neighbours;
+mod own;
 mod report;
 mod running;
 mod sessions;
@@ -25,6 +26,7 @@ mod side;
 mod table;
 mod views;
 
+pub use own::OwnAddresses;
 pub use report::{Counts, ForwardReport, OtherReport, RuleReport, SideReport};
 pub use sessions::{Session, State};
 pub use table::{Capture, Table};
@@ -36,7 +38,8 @@ use crate::waker::{Waker, waker};
 use api::{InlineConfig, RingSize};
 use in_kernel::InKernel;
 use running::Running;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -231,18 +234,19 @@ impl Drop for Unpark {
 
 /// The addresses of a table that this host has itself, in the calling thread's network namespace: the
 /// kernel would answer for them, too.
-pub fn own_addresses(config: &InlineConfig) -> Vec<IpAddr> {
+///
+/// # Errors
+/// As [`OwnAddresses`].
+pub fn own_addresses(config: &InlineConfig) -> Result<Vec<IpAddr>, Error> {
     let rules = config.rules.iter();
-    let mut wanted: Vec<IpAddr> =
+    let wanted: BTreeSet<IpAddr> =
         rules.flat_map(|rule| std::iter::once(rule.address).chain(rule.source)).collect();
-    wanted.sort_unstable();
-    wanted.dedup();
-    wanted.retain(|&address| is_own(address));
-    wanted
-}
-
-/// Whether this host has an address itself, in the calling thread's network namespace.
-pub fn is_own(address: IpAddr) -> bool {
-    // Only an address of this host can be bound to.
-    UdpSocket::bind(SocketAddr::new(address, 0)).is_ok()
+    let mut own = OwnAddresses::open()?;
+    let mut found = Vec::new();
+    for address in wanted {
+        if own.has(address)? {
+            found.push(address);
+        }
+    }
+    Ok(found)
 }

@@ -174,8 +174,6 @@ impl Running {
         self.rules = lines;
         self.sessions.set_timeouts(table.config.timeouts);
         self.sessions.replace(|session| table.place_of(session));
-        // Their numbers may be others' now.
-        self.fragments.clear();
         self.table = table;
         Ok(())
     }

@@ -136,11 +136,13 @@ impl Session {
         now_ns.saturating_sub(self.last_ns) > self.timeout_ns(timeouts)
     }
 
-    fn key(&self) -> Key {
+    /// What the client's packets have in common.
+    pub(super) fn key(&self) -> Key {
         Key { protocol: self.protocol, remote: self.client, local: self.ours }
     }
 
-    fn reply_key(&self) -> Key {
+    /// What the next host's packets have in common.
+    pub(super) fn reply_key(&self) -> Key {
         Key { protocol: self.protocol, remote: self.next, local: self.source }
     }
 

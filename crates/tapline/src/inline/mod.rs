@@ -14,7 +14,7 @@ use crate::session::{self, Session};
 use api::{
     Endpoint, Group, InlineConfig, InlineFail, InlineRule, InlineTimeouts, read_inline_file,
 };
-use io::forward::{is_own, own_addresses};
+use io::forward::{OwnAddresses, own_addresses};
 use live::Live;
 use std::path::Path;
 
@@ -97,27 +97,31 @@ fn of_options(short: &InlineShort, is_written: bool) -> Result<InlineConfig, Fai
 
 /// Refuses a next host that is this host.
 fn must_lead_away(config: &InlineConfig) -> Result<(), Failure> {
-    let own = |rule: &&InlineRule| is_own(rule.next_host);
-    match config.rules.iter().find(own) {
-        None => Ok(()),
-        Some(InlineRule { name, next_host, .. }) => Err(Failure::Usage(format!(
-            "rule {name}: next host {next_host} is this host itself, so that packets would go round in a \
-             circle; name the host that answers"
-        ))),
+    let mut own = OwnAddresses::open()?;
+    for InlineRule { name, next_host, .. } in &config.rules {
+        if own.has(*next_host)? {
+            return Err(Failure::Usage(format!(
+                "rule {name}: next host {next_host} is this host itself, so that packets would go round in a \
+                 circle; name the host that answers"
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Refuses sources that this host does not have: replies to them would not come to the kernel's programs.
 fn must_be_ours(config: &InlineConfig) -> Result<(), Failure> {
-    let sources = || config.rules.iter().filter_map(|rule| Some((&rule.name, rule.source?)));
-    match sources().find(|(_, source)| !is_own(*source)) {
-        None => Ok(()),
-        Some((name, source)) => Err(Failure::Usage(format!(
-            "rule {name}: source {source} is no address of this host, as the kernel asks; add it: ip \
-             address add {source} dev {}",
-            config.egress
-        ))),
+    let mut own = OwnAddresses::open()?;
+    for (name, source) in config.rules.iter().filter_map(|rule| Some((&rule.name, rule.source?))) {
+        if !own.has(source)? {
+            return Err(Failure::Usage(format!(
+                "rule {name}: source {source} is no address of this host, as the kernel asks; add it: ip \
+                 address add {source} dev {}",
+                config.egress
+            )));
+        }
     }
+    Ok(())
 }
 
 /// Refuses addresses for which the kernel would answer, too, where it is not the one that forwards.
@@ -140,7 +144,7 @@ fn must_be_nobodys(config: &InlineConfig) -> Result<(), Failure> {
             config.ingress
         )));
     }
-    match own_addresses(config).first() {
+    match own_addresses(config)?.first() {
         None => Ok(()),
         Some(own) => Err(Failure::Usage(format!(
             "{own} is an address of this host, for which the kernel answers, too; in user space use one \

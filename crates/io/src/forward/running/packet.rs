@@ -110,7 +110,9 @@ impl Running {
         let found = match reading.kind {
             Kind::Foreign => return rule.map_or(Whose::Nobody, no_session),
             Kind::Later => {
-                let Some(number) = self.fragments.find(reading, now_ns) else {
+                let first = self.fragments.find(reading, false, now_ns);
+                let found = first.and_then(|key| self.sessions.find(&key, false, now_ns));
+                let Some(number) = found else {
                     return match rule.or(self.table.find(reading.protocol, End { port: 0, ..ours }))
                     {
                         Some(rule) => Whose::Lost(rule, DropReason::Fragment),
@@ -166,7 +168,7 @@ impl Running {
         let now_ns = now.monotonic_ns;
         let key = match reading.kind {
             Kind::Foreign => return Whose::Stray(DropReason::NoSession),
-            Kind::Later => None,
+            Kind::Later => self.fragments.find(reading, true, now_ns),
             Kind::Error(about) => Some(Key {
                 protocol: about.protocol,
                 remote: about.destination,
@@ -178,10 +180,7 @@ impl Running {
                 local: reading.destination,
             }),
         };
-        let found = match key {
-            Some(key) => self.sessions.find(&key, true, now_ns),
-            None => self.fragments.find(reading, now_ns),
-        };
+        let found = key.and_then(|key| self.sessions.find(&key, true, now_ns));
         let session = found.and_then(|number| Some((number, self.sessions.get(number)?.rule)));
         let Some((number, rule)) = session else {
             return Whose::Stray(match reading.kind {
@@ -228,7 +227,8 @@ impl Running {
         if let Some(fragment) = reading.fragment
             && fragment.offset == 0
         {
-            self.fragments.note(reading, number, now.monotonic_ns);
+            let key = if is_reply { session.reply_key() } else { session.key() };
+            self.fragments.note(reading, is_reply, key, now.monotonic_ns);
         }
         if !is_reply && let Some(mac) = packet.data.get(6..12).and_then(<[u8]>::first_chunk) {
             self.sessions.came_from(number, *mac);
@@ -260,7 +260,6 @@ impl Running {
         translate_from(&mut packet.data, reading, &mapping, from, Hops::Lower);
         packet.data[..6].copy_from_slice(&macs.destination);
         packet.data[6..12].copy_from_slice(&macs.source);
-        self.view(&packet, reading, rule, InlineView::Egress, Direction::Out, None);
         let line = &mut self.rules[rule as usize];
         let counts = if is_reply { &mut line.back } else { &mut line.there };
         counts.seen += 1;
@@ -268,8 +267,11 @@ impl Running {
         counts.bytes += packet.data.len() as u64;
         packet.meta.origlen = packet.data.len() as u32;
         match Cut::new(reading, &packet.data, mtu) {
-            None => self.sides[to_side].push(packet),
-            Some(cut) => self.send_in_fragments(&packet, &cut, to_side),
+            None => {
+                self.view(&packet, reading, rule, InlineView::Egress, Direction::Out, None);
+                self.sides[to_side].push(packet);
+            }
+            Some(cut) => self.send_in_fragments(&packet, reading, rule, &cut, to_side),
         }
     }
 
@@ -298,19 +300,28 @@ impl Running {
         }
     }
 
-    fn send_in_fragments(&mut self, packet: &Packet, cut: &Cut, to_side: usize) {
-        let side = &mut self.sides[to_side];
-        side.fragmented += 1;
-        side.fragments += cut.count() as u64;
+    /// Sends a packet in pieces, each of which is in the egress view as it is sent.
+    fn send_in_fragments(
+        &mut self,
+        packet: &Packet,
+        reading: &Reading,
+        rule: u32,
+        cut: &Cut,
+        to_side: usize,
+    ) {
+        self.sides[to_side].fragmented += 1;
+        self.sides[to_side].fragments += cut.count() as u64;
         for i in 0..cut.count() {
             let Some(mut data) = self.pool.take(cut.len(i)) else {
-                side.lose(DropReason::PoolExhausted);
+                self.sides[to_side].lose(DropReason::PoolExhausted);
                 continue;
             };
             cut.emit(&packet.data, i, &mut data);
             let mut meta = packet.meta.clone();
             meta.origlen = data.len() as u32;
-            side.push(Packet { data, meta });
+            let fragment = Packet { data, meta };
+            self.view(&fragment, reading, rule, InlineView::Egress, Direction::Out, None);
+            self.sides[to_side].push(fragment);
         }
     }
 
