@@ -44,7 +44,11 @@ fn shown(bump: &Bump, table: &mut KernelInline, copies: &mut InlineCopies) -> Ve
             let (rule, view) = InlineCopies::origin(packet).expect("it has a prefix");
             assert_eq!(rule, 1);
             if view == View::Exception {
-                let handle = || table.handle(packet, rule, Now::read()).expect("it is dealt with");
+                let handle = || {
+                    table
+                        .handle(packet, rule, Now::read(), &mut |_, _| ())
+                        .expect("it is dealt with")
+                };
                 bump.us().netns.run(handle).expect("inside");
             }
             let direction = packet.meta.direction;

@@ -4,20 +4,18 @@ use super::sessions;
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use wire::translate::Reading;
-use wire::walk::IpVersion;
 
 /// Packets in pieces that are remembered.
 const PACKETS_MAX: usize = 4096;
 /// How long fragments may come: RFC 791 has receivers give up after less.
 const KEPT_NS: u64 = 30_000_000_000;
 
-/// What the fragments of a packet have in common: RFC 791 section 3.2 and RFC 8200 section 4.5.
+/// What the fragments of a packet have in common: RFC 791 section 3.2. The walk names one protocol for all
+/// fragments of an IPv6 packet, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct Key {
     source: IpAddr,
     destination: IpAddr,
-    /// 0 with IPv6, where a later fragment names what stands behind its header, which the first one may
-    /// have before its ports.
     protocol: u8,
     id: u32,
     /// It comes from a next host: one address may be a client's and a next host's.
@@ -27,11 +25,8 @@ struct Key {
 impl Key {
     fn of(reading: &Reading, is_reply: bool) -> Option<Key> {
         let fragment = reading.fragment?;
-        let protocol = match reading.version {
-            IpVersion::V4 => reading.protocol,
-            IpVersion::V6 => 0,
-        };
         let (source, destination) = (reading.source.address, reading.destination.address);
+        let protocol = reading.protocol;
         Some(Key { source, destination, protocol, id: fragment.id, is_reply })
     }
 }
@@ -76,7 +71,7 @@ impl Fragments {
 mod tests {
     use super::*;
     use wire::LinkType;
-    use wire::translate::{End, Kind};
+    use wire::translate::End;
 
     fn reading(id: u16) -> Reading {
         let mut frame = vec![2; 12];
@@ -121,30 +116,5 @@ mod tests {
         let known = first.fragment.unwrap();
         let other = Some(wire::walk::Fragment { id: 2, ..known });
         assert_eq!(find(Reading { fragment: other, ..first }, false), None);
-    }
-
-    /// A UDP packet in two fragments, whose first one has destination options before its ports.
-    fn behind_options(offset: u16, more: u16) -> Vec<u8> {
-        let mut frame = vec![2; 12];
-        frame.extend([0x86, 0xdd, 0x60, 0, 0, 0, 0, 24, 44, 64]);
-        frame.extend([[0x20; 16], [0x21; 16]].concat());
-        // Fragment header: destination options follow.
-        frame.extend([60, 0]);
-        frame.extend((offset << 3 | more).to_be_bytes());
-        frame.extend([0, 0, 0, 9]);
-        // Options: UDP follows; padding. Then ports.
-        frame.extend([17, 0, 1, 4, 0, 0, 0, 0, 0x10, 0x00, 0, 53, 0, 40, 0, 0]);
-        frame
-    }
-
-    #[test]
-    fn extension_headers_before_the_ports_do_not_part_fragments() {
-        let of = |frame: &[u8]| Reading::of(LinkType::ETHERNET, frame).unwrap();
-        let (first, later) = (of(&behind_options(0, 1)), of(&behind_options(2, 0)));
-        assert_eq!((first.kind, first.protocol), (Kind::Ports, 17));
-        assert_eq!((later.kind, later.protocol), (Kind::Later, 60));
-        let mut all = Fragments::new();
-        all.note(&first, false, session(7), 0);
-        assert_eq!(all.find(&later, false, 0), Some(session(7)));
     }
 }

@@ -217,37 +217,19 @@ impl InKernel {
     /// Deals with what came from the kernel: a copy for a view, or a packet that it left to us.
     fn take(&mut self, packet: &Packet, now: Now) {
         let Some((number, view)) = InlineCopies::origin(packet) else { return };
-        let view = match view {
-            View::Ingress => InlineView::Ingress,
-            View::Egress => InlineView::Egress,
-            View::Inline => InlineView::Inline,
-            View::Exception => {
-                if let Err(error) = self.kernel.handle(packet, number, now) {
-                    tracing::debug!("a packet that the kernel left to us: {error}");
-                }
-                return;
+        let InKernel { kernel, by_number, table, pool, .. } = self;
+        let place = by_number.get(&number).copied();
+        let mut show = |view: View, frame: &[u8]| {
+            if let Some(place) = place {
+                give(table, place, pool, (view, frame), packet);
             }
         };
-        let Some(&place) = self.by_number.get(&number) else { return };
-        let Some(Some(capture)) = self.table.captures.get(place) else { return };
-        let Some(interface) = capture.interface(view) else { return };
-        let snaplen = self.table.config.rules[place].snapshot_length as usize;
-        let copy = self.pool.copy(&packet.data).map(|data| {
-            let mut copy = Packet { data, meta: packet.meta.clone() };
-            copy.meta.interface = interface;
-            copy.meta.direction = match view {
-                InlineView::Ingress => Direction::In,
-                InlineView::Egress => Direction::Out,
-                InlineView::Inline => Direction::Unknown,
-            };
-            if (1..copy.data.len()).contains(&snaplen) {
-                // The ports may be cut off.
-                copy.meta.flow_hash = Some(copy.compute_flow_hash());
-                copy.data.truncate(snaplen);
-            }
-            copy
-        });
-        capture.sender.give(copy);
+        if view != View::Exception {
+            return show(view, &packet.data);
+        }
+        if let Err(error) = kernel.handle(packet, number, now, &mut show) {
+            tracing::debug!("a packet that the kernel left to us: {error}");
+        }
     }
 
     fn publish(&mut self, now: Now) {
@@ -337,6 +319,33 @@ impl InKernel {
             ],
         }
     }
+}
+
+/// Gives who records a view of a rule a frame of it, which is of a packet that came from the kernel.
+fn give(table: &Table, place: usize, pool: &mut Pool, (view, frame): (View, &[u8]), of: &Packet) {
+    let (view, direction) = match view {
+        View::Ingress => (InlineView::Ingress, Direction::In),
+        View::Egress => (InlineView::Egress, Direction::Out),
+        View::Inline => (InlineView::Inline, Direction::Unknown),
+        View::Exception => return,
+    };
+    let Some(Some(capture)) = table.captures.get(place) else { return };
+    let Some(interface) = capture.interface(view) else { return };
+    let snaplen = table.config.rules[place].snapshot_length as usize;
+    let copy = pool.copy(frame).map(|data| {
+        let mut copy = Packet { data, meta: of.meta.clone() };
+        (copy.meta.interface, copy.meta.direction) = (interface, direction);
+        if frame.len() != of.data.len() {
+            copy.meta.origlen = frame.len() as u32;
+        }
+        if (1..copy.data.len()).contains(&snaplen) {
+            // The ports may be cut off.
+            copy.meta.flow_hash = Some(copy.compute_flow_hash());
+            copy.data.truncate(snaplen);
+        }
+        copy
+    });
+    capture.sender.give(copy);
 }
 
 /// What the programs and [`KernelInline::handle`] have counted, together; an earlier process has dealt

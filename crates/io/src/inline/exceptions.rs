@@ -14,7 +14,7 @@ use super::maps::Maps;
 use super::sys::RawSocket;
 use crate::clock::Now;
 use crate::error::Error;
-use kernel::inline::layout::{InlineMap, Leg, Session, Tuple, tuple};
+use kernel::inline::layout::{InlineMap, Leg, Session, Tuple, View, hop, hop_place, tuple};
 use std::net::IpAddr;
 use wire::LinkType;
 use wire::translate::{
@@ -26,6 +26,7 @@ const ANSWERS_PER_S: u64 = 1000;
 const ANSWERS_BURST: u64 = 50;
 const S_NS: u64 = 1_000_000_000;
 const ETHERNET_LEN: usize = 14;
+const MACS_LEN: usize = 12;
 const IPV4_ID_AT: usize = 4;
 /// The largest frame that a link takes.
 const FRAME_BYTES_MAX: usize = 65_549;
@@ -78,15 +79,15 @@ impl Exceptions {
     }
 
     /// Deals with a frame that came from a client, or from a next host, and that fits no path of more than
-    /// `mtu` bytes.
+    /// `mtu` bytes. What is forwarded is shown, as the programs show what they forward.
     pub(super) fn handle(
         &mut self,
         frame: &[u8],
-        leg: Leg,
-        mtu: u32,
+        (leg, mtu): (Leg, u32),
         maps: &Maps,
         counters: &mut ExceptionCounters,
         now: Now,
+        show: &mut dyn FnMut(View, &[u8]),
     ) -> Result<(), Error> {
         let Some(reading) = Reading::of(LinkType::ETHERNET, frame) else {
             counters.lost += 1;
@@ -108,7 +109,7 @@ impl Exceptions {
             self.tell(frame, &reading, why, counters, now);
             return Ok(());
         }
-        match self.send_in_fragments(frame, &reading, leg, mtu as usize, maps)? {
+        match self.send_in_fragments(frame, &reading, (leg, mtu as usize), maps, show)? {
             Some(fragments) => {
                 counters.fragmented += 1;
                 counters.fragments += fragments;
@@ -150,30 +151,43 @@ impl Exceptions {
         &mut self,
         frame: &[u8],
         reading: &Reading,
-        leg: Leg,
-        mtu: usize,
+        (leg, mtu): (Leg, usize),
         maps: &Maps,
+        show: &mut dyn FnMut(View, &[u8]),
     ) -> Result<Option<u64>, Error> {
-        let Some(mapping) = mapping(reading, leg, maps)? else { return Ok(None) };
-        let mut frame = frame.to_vec();
-        translate(&mut frame, reading, &mapping, Hops::Lower);
+        let Some(Way { mapping, hop }) = way(reading, leg, maps)? else { return Ok(None) };
+        let mut sent_frame = frame.to_vec();
+        translate(&mut sent_frame, reading, &mapping, Hops::Lower);
         let id_at = reading.ip_at as usize + IPV4_ID_AT;
-        if reading.fragment.is_none() && frame[id_at..][..2] == [0, 0] {
+        if reading.fragment.is_none() && sent_frame[id_at..][..2] == [0, 0] {
             // The socket would give each fragment an identifier of its own.
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
-            frame[id_at..][..2].copy_from_slice(&self.last_id.to_be_bytes());
+            sent_frame[id_at..][..2].copy_from_slice(&self.last_id.to_be_bytes());
         }
-        let Some(cut) = Fragments::new(reading, &frame, mtu) else { return Ok(None) };
+        if let Some(macs) = macs(hop, maps)? {
+            sent_frame[..MACS_LEN].copy_from_slice(&macs);
+        }
+        let Some(cut) = Fragments::new(reading, &sent_frame, mtu) else { return Ok(None) };
         let mut out = std::mem::take(&mut self.out);
-        let mut sent = 0;
+        let mut pieces = Vec::with_capacity(cut.count());
         for number in 0..cut.count() {
             let fragment = &mut out[..cut.len(number)];
-            cut.emit(&frame, number, fragment);
+            cut.emit(&sent_frame, number, fragment);
             let packet = &fragment[reading.ip_at as usize..];
-            sent += u64::from(self.send(packet, mapping.destination.address));
+            if self.send(packet, mapping.destination.address) {
+                pieces.push(fragment.to_vec());
+            }
         }
         self.out = out;
-        Ok((sent == cut.count() as u64).then_some(sent))
+        if pieces.len() != cut.count() {
+            return Ok(None);
+        }
+        show(View::Ingress, frame);
+        let mut between = frame.to_vec();
+        translate(&mut between, reading, &inline(reading, leg, &mapping), Hops::Keep);
+        show(View::Inline, &between);
+        pieces.iter().for_each(|piece| show(View::Egress, piece));
+        Ok(Some(pieces.len() as u64))
     }
 
     fn send(&self, packet: &[u8], to: IpAddr) -> bool {
@@ -185,8 +199,40 @@ impl Exceptions {
     }
 }
 
-/// What a packet becomes, by its session.
-fn mapping(reading: &Reading, leg: Leg, maps: &Maps) -> Result<Option<Mapping>, Error> {
+/// What a packet would be if nothing stood in between client and next host.
+fn inline(reading: &Reading, leg: Leg, mapping: &Mapping) -> Mapping {
+    let port = match (reading.kind, leg) {
+        // An identifier is the client's on both sides.
+        (Kind::Query { .. }, Leg::Forward) => reading.source.port,
+        _ => mapping.destination.port,
+    };
+    let destination = End { port, ..mapping.destination };
+    let source = match (reading.kind, leg) {
+        (Kind::Query { .. }, Leg::Reply) => End { port, ..reading.source },
+        _ => reading.source,
+    };
+    Mapping { source, destination }
+}
+
+/// The next hop's MAC, and our interface's, where they are known.
+fn macs(number: u32, maps: &Maps) -> Result<Option<[u8; MACS_LEN]>, Error> {
+    let entry = maps.of(InlineMap::Hops).get(&hop_place(number).to_ne_bytes())?;
+    let macs = entry.and_then(|entry| {
+        let whose = u32::from_ne_bytes(*entry.get(hop::WHOSE..)?.first_chunk()?);
+        let macs = *entry.get(hop::MACS..)?.first_chunk()?;
+        (whose == number && macs != [0; MACS_LEN]).then_some(macs)
+    });
+    Ok(macs)
+}
+
+/// What a packet becomes, and its way: [`hop()`](kernel::inline::layout::hop()).
+struct Way {
+    mapping: Mapping,
+    hop: u32,
+}
+
+/// The way of a packet, by its session.
+fn way(reading: &Reading, leg: Leg, maps: &Maps) -> Result<Option<Way>, Error> {
     let (source_port, destination_port) = match (reading.kind, leg) {
         (Kind::Ports, _) => (reading.source.port, reading.destination.port),
         (Kind::Query { .. }, Leg::Forward) => (reading.source.port, 0),
@@ -221,9 +267,10 @@ fn mapping(reading: &Reading, leg: Leg, maps: &Maps) -> Result<Option<Mapping>, 
             Kind::Query { .. } => (id, id),
             _ => (source_port, destination_port),
         };
-        Mapping {
+        let mapping = Mapping {
             source: End { address: source, port: from },
             destination: End { address: destination, port: to },
-        }
+        };
+        Way { mapping, hop: session.hop }
     }))
 }

@@ -345,11 +345,19 @@ impl KernelInline {
         self.config.timeouts = timeouts;
     }
 
-    /// Deals with a packet of [`View::Exception`]: answers its sender as a router does, or cuts it.
+    /// Deals with a packet of [`View::Exception`]: answers its sender as a router does, or cuts it. One that
+    /// is cut and sent is shown whole as received and as if nothing stood in between, and in pieces as
+    /// sent.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
-    pub fn handle(&mut self, packet: &Packet, number: u32, now: Now) -> Result<(), Error> {
+    pub fn handle(
+        &mut self,
+        packet: &Packet,
+        number: u32,
+        now: Now,
+        show: &mut dyn FnMut(View, &[u8]),
+    ) -> Result<(), Error> {
         let is_reply = packet.meta.direction == crate::Direction::Out;
         let (leg, mut mtu) = match is_reply {
             true => (Leg::Reply, self.mtus[0]),
@@ -360,7 +368,7 @@ impl KernelInline {
             mtu = self.hops.mtu(rule.next_host, rule.source).unwrap_or(mtu);
         }
         let counters = self.handled.entry((number, leg)).or_default();
-        self.exceptions.handle(&packet.data, leg, mtu, &self.maps, counters, now)
+        self.exceptions.handle(&packet.data, (leg, mtu), &self.maps, counters, now, show)
     }
 
     /// What [`Self::handle`] has done for a rule, from the client to the next host and back.
