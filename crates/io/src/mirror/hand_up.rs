@@ -44,13 +44,25 @@ pub struct HandUp {
     stopped: Option<Instant>,
 }
 
-/// Makes the ring.
+/// Makes the ring; one of automatic size is halved until the kernel has the memory.
 pub(super) fn ring(size: RingSize) -> Result<RecordRing, Error> {
-    let bytes = match size {
+    let mut bytes = match size {
         RingSize::Auto => RING_BYTES,
-        RingSize::Bytes(bytes) => bytes,
+        RingSize::Bytes(bytes) => bytes.max(RING_BYTES_MIN),
     };
-    RecordRing::new(bytes.max(RING_BYTES_MIN))
+    loop {
+        match RecordRing::new(bytes) {
+            Err(Error::System { source, .. })
+                if size == RingSize::Auto
+                    && bytes > RING_BYTES_MIN
+                    && source.raw_os_error() == Some(libc::ENOMEM) =>
+            {
+                tracing::warn!("no memory for a ring of {} KiB; trying half of it", bytes >> 10);
+                bytes /= 2;
+            }
+            result => return result,
+        }
+    }
 }
 
 impl HandUp {

@@ -37,7 +37,7 @@ impl RecordRing {
             what: format!("make an eBPF ring of {} KiB", bytes >> 10),
             mend: match source.raw_os_error() {
                 Some(libc::EPERM) => NEEDS_RIGHT,
-                Some(libc::ENOMEM) => "; give it less (buffer size)",
+                Some(libc::ENOMEM) => "; give a smaller one (-B SIZE, buffer_size)",
                 _ => "",
             },
             source,

@@ -20,7 +20,7 @@ use wire::tunnel::Encap;
 
 /// The ring of what is handed up where that is exceptions. Where it may be most of the traffic, it is what
 /// the tap's `buffer_size` says.
-const HAND_UP_BYTES: usize = 1 << 20;
+const HAND_UP_BYTES: usize = 4 << 20;
 
 /// For how long at most a packet is in a program that is an interface's no more.
 pub(super) const UNDER_WAY: Duration = Duration::from_millis(2);
