@@ -39,7 +39,7 @@ impl FromStr for Datapath {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TrafficMode {
-    /// The host: a tap takes at most half of the link that its tunnels leave by.
+    /// The host: taps take at most half of the link that their tunnels leave by, all together.
     #[default]
     Default,
     /// The mirror: no ceiling but the one that is given.

@@ -14,7 +14,7 @@
 //! buffer_size = "auto"                        # or 64MiB
 //! workers = 1                                 # threads that share the interface; or "auto"
 //! datapath = "auto"                           # kernel, ring
-//! ceiling = "500Mbit"                         # of what is mirrored; default: by traffic_mode
+//! ceiling = "500Mbit"                         # of what leaves; default: by traffic_mode
 //! traffic_mode = "default"                    # priority
 //! netns = "web"                               # where the interface is: a name, a process id, a path
 //! expression = "tcp port 80"                  # or rules = "web.toml", or [[tap.rule]] as there

@@ -9,7 +9,8 @@ use dispatcher::{Loaded, expression, ruled, taps_of};
 use filter::ebpf::{Assembler, Bits, Condition, Register, Scope, Verdicts, Width};
 use filter::{Action, Direction, Instruction, PortRange, Program, Rule, Rules, Transport, op};
 use io::bpf::{Classifier, TestRunOptions};
-use kernel::mirror::layout::{Bucket, MirrorMap, SKB_TC_INDEX, SlotCounter, TapCounter};
+use kernel::mirror::bucket::place;
+use kernel::mirror::layout::{Bucket, Leaving, MirrorMap, SKB_TC_INDEX, SlotCounter, TapCounter};
 use kernel::mirror::{DispatcherTap, LateTap, TAPS_MAX, dispatcher, late_judge};
 use rig::rules::{Random, verdict};
 use std::time::{Duration, Instant};
@@ -275,7 +276,7 @@ fn a_ceiling_lets_its_rate_through() {
     let unlimited = DispatcherTap { bucket: Some(4), ..expression(&all) };
     let taps = taps_of(Direction::In, vec![tap(), unlimited]);
     let loaded = Loaded::new(&dispatcher(&taps).unwrap(), &[0, 0]);
-    let bucket = Bucket::new(BITS_PER_SECOND, BURST.as_nanos() as u64);
+    let bucket = Bucket::new(BITS_PER_SECOND, BURST.as_nanos() as u64, Leaving::AS_IT_IS);
     loaded.map(MirrorMap::Buckets).put(&3u32.to_ne_bytes(), &bucket.bytes()).unwrap();
 
     // More than the rate, from two CPUs at once.
@@ -298,6 +299,53 @@ fn a_ceiling_lets_its_rate_through() {
     assert_eq!((filtered, own, late), (0, 0, 0));
     assert!(limited > matched, "{matched} matched, {limited} limited");
     assert_eq!(loaded.decided(1), [0, matched + limited, 0, 0, 0]);
+}
+
+#[test]
+fn a_ceiling_is_paid_for_what_leaves() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let all = Program::constant(1);
+    let tap = DispatcherTap { bucket: Some(3), ..expression(&all) };
+    let loaded = Loaded::new(&dispatcher(&taps_of(Direction::In, vec![tap])).unwrap(), &[0]);
+    let buckets = loaded.map(MirrorMap::Buckets);
+    // So far ahead that the clock has no say, and all passes.
+    const AHEAD_NS: u64 = 1 << 61;
+    let mut random = Random::new(0x7072_6963_6573);
+    let (mut super_packets, mut cut) = (0, 0);
+    for n in 0..600u32 {
+        let leaving = Leaving {
+            targets: random.pick(&[1, 2, 3, 50]),
+            headers: random.pick(&[0, 36, 94]),
+            snaplen: random.pick(&[0, 0, 64, 128, 1400, u32::MAX]),
+        };
+        let rate = random.pick(&[1_000_000, 500_000_000, 100_000_000_000]);
+        let bucket = Bucket::new(rate, 1 << 62, leaving);
+        let mut entry = bucket.bytes();
+        entry[place::FULL_AT..][..8].copy_from_slice(&AHEAD_NS.to_ne_bytes());
+        buckets.put(&3u32.to_ne_bytes(), &entry).unwrap();
+        let (frame, options, packets, bytes) = if n % 2 == 0 {
+            let packet = super_packet::random(&mut random, 2);
+            let plan = Plan::new(LinkType::ETHERNET, &packet.frame, &packet.gso).unwrap();
+            let (gso_size, gso_segs) = (u32::from(packet.gso.size), plan.count() as u32);
+            let options = TestRunOptions { gso_size, gso_segs, ..TestRunOptions::default() };
+            let bytes: usize = (0..plan.count()).map(|n| plan.segment_len(n)).sum();
+            super_packets += u32::from(plan.count() > 1);
+            (packet.frame, options, plan.count(), bytes)
+        } else {
+            let bytes = random.pick(&[60, 128, 1500, 3000]);
+            (vec![0; bytes], TestRunOptions::default(), 1, bytes)
+        };
+        cut += u32::from(leaving.snaplen > 0 && bytes > packets * leaving.snaplen as usize);
+        loaded.program.test_run(&frame, &options).unwrap();
+        let entry = buckets.get(&3u32.to_ne_bytes()).unwrap().expect("it is an array");
+        let word: [u8; 8] = entry[place::FULL_AT..][..8].try_into().unwrap();
+        let paid = u64::from_ne_bytes(word) - AHEAD_NS;
+        assert_eq!(paid, bucket.price_ns(packets as u32, bytes as u32), "{packets} × {leaving:?}");
+    }
+    assert!(super_packets > 100 && cut > 50, "{super_packets}, {cut}");
+    assert_eq!(loaded.decided(0)[3], 0, "none was limited");
 }
 
 /// As many rules as wanted, none of which matches what another does: a source network and a port.

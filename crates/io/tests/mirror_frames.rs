@@ -5,6 +5,7 @@ mod mirror;
 use io::mirror::{MirrorOptions, Tap, TargetOptions};
 use io::nic::NicSink;
 use io::{Data, Direction, InterfaceId, Meta, Now, Packet, Selection, Sink};
+use kernel::mirror::layout::Leaving;
 use mirror::{
     Collector, VXLAN_PORT, constant, everything, mirror as mirror_of, numbers, one, open, tap,
     vxlan,
@@ -163,7 +164,11 @@ fn a_tap_has_a_ceiling_and_several_targets() {
         mirror.add_target(&one(vxlan(sink.v4("tapped").into(), vni))).expect("a target")
     });
     // 1,000 packets of 1,042 bytes, 100 kB of them at once and then 10 Mbit/s.
-    let ceiling = io::mirror::Ceiling { bits_per_second: 10_000_000, burst_ns: 80_000_000 };
+    let ceiling = io::mirror::Ceiling {
+        bits_per_second: 10_000_000,
+        burst_ns: 80_000_000,
+        leaving: Leaving::AS_IT_IS,
+    };
     let id = mirror.add_tap(0, Some(ceiling)).expect("a tap");
     mirror.set_taps("client", vec![tap(id, &targets)]).expect("taps");
     let to = (tapped.v4("client"), 9).into();

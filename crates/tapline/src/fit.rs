@@ -29,29 +29,40 @@ pub struct Way {
 }
 
 impl Way {
-    /// Looks up the way of a tunnel's packets of a DSCP; `encap` is the endpoint's.
+    /// Looks up the way of a tunnel's packets of a DSCP; `encap` is the endpoint's. Why there is none is
+    /// told by log.
     pub fn of(tunnel: &TunnelEndpoint, encap: &Encap, dscp: u8) -> Result<Way, api::Error> {
+        let (way, trouble) = Way::look_up(tunnel, encap, dscp)?;
+        if let Some(error) = trouble {
+            tracing::warn!("{error}");
+        }
+        Ok(way)
+    }
+
+    /// The same, with the reason why there is none.
+    pub fn look_up(
+        tunnel: &TunnelEndpoint,
+        encap: &Encap,
+        dscp: u8,
+    ) -> Result<(Way, Option<io::Error>), api::Error> {
         let remote = tunnel.resolve()?;
-        let underlay = Underlay::open(remote, tunnel.source, dscp, Now::read());
-        let path = match underlay {
-            Ok(underlay) => underlay.path().copied(),
-            Err(error) => {
-                tracing::warn!("{error}");
-                None
-            }
+        let (path, trouble) = match Underlay::open(remote, tunnel.source, dscp, Now::read()) {
+            Ok(underlay) => (underlay.path().copied(), None),
+            Err(error) => (None, Some(error)),
         };
         let ip_len = if remote.is_ipv4() { IPV4_LEN } else { IPV6_LEN };
         let udp_len = match tunnel.carrier {
             Carrier::Udp { .. } => udp::HEADER_LEN,
             Carrier::Ip { .. } => 0,
         };
-        Ok(Way {
+        let way = Way {
             remote,
             path,
             header_lens: [ip_len, udp_len, encap.header_len(tunnel.carrier)],
             carries_length: encap.carries_length(),
             is_bare: matches!(encap, Encap::Gre(_)),
-        })
+        };
+        Ok((way, trouble))
     }
 
     /// Bytes of the outer packet for a frame of some length.

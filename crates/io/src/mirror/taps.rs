@@ -8,7 +8,7 @@ use crate::clock::Now;
 use crate::error::Error;
 use filter::ebpf::{COUNTERS_PER_ELEMENT, CounterLayout, Decides, Scope, Verdicts};
 use filter::{Program, Rules};
-use kernel::mirror::layout::{Bucket, MirrorMap, rule_place};
+use kernel::mirror::layout::{Bucket, Leaving, MirrorMap, rule_place};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use wire::LinkType;
@@ -23,10 +23,12 @@ pub struct TapId(u32);
 /// How much a tap may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ceiling {
-    /// Bits per second, as on the wire.
+    /// Bits per second of what leaves.
     pub bits_per_second: u64,
     /// How far ahead of that it may be for a moment, ns at this rate.
     pub burst_ns: u64,
+    /// What of a packet leaves.
+    pub leaving: Leaving,
 }
 
 /// A tap of an interface.
@@ -137,8 +139,10 @@ impl Taps {
         }
         let Some(place) = tap.bucket else { return Ok(()) };
         let bucket = match ceiling {
-            Some(ceiling) => Bucket::new(ceiling.bits_per_second, ceiling.burst_ns),
-            None => Bucket { cost: 0, burst_ns: 0 },
+            Some(Ceiling { bits_per_second, burst_ns, leaving }) => {
+                Bucket::new(bits_per_second, burst_ns, leaving)
+            }
+            None => Bucket::UNLIMITED,
         };
         tables.put(MirrorMap::Buckets, place, &bucket.bytes())
     }

@@ -300,7 +300,8 @@ impl<'a> Tap<'a> {
         let map = self.judge().map;
         self.unless_in(asm, R9, next);
         if let Some(place) = self.options.bucket {
-            ceiling::emit(asm, place, BYTES, BUCKET, limited);
+            let at = ceiling::At { packets: PACKETS, bytes: BYTES, free: BUCKET };
+            ceiling::emit(asm, place, at, limited);
         }
         look_up(asm, map, 0);
         asm.jump_if(Bits::B64, Condition::Equal, R0, 0, send);

@@ -19,6 +19,7 @@
 //! `tc_index` of a clone is its slot's number, shifted left by one, and 1 in the lowest bit if the
 //! packet was sent; 0 is no slot. A clone that is under way to its sink has [`TC_INDEX_SENT`].
 
+pub use super::bucket::{BUCKET_BYTES, Bucket, Leaving};
 use filter::ebpf::{CounterLayout, MapRef};
 use std::net::IpAddr;
 use wire::flow::SLOTS;
@@ -105,8 +106,6 @@ pub const MEMBER_BYTES: usize = 192;
 pub const HEADER_BYTES_MAX: usize = MEMBER_BYTES - member::HEADER;
 /// Bytes of a key of [`MirrorMap::FarEnds`].
 pub const FAR_END_BYTES: usize = 20;
-/// Bytes of an entry of [`MirrorMap::Buckets`].
-pub const BUCKET_BYTES: usize = 32;
 
 /// Offsets in an entry of [`MirrorMap::Slots`].
 pub mod slot {
@@ -425,41 +424,6 @@ pub fn far_end_keys(address: IpAddr, protocol: u8, port: u16) -> [[u8; FAR_END_B
     [port, 0].map(|port| far_end_key(address, protocol, port))
 }
 
-/// Offsets in an entry of [`MirrorMap::Buckets`].
-pub mod bucket {
-    #![expect(missing_docs, reason = "as the fields of `Bucket`")]
-    pub const FULL_AT: usize = 0;
-    pub const COST: usize = 8;
-    pub const BURST_NS: usize = 16;
-}
-
-/// The ceiling of a tap: a token bucket that all CPUs share, kept as the time at which what has passed
-/// will have been paid for (the generic cell rate algorithm, ITU-T I.371). A packet of n bytes costs
-/// `n * cost >> 20` ns; it passes if the time is at most `burst_ns` ahead of now (`CLOCK_MONOTONIC`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bucket {
-    /// ns that a byte costs, times 2^20; 0: no ceiling.
-    pub cost: u64,
-    /// How far ahead.
-    pub burst_ns: u64,
-}
-
-impl Bucket {
-    /// A ceiling in bits per second, 1000 at least: what a super-packet costs must fit 64 bits.
-    pub fn new(bits_per_second: u64, burst_ns: u64) -> Bucket {
-        let cost = (8_000_000_000u128 << 20) / u128::from(bits_per_second.max(1000));
-        Bucket { cost: u64::try_from(cost).unwrap_or(u64::MAX >> 24), burst_ns }
-    }
-
-    /// The entry's bytes; the bucket is full of tokens.
-    pub fn bytes(&self) -> [u8; BUCKET_BYTES] {
-        let mut out = [0; BUCKET_BYTES];
-        out[bucket::COST..][..8].copy_from_slice(&self.cost.to_ne_bytes());
-        out[bucket::BURST_NS..][..8].copy_from_slice(&self.burst_ns.to_ne_bytes());
-        out
-    }
-}
-
 fn put(out: &mut [u8], at: usize, value: u32) {
     out[at..][..4].copy_from_slice(&value.to_ne_bytes());
 }
@@ -477,13 +441,5 @@ mod tests {
             assert!(shape.header_len() <= HEADER_BYTES_MAX, "{shape:?}");
         }
         assert!(GROUP_BYTES.is_multiple_of(8));
-    }
-
-    #[test]
-    fn a_bucket_costs_what_its_rate_says() {
-        let bucket = Bucket::new(1_000_000_000, 5);
-        assert_eq!((1500 * bucket.cost) >> 20, 12_000);
-        assert_eq!(bucket.bytes()[bucket::BURST_NS], 5);
-        assert!(Bucket::new(0, 5).cost.checked_mul(1 << 20).is_some());
     }
 }

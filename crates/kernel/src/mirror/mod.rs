@@ -19,6 +19,7 @@
 //! veth, where the kernel does so; any other is encapsulated at once. What the parts tell each other
 //! stands in [`layout`].
 
+pub mod bucket;
 mod ceiling;
 mod dispatcher;
 mod encap;

@@ -3,7 +3,7 @@
 use super::{Findings, MistakeFinding, PartFinding, host, words};
 use crate::failure::Failure;
 use crate::loops;
-use crate::mirror::Ceiling;
+use crate::mirror::Ceilings;
 use crate::opened::compiles;
 use crate::targets::members;
 use api::{Datapath, FilterConfig, Group, TapConfig, TapSource};
@@ -16,10 +16,11 @@ use io::netns::Netns;
 pub fn check(taps: &[TapConfig]) -> Result<Findings, Failure> {
     loops::of_taps(taps)?;
     let mut findings = Findings { kind: "mirror", ..Findings::default() };
+    let ceilings = Ceilings::of(taps);
     for tap in taps {
         let told = |reason| Failure::Usage(format!("tap {}: {reason}", tap.name));
         compiles(&tap.filter).map_err(told)?;
-        for reason in self::tap(tap, &mut findings) {
+        for reason in self::tap(tap, &ceilings, &mut findings) {
             let message = format!("tap {}: {reason}", tap.name);
             findings.mistakes.push(MistakeFinding { line: None, column: None, message });
         }
@@ -51,7 +52,7 @@ fn tapped(
 }
 
 /// Says what a tap is; returns what cannot be, and why.
-fn tap(tap: &TapConfig, findings: &mut Findings) -> Vec<String> {
+fn tap(tap: &TapConfig, ceilings: &Ceilings, findings: &mut Findings) -> Vec<String> {
     let mut part = PartFinding::new("tap", &tap.name);
     let mut mistakes = Vec::new();
     let mut longest = None;
@@ -73,7 +74,7 @@ fn tap(tap: &TapConfig, findings: &mut Findings) -> Vec<String> {
                 }
                 Err(reason) => mistakes.push(reason),
             }
-            part.set("ceiling", Ceiling::of(tap).to_string());
+            part.set("ceiling", ceilings.get(tap).to_string());
         }
         TapSource::File(path) => part.set("from", path.display().to_string()),
     }

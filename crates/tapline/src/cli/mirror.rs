@@ -53,11 +53,12 @@ pub struct Mirror {
     /// Say what would run where, and why, and end
     #[arg(long)]
     pub explain: bool,
-    /// Mirror at most so much, such as 500Mbit; what exceeds it is dropped as rate_limited
+    /// Mirror at most so much, such as 500Mbit, of what leaves, tunnel headers included and for all targets
+    /// together; what exceeds it is dropped as rate_limited
     #[arg(long, value_name = "RATE")]
     pub ceiling: Option<Rate>,
     /// default: without --ceiling, mirror at most half of what the interface carries that the tunnels
-    /// leave by, where its speed is known. priority: no ceiling
+    /// leave by, where its speed is known; several taps share that half. priority: no ceiling
     #[arg(long, value_name = "default|priority", default_value = "default")]
     pub traffic_mode: TrafficMode,
     /// Network namespace of the interface: a name of `ip netns`, the id of a process in it, or a path.

@@ -5,7 +5,8 @@ use super::lines::Lines;
 use super::plan;
 use crate::opened::Opened;
 use crate::targets::Opening;
-use api::TapConfig;
+use api::{Rate, TapConfig};
+use kernel::mirror::layout::Leaving;
 use pipeline::{Ceiling, Crew, CrewReport, FarEnd, Tap};
 
 /// A tap that workers are to carry, of which all but the files is open.
@@ -34,14 +35,14 @@ pub struct Startable {
 
 /// A carrier before it runs.
 pub enum Unstarted {
-    Ring { shares: Vec<Tap>, sees_loopback: bool },
+    Ring { shares: Vec<Tap>, sees_loopback: bool, ceiling: Option<Ceiling> },
     Kernel(Box<KernelTap>),
 }
 
 /// What carries a tap.
 pub enum Carrier {
     /// Workers, each with a ring or a file.
-    Ring { crew: Crew, sees_loopback: bool },
+    Ring { crew: Crew, sees_loopback: bool, ceiling: Option<Ceiling> },
     /// The kernel.
     Kernel(Box<KernelTap>),
 }
@@ -66,8 +67,10 @@ impl Startable {
         shares: Vec<Tap>,
         far_ends: Vec<FarEnd>,
         sees_loopback: bool,
+        ceiling: Option<Ceiling>,
     ) -> Startable {
-        Startable { config, carrier: Unstarted::Ring { shares, sees_loopback }, far_ends }
+        let carrier = Unstarted::Ring { shares, sees_loopback, ceiling };
+        Startable { config, carrier, far_ends }
     }
 
     pub fn kernel(config: TapConfig, tap: KernelTap, far_ends: Vec<FarEnd>) -> Startable {
@@ -82,8 +85,8 @@ impl Unstarted {
     /// If the system has no thread left.
     pub fn start(self) -> std::io::Result<Carrier> {
         Ok(match self {
-            Unstarted::Ring { shares, sees_loopback } => {
-                Carrier::Ring { crew: Crew::start(shares)?, sees_loopback }
+            Unstarted::Ring { shares, sees_loopback, ceiling } => {
+                Carrier::Ring { crew: Crew::start(shares)?, sees_loopback, ceiling }
             }
             Unstarted::Kernel(mut tap) => {
                 tap.start()?;
@@ -129,6 +132,22 @@ impl Carrier {
     pub fn stop_kernel(&mut self) {
         if let Carrier::Kernel(tap) = self {
             tap.stop();
+        }
+    }
+
+    /// Gives it another ceiling, as what leaves stays the same; one without keeps on having none.
+    ///
+    /// # Errors
+    /// Why the kernel refuses.
+    pub fn set_ceiling(&self, rate: Option<(Rate, Leaving)>) -> Result<(), io::Error> {
+        match self {
+            Carrier::Ring { ceiling, .. } => {
+                if let Some(ceiling) = ceiling {
+                    ceiling.set(rate.map(|(rate, _)| rate));
+                }
+                Ok(())
+            }
+            Carrier::Kernel(tap) => tap.set_ceiling(rate),
         }
     }
 

@@ -1,6 +1,6 @@
 //! `--explain`: what would run where, and why, without starting it.
 
-use super::ceiling::Ceiling;
+use super::ceiling::Ceilings;
 use super::live::Places;
 use super::place::netns_of;
 use super::plan::{self, Wanted};
@@ -15,13 +15,16 @@ use std::fmt::Write;
 
 /// Prints what would run where.
 pub fn explain(configs: &[TapConfig], places: Places) -> Result<(), Failure> {
+    let ceilings = Ceilings::of(configs);
     let mut kernel = Kernel::default();
     let mut text = String::new();
     for config in configs {
-        tap(config, places, &mut kernel, &mut text).map_err(|failure| match configs {
-            [_] => failure,
-            _ => failure.of(&format!("tap {}", config.name)),
-        })?;
+        tap(config, places, &ceilings, &mut kernel, &mut text).map_err(
+            |failure| match configs {
+                [_] => failure,
+                _ => failure.of(&format!("tap {}", config.name)),
+            },
+        )?;
     }
     print!("{text}");
     Ok(())
@@ -44,6 +47,7 @@ impl Kernel {
 fn tap(
     config: &TapConfig,
     places: Places,
+    ceilings: &Ceilings,
     kernel: &mut Kernel,
     text: &mut String,
 ) -> Result<(), Failure> {
@@ -94,7 +98,7 @@ fn tap(
     for group in &config.to {
         target(config, group, text);
     }
-    line(text, format_args!("  ceiling: {}", Ceiling::of(config)));
+    line(text, format_args!("  ceiling: {}", ceilings.get(config)));
     Ok(())
 }
 

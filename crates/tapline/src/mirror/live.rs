@@ -1,6 +1,7 @@
 //! The taps of a mirror while they run: stopped, changed by name, asked for their ledger.
 
 use super::carrier::{Carrier, Startable};
+use super::ceiling::Ceilings;
 use super::kernel::{self, KernelSide, KernelTap};
 use super::lines::Lines;
 use super::place::netns_of;
@@ -86,7 +87,8 @@ impl Live {
         must_stand_apart(configs)?;
         loops::of_taps(configs)?;
         let said_of_files = say_of_files(configs)?;
-        let ready = self.prepare(configs, configs.len(), |_| true)?;
+        let ceilings = Ceilings::of(configs);
+        let ready = self.prepare(configs, &ceilings, configs.len(), |_| true)?;
         let begun = ready.iter().map(Ready::announcement);
         let begun = begun.chain(said_of_files).collect();
         Ok((self.finish(ready)?, begun))
@@ -194,7 +196,7 @@ impl Live {
         let far_ends: Vec<FarEnd> = far_ends.copied().collect();
         self.kernel.recognise(&far_ends);
         for tap in self.taps.iter().filter(|tap| has_tunnels(&tap.config.to)) {
-            let Carrier::Ring { crew, sees_loopback } = &tap.carrier else { continue };
+            let Carrier::Ring { crew, sees_loopback, .. } = &tap.carrier else { continue };
             let own = OwnTunnels::new(far_ends.clone(), *sees_loopback);
             if !crew.is_finished() && crew.recognise(&own).is_err() {
                 tracing::warn!(
@@ -202,6 +204,15 @@ impl Live {
                      new taps send",
                     tap.config.name
                 );
+            }
+        }
+    }
+
+    /// Gives taps that go on their part of the links, of which others have come or gone.
+    fn share_links(&self, ceilings: &Ceilings) {
+        for Running { config, carrier, .. } in &self.taps {
+            if let Err(error) = carrier.set_ceiling(ceilings.rate(config)) {
+                tracing::warn!("tap {}: its ceiling stays as it was: {error}", config.name);
             }
         }
     }
@@ -316,13 +327,16 @@ impl Activity for Live {
             .collect();
         say_of_files(&wanted)?;
         // From here on nothing fails but for want of memory, or of a file's folder.
-        let ready = self.prepare(&wanted, usize::MAX, |config| new.contains(&config.name))?;
+        let ceilings = Ceilings::of(&wanted);
+        let is_new = |config: &TapConfig| new.contains(&config.name);
+        let ready = self.prepare(&wanted, &ceilings, usize::MAX, is_new)?;
         self.stop_all_but(&wanted);
         self.recognise(&ready);
         let kept: BTreeSet<String> = wanted.iter().flat_map(|config| devices(&config.to)).collect();
         self.targets.keep_devices(|name| kept.contains(name));
         let startable = self.finish(ready)?;
         self.start(startable)?;
+        self.share_links(&ceilings);
         let place = |tap: &Running| wanted.iter().position(|config| config.name == tap.config.name);
         self.taps.sort_by_key(place);
         // What was asked for before is another list of workers, in another order.
@@ -352,7 +366,8 @@ impl Activity for Live {
         let mut all = Vec::new();
         let mut results = std::mem::take(&mut self.results);
         let leaving = std::mem::take(&mut self.leaving).into_iter();
-        let leaving = leaving.map(|(_, crew)| Carrier::Ring { crew, sees_loopback: false });
+        let leaving =
+            leaving.map(|(_, crew)| Carrier::Ring { crew, sees_loopback: false, ceiling: None });
         let running = std::mem::take(&mut self.taps).into_iter().map(|tap| tap.carrier);
         for carrier in running.chain(leaving) {
             let (lines, of_it) = carrier.end();

@@ -18,7 +18,7 @@ use crate::session::{self, Session};
 use crate::targets::{Places as FilePlaces, carries, devices, files, members};
 use crate::workers::{count, file_of};
 use api::{Endpoint, TapConfig, TapSource};
-pub use ceiling::Ceiling;
+pub use ceiling::Ceilings;
 use io::Interfaces;
 use io::netns::Netns;
 use io::offloads::Offloads;

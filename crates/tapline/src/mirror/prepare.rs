@@ -1,7 +1,7 @@
 //! Opening taps: all of them, before any of them takes the place of another one.
 
 use super::carrier::{KernelReady, RingReady, Startable, Unstarted};
-use super::ceiling::Ceiling as CeilingOf;
+use super::ceiling::Ceilings;
 use super::kernel::{self, KernelTap, NewTap};
 use super::live::{HAND_UP_LANE, Live};
 use super::place::netns_of;
@@ -58,6 +58,7 @@ impl Live {
     pub(super) fn prepare<'a>(
         &mut self,
         configs: &'a [TapConfig],
+        ceilings: &Ceilings,
         all: usize,
         is_new: impl Fn(&TapConfig) -> bool,
     ) -> Result<Vec<Ready<'a>>, Failure> {
@@ -66,11 +67,12 @@ impl Live {
             .iter()
             .filter(|config| is_new(config))
             .try_for_each(|config| {
-                let how = self.prepare_one(config).map_err(|failure| (config, failure))?;
+                let how =
+                    self.prepare_one(config, ceilings).map_err(|failure| (config, failure))?;
                 ready.push(Ready { config, how });
                 Ok(())
             })
-            .and_then(|()| self.place(&mut ready));
+            .and_then(|()| self.place(&mut ready, ceilings));
         let Err((config, failure)) = prepared else { return Ok(ready) };
         self.undo(ready);
         // Of one tap it is clear what is meant.
@@ -80,15 +82,19 @@ impl Live {
         })
     }
 
-    fn prepare_one<'a>(&mut self, config: &'a TapConfig) -> Result<How<'a>, Failure> {
+    fn prepare_one<'a>(
+        &mut self,
+        config: &'a TapConfig,
+        ceilings: &Ceilings,
+    ) -> Result<How<'a>, Failure> {
         let netns = netns_of(config)?;
         let asked = plan::asked(config, self.places.datapath);
         if asked == Datapath::Ring {
-            return self.by_ring(config, Vec::new());
+            return self.by_ring(config, ceilings, Vec::new());
         }
-        match self.in_kernel(config, &netns, asked)? {
+        match self.in_kernel(config, ceilings, &netns, asked)? {
             Ok(ready) => Ok(How::Kernel(Box::new(ready))),
-            Err(why) => self.not_in_kernel(config, why),
+            Err(why) => self.not_in_kernel(config, ceilings, why),
         }
     }
 
@@ -96,6 +102,7 @@ impl Live {
     fn not_in_kernel<'a>(
         &mut self,
         config: &'a TapConfig,
+        ceilings: &Ceilings,
         why: Vec<String>,
     ) -> Result<How<'a>, Failure> {
         match plan::asked(config, self.places.datapath) {
@@ -104,20 +111,21 @@ impl Live {
                 config.name,
                 plan::reasons(&why)
             ))),
-            Datapath::Auto | Datapath::Ring => self.by_ring(config, why),
+            Datapath::Auto | Datapath::Ring => self.by_ring(config, ceilings, why),
         }
     }
 
     fn by_ring<'a>(
         &mut self,
         config: &'a TapConfig,
+        ceilings: &Ceilings,
         why_not_kernel: Vec<String>,
     ) -> Result<How<'a>, Failure> {
         let netns = netns_of(config)?;
         let opened = source(config, netns.clone(), self.places.filter, &self.interfaces)?;
         must_fit(config, &opened.link_types)?;
         warn_of_long_frames(config, netns.as_deref());
-        let ceiling = CeilingOf::of(config).rate().map(Ceiling::new);
+        let ceiling = ceilings.rate(config).map(|(rate, leaving)| Ceiling::new(rate, leaving));
         self.opened = self.opened.wrapping_add(1);
         let workers = opened.shares.len();
         let opening = self.targets.open(&config.to, config.sending, self.opened, workers)?;
@@ -125,7 +133,11 @@ impl Live {
     }
 
     /// Puts the taps of the kernel on their interfaces, in the place of those of the same name.
-    fn place<'a>(&mut self, ready: &mut [Ready<'a>]) -> Result<(), (&'a TapConfig, Failure)> {
+    fn place<'a>(
+        &mut self,
+        ready: &mut [Ready<'a>],
+        ceilings: &Ceilings,
+    ) -> Result<(), (&'a TapConfig, Failure)> {
         let placed: Vec<(usize, &KernelTap, Option<&KernelTap>)> = (0..)
             .zip(ready.iter())
             .filter_map(|(at, of)| Some((at, of.kernel()?, self.before(of.config))))
@@ -140,7 +152,8 @@ impl Live {
         for (at, error) in refused {
             let Ready { config, how } = &mut ready[at];
             let why = Failure::from(error).message().unwrap_or_default().to_owned();
-            let instead = self.not_in_kernel(config, vec![why]).map_err(|e| (*config, e))?;
+            let instead =
+                self.not_in_kernel(config, ceilings, vec![why]).map_err(|e| (*config, e))?;
             if let How::Kernel(refused) = std::mem::replace(how, instead) {
                 refused.tap.end();
             }
@@ -158,6 +171,7 @@ impl Live {
     fn in_kernel(
         &mut self,
         config: &TapConfig,
+        ceilings: &Ceilings,
         netns: &Option<Arc<Netns>>,
         asked: Datapath,
     ) -> Result<Result<KernelReady, Vec<String>>, Failure> {
@@ -168,7 +182,7 @@ impl Live {
         let TapSource::Interface(interface) = &config.source else {
             return Ok(Err(Vec::new()));
         };
-        match self.make_for_kernel(config, interface, wanted, netns) {
+        match self.make_for_kernel(config, ceilings, interface, wanted, netns) {
             Ok(ready) => Ok(Ok(ready)),
             Err(failure) => {
                 let why = failure.message().unwrap_or_default().to_owned();
@@ -180,6 +194,7 @@ impl Live {
     fn make_for_kernel(
         &mut self,
         config: &TapConfig,
+        ceilings: &Ceilings,
         interface: &str,
         wanted: Wanted,
         netns: &Option<Arc<Netns>>,
@@ -193,7 +208,7 @@ impl Live {
             interface,
             wanted,
             is_fragmented: warn_of_long_frames(config, netns.as_deref()),
-            ceiling: CeilingOf::of(config).rate(),
+            ceiling: ceilings.rate(config),
             sending: self.targets.in_kernel(to, sending, number)?,
         };
         let tap = KernelTap::new(mirror, new, &mut opening, &self.interfaces)?;
@@ -290,5 +305,5 @@ fn finish_ring(
         }
         shares.push(tap);
     }
-    Ok(Startable::ring(config, shares, opening.far_ends, opened.sees_loopback))
+    Ok(Startable::ring(config, shares, opening.far_ends, opened.sees_loopback, ceiling))
 }

@@ -12,6 +12,7 @@ use io::mirror::{Ceiling, TapCounters, TargetCounters, TargetId, TargetOptions};
 use io::netns::Netns;
 use io::tunnel::{SendOptions, TunnelSink};
 use io::{Interface, Interfaces};
+use kernel::mirror::layout::Leaving;
 use pipeline::{Crew, CrewReport, GroupHealth, GroupTable, Input, Member, Tap};
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +33,8 @@ pub struct NewTap<'a> {
     pub wanted: Wanted,
     /// Whether the interface's longest frames are sent in fragments.
     pub is_fragmented: bool,
-    pub ceiling: Option<Rate>,
+    /// Its rate, and what of a packet leaves.
+    pub ceiling: Option<(Rate, Leaving)>,
     /// How to send to the members of each group.
     pub sending: Vec<Vec<SendOptions>>,
 }
@@ -82,10 +84,7 @@ impl KernelTap {
         };
         let filter = wanted.filter;
         let rules = filter.rules.as_ref().map_or(0, |rules| rules.as_slice().len());
-        let ceiling = ceiling.map(|rate| Ceiling {
-            bits_per_second: rate.bits_per_second(),
-            burst_ns: pipeline::Ceiling::BURST.as_nanos() as u64,
-        });
+        let ceiling = ceiling.map(self::ceiling);
         let id = of.lock().mirror.add_tap(rules, ceiling).map_err(could_not)?;
         let mut tap = KernelTap {
             name: config.name.clone(),
@@ -181,6 +180,14 @@ impl KernelTap {
     /// Whether it is of the same interface, which has the other one.
     pub(super) fn is_beside(&self, other: &KernelTap) -> bool {
         Arc::ptr_eq(&self.of, &other.of) && self.interface == other.interface && self.is_placed()
+    }
+
+    /// Gives it another ceiling; one that had none has none until its interface's programs are made anew.
+    ///
+    /// # Errors
+    /// Why the kernel refuses.
+    pub fn set_ceiling(&self, rate: Option<(Rate, Leaving)>) -> Result<(), io::Error> {
+        self.of.lock().mirror.set_ceiling(self.tap.id, rate.map(ceiling))
     }
 
     /// Starts the sinks of what is handed up.
@@ -320,6 +327,11 @@ impl Drop for KernelTap {
             tracing::warn!("tap {}: {error}", self.name);
         }
     }
+}
+
+fn ceiling((rate, leaving): (Rate, Leaving)) -> Ceiling {
+    let burst_ns = pipeline::Ceiling::BURST.as_nanos() as u64;
+    Ceiling { bits_per_second: rate.bits_per_second(), burst_ns, leaving }
 }
 
 /// What tells the far end of a tunnel whose packets are numbered.
