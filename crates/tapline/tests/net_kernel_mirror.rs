@@ -4,6 +4,7 @@
 
 mod over_links;
 
+use api::DropReason;
 use over_links::*;
 use rig::{
     Generator, MAGIC, duplicates, exchange, frames_in, missing, numbers_in, reordered,
@@ -158,6 +159,34 @@ fn what_is_too_large_is_sent_in_fragments_cut_or_dropped() {
             assert_eq!((missing(&numbers, sent), duplicates(&numbers)), (vec![], vec![]));
         }
     }
+}
+
+#[test]
+fn what_waits_for_a_process_that_stands_still_fits_its_ring_or_is_counted() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::alone("kernel-still");
+    let endpoint = format!("vxlan://{}?vni=71", scene.host("sink").v4("tapped"));
+    let file = scene.path("fragments.pcapng");
+    let receive = scene.start("sink", &["receive", "-U", "--listen", &endpoint, "-w", text(&file)]);
+    let words = ["mirror", "-i", "client", "--datapath", "kernel", "--to", &endpoint];
+    let words = [&words[..], &["--oversize", "fragment", "-B", "256KiB", NUMBERED]].concat();
+    let mirror = scene.start("tapped", &words);
+    mirror.signal(Signal::STOP);
+    let sent = scene.send(&Generator::new(5_000, 500).payload_bytes(1472));
+    mirror.signal(Signal::CONT);
+    mirror.wait_for_matched(sent);
+    // Frames of 1514 bytes, each in a record of 1608.
+    let room = (256 << 10) / 1608;
+    receive.wait_for_received(room);
+    let ledger = mirror.stop();
+    receive.stop();
+    let [target] = &ledger.targets[..] else { panic!("{ledger}") };
+    let got = (target.sent, target.fragmented, target.drops.get(DropReason::KernelRing));
+    assert_eq!(got, (room, room, sent - room), "{ledger}");
+    let numbers = numbers_in(&file);
+    assert_eq!(numbers, (0..room).collect::<Vec<_>>(), "the first, in order");
 }
 
 #[test]
