@@ -11,7 +11,7 @@ use io::bpf::{Classifier, Link, Map, MapKind, Way};
 use kernel::mirror::layout::{
     MirrorMap, SKB_TC_INDEX, SlotCounter, TC_INDEX_SENT, TapCounter, far_end_keys,
 };
-use kernel::mirror::{DispatcherOptions, DispatcherTap, dispatcher};
+use kernel::mirror::{DispatcherOptions, DispatcherTap, Private, dispatcher};
 use nix::net::if_::if_nametoindex;
 use rig::rules::Random;
 use rig::{Host, Topology};
@@ -471,7 +471,8 @@ fn each_target_gets_a_clone_that_says_whose_it_is() {
     tapped.ip("link add private type veth peer name behind");
     tapped.ip("link set private up");
     tapped.ip("link set behind up");
-    let private_interface = tapped.netns.run(|| index("private")).unwrap();
+    let private = tapped.netns.run(|| index("private")).unwrap();
+    let private = Private { entry: private, near: Some(private) };
 
     let udp_only = io::libpcap::compile("udp", LinkType::ETHERNET, 0);
     let udp_only = udp_only.unwrap_or_else(|_| Program::constant(1));
@@ -486,7 +487,7 @@ fn each_target_gets_a_clone_that_says_whose_it_is() {
     };
     let code = |direction| {
         let options = taps_of(direction, taps());
-        dispatcher(&DispatcherOptions { private_interface, ..options }).unwrap()
+        dispatcher(&DispatcherOptions { private, ..options }).unwrap()
     };
     let loaded = Loaded::new(&code(Direction::Out), &[0; 4]);
     let received = loaded.also(&code(Direction::In));

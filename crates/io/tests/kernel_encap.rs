@@ -3,12 +3,11 @@
 #[path = "kernel_encap/bench.rs"]
 mod bench;
 
-use bench::{Bench, Case, LANE, MEMBER, SLOT, maps, tunnels};
+use bench::{Bench, Case, LANE, MEMBER, NOWHERE, SLOT, maps, tunnels};
 use filter::ebpf::Verdicts;
 use filter::{Instruction, Program, op};
-use io::bpf::{Map, MapKind};
+use io::bpf::{Map, MapKind, TestRunOptions};
 use kernel::handup::{PREFIX_LEN, Prefix};
-use kernel::mirror::Entry;
 use kernel::mirror::layout::{MemberCounter, MirrorMap, Slot, SlotCounter, TapCounter, TooBig};
 use kernel::mirror::{EncapOptions, LateSlots, LateTap, encap};
 use wire::LinkType;
@@ -18,6 +17,11 @@ use wire::flow::{self, SLOTS, flow_hash, source_port};
 use wire::tunnel::Carrier;
 use wire::walk::Walk;
 use wire::{Direction, metadata};
+
+/// Where packets come that may be unfinished, and where they are not.
+const WAYS: [Option<u32>; 2] = [Some(NOWHERE), None];
+/// `TCX_REDIRECT`.
+const REDIRECT: i32 = 7;
 
 /// Frames of many kinds, 15 to 3500 bytes.
 fn frames() -> Vec<Vec<u8>> {
@@ -126,8 +130,8 @@ fn every_shape_is_that_of_user_space() {
     if !rig::root_or_skip() {
         return;
     }
-    for entry in [Entry::Egress, Entry::Ingress] {
-        let bench = Bench::new(entry);
+    for finish_by in WAYS {
+        let bench = Bench::new(finish_by);
         for (number, (carrier, encap)) in tunnels().into_iter().enumerate() {
             for is_v6 in [false, true] {
                 for snaplen in [0, 128, 34, 60] {
@@ -137,7 +141,8 @@ fn every_shape_is_that_of_user_space() {
                         let before = bench.member();
                         let got = bench.run(&frame);
                         let after = bench.member();
-                        let what = format!("{entry:?} {number} v6 {is_v6} {snaplen} {frame:02x?}");
+                        let what =
+                            format!("{finish_by:?} {number} v6 {is_v6} {snaplen} {frame:02x?}");
                         let counted = |counter: MemberCounter| {
                             after[counter as usize] - before[counter as usize]
                         };
@@ -163,7 +168,7 @@ fn what_does_not_fit_is_cut_dropped_or_handed_up() {
     if !rig::root_or_skip() {
         return;
     }
-    let bench = Bench::new(Entry::Ingress);
+    let bench = Bench::new(None);
     for (carrier, encap) in tunnels() {
         for is_v6 in [false, true] {
             let case = Case::new(is_v6, carrier, encap, 0);
@@ -203,8 +208,8 @@ fn what_is_handed_up_has_a_prefix_and_is_whole() {
         return;
     }
     let now = || std::time::SystemTime::UNIX_EPOCH.elapsed().expect("later").as_nanos() as u64;
-    for entry in [Entry::Egress, Entry::Ingress] {
-        let bench = Bench::new(entry);
+    for finish_by in WAYS {
+        let bench = Bench::new(finish_by);
         let tai = 37_000_000_000u64;
         bench.set_clock(tai);
         let mut ring = bench.ring(1 << 20);
@@ -246,8 +251,8 @@ fn a_chain_of_headers_too_long_for_a_program_goes_to_user_space_without_a_hash()
     if !rig::root_or_skip() {
         return;
     }
-    for entry in [Entry::Egress, Entry::Ingress] {
-        let bench = Bench::new(entry);
+    for finish_by in WAYS {
+        let bench = Bench::new(finish_by);
         let (carrier, encap) = tunnels()[0];
         let case = Case::new(true, carrier, encap, 0);
         bench.set(&case, 9000);
@@ -276,7 +281,7 @@ fn what_a_full_ring_has_no_room_for_is_counted_and_the_rest_comes_in_order() {
     if !rig::root_or_skip() {
         return;
     }
-    let bench = Bench::new(Entry::Ingress);
+    let bench = Bench::new(None);
     let (carrier, encap) = tunnels()[0];
     let case = Case::new(false, carrier, encap, 0);
     bench.set(&case, 100);
@@ -309,7 +314,7 @@ fn a_group_s_table_chooses_the_member_that_user_space_would() {
     if !rig::root_or_skip() {
         return;
     }
-    let bench = Bench::new(Entry::Ingress);
+    let bench = Bench::new(None);
     let (carrier, encap) = tunnels()[0];
     let case = Case::new(false, carrier, encap, 0);
     bench.set(&case, 9000);
@@ -336,7 +341,7 @@ fn a_number_that_was_not_sent_goes_to_the_next_packet() {
     if !rig::root_or_skip() {
         return;
     }
-    let bench = Bench::new(Entry::Egress);
+    let bench = Bench::new(WAYS[0]);
     let (carrier, encap) = tunnels()[2];
     bench.set(&Case::new(true, carrier, encap, 0), 9000);
     for frame in frames() {
@@ -344,6 +349,22 @@ fn a_number_that_was_not_sent_goes_to_the_next_packet() {
         assert_eq!(told(&got, 14 + 40 + 16, 0).1, 0);
     }
     assert_eq!(bench.member()[MemberCounter::Sequence as usize], 0);
+}
+
+#[test]
+fn a_super_packet_goes_to_be_cut_and_counts_when_it_comes_back() {
+    if !rig::root_or_skip() {
+        return;
+    }
+    let (carrier, encap) = tunnels()[0];
+    let whole = TestRunOptions { gso_size: 100, gso_segs: 6, ..TestRunOptions::default() };
+    for (is_finished, expected) in [(false, REDIRECT), (true, 2)] {
+        let bench = Bench::finished(WAYS[0], is_finished);
+        bench.set(&Case::new(false, carrier, encap, 0), 9000);
+        let run = bench.classifier.test_run(&[0x5a; 600], &whole).expect("it runs");
+        assert_eq!(run.value, expected);
+        assert_eq!(bench.slot()[SlotCounter::Arrived as usize], u64::from(is_finished));
+    }
 }
 
 #[test]
@@ -367,12 +388,10 @@ fn a_late_filter_judges_the_slots_that_it_is_for() {
         first_slot: SLOT,
     };
     let shapes: Vec<_> = kernel::mirror::layout::Shape::all().collect();
-    for (entry, slots) in
-        [(Entry::Egress, vec![SLOT]), (Entry::Ingress, vec![9, SLOT]), (Entry::Ingress, vec![9])]
-    {
+    for (finish_by, slots) in [(WAYS[0], vec![SLOT]), (None, vec![9, SLOT]), (None, vec![9])] {
         let is_for = slots.contains(&SLOT);
         let late = [LateSlots { tap, slots }];
-        let options = EncapOptions { entry, shapes: &shapes, late: &late, crosses_always: false };
+        let options = EncapOptions { shapes: &shapes, late: &late, finish_by };
         let mut maps = maps();
         maps.push(Map::new(MapKind::PerCpuArray, 4, 512 * 8, 1).expect("a map"));
         let bench = Bench::with(&encap(&options).expect("a program"), maps);

@@ -89,8 +89,7 @@ fn super_packets_leave_as_the_wire_s_frames() {
 
     mirror.stop().expect("it stops");
     let counters = mirror.target_counters(target).expect("counters");
-    let lost = mirror.crossing_drops().expect("counters");
-    assert_eq!((counters.missing(), lost), (0, 0), "{counters:?}");
+    assert_eq!((counters.missing(), counters.not_handed), (0, 0), "{counters:?}");
     let frames = collector.frames();
     assert_eq!(counters.members[0].sent, frames.len() as u64, "{counters:?}");
     let mut payload = 0;
@@ -106,7 +105,7 @@ fn super_packets_leave_as_the_wire_s_frames() {
 }
 
 #[test]
-fn a_burst_of_super_packets_leaves_the_host_its_queue() {
+fn however_many_super_packets_come_all_arrive() {
     if !rig::root_or_skip() {
         return;
     }
@@ -117,10 +116,9 @@ fn a_burst_of_super_packets_leaves_the_host_its_queue() {
     rig::exchange(&client.netns, &tapped.netns, to, 30 << 20);
     mirror.stop().expect("it stops");
     let counters = mirror.target_counters(target).expect("counters");
-    // No queue overflowed by what crosses: what did not arrive never entered.
-    assert_eq!(mirror.crossing_drops().expect("counters"), 0, "{counters:?}");
-    assert_eq!(counters.missing(), counters.refused, "{counters:?}");
-    assert!(counters.refused * 20 < counters.handed, "{counters:?}");
+    // There is no queue that they could fill.
+    assert_eq!((counters.missing(), counters.not_handed), (0, 0), "{counters:?}");
+    assert!(counters.arrived > (60 << 20) / 1448, "{counters:?}");
 }
 
 /// Whether the checksum of TCP over IPv4 without options is right.
@@ -314,9 +312,12 @@ fn a_private_interface_that_is_set_down_is_brought_up_again() {
     let collector = Collector::start(sink, VXLAN_PORT, false);
     let (mut mirror, _, _) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
     let shown = tapped.ip("-br link show");
-    let name = shown.lines().find_map(|line| line.strip_prefix("tapline")).expect("it is there");
-    let number = name.split('@').next().and_then(|name| name.split(' ').next()).expect("a number");
-    tapped.ip(&format!("link set tapline{number} down"));
+    let names = shown.lines().filter_map(|line| line.split(['@', ' ']).next());
+    let names: Vec<&str> = names.filter(|name| name.starts_with("tapline")).collect();
+    assert_eq!(names.len(), 2, "{shown}");
+    for name in names {
+        tapped.ip(&format!("link set {name} down"));
+    }
     mirror.tick(Now::read());
     let to = (tapped.v4("client"), 9).into();
     let sent = Generator::new(10_000, 300).run_in(&client.netns, to);
@@ -433,7 +434,7 @@ fn what_does_not_fit_comes_to_user_space_whole() {
     mirror.set_taps("client", Vec::new()).expect("no taps");
     mirror.remove_target(target).expect("it goes");
     drop(handed);
-    assert_eq!(tapped.ip("link show").matches("tapline").count(), 1);
+    assert_eq!(tapped.ip("link show").matches("tapline").count(), 2);
 }
 
 #[test]
@@ -487,7 +488,7 @@ fn a_group_s_table_says_where_a_flow_goes_and_lanes_count_for_themselves() {
 }
 
 #[test]
-fn what_no_dispatcher_can_judge_is_judged_behind_the_crossing() {
+fn what_no_dispatcher_can_judge_is_judged_once_it_is_cut() {
     if !rig::root_or_skip() {
         return;
     }
@@ -522,7 +523,7 @@ fn what_no_dispatcher_can_judge_is_judged_behind_the_crossing() {
 }
 
 #[test]
-fn where_super_packets_may_be_of_any_length_filters_stand_behind_the_crossing_too() {
+fn where_super_packets_may_be_of_any_length_filters_judge_once_they_are_cut() {
     if !rig::root_or_skip() || !rig::link_or_skip("gso_max_size 500000 type veth") {
         return;
     }

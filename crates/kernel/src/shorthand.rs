@@ -15,7 +15,6 @@ pub(crate) mod skb {
     pub const TC_INDEX: i16 = 44;
     pub const DATA: i16 = 76;
     pub const DATA_END: i16 = 80;
-    pub const GSO_SEGS: i16 = 164;
     pub const GSO_SIZE: i16 = 176;
 }
 

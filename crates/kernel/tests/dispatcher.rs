@@ -4,7 +4,7 @@
 
 use filter::ebpf::{Assembler, Code, Register, Scope, Verdicts};
 use filter::{Action, Direction, Instruction, Program, Rule, Rules, op};
-use kernel::mirror::{DispatcherOptions, DispatcherTap, LateTap, dispatcher, late_judge};
+use kernel::mirror::{DispatcherOptions, DispatcherTap, LateTap, Private, dispatcher, late_judge};
 use wire::LinkType;
 
 /// IPv4 whose byte behind its header is 7.
@@ -54,7 +54,7 @@ fn an_expression_on_received_packets() {
         link_type: LinkType::ETHERNET,
         direction: Direction::In,
         is_loopback: false,
-        private_interface: 7,
+        private: Private { entry: 8, near: Some(7) },
         taps: vec![tap(&program, Verdicts::Expression)],
     });
     assert_listing("dispatcher_in", &code.unwrap());
@@ -86,7 +86,7 @@ fn rules_and_a_ceiling_on_sent_packets() {
         link_type: LinkType::ETHERNET,
         direction: Direction::Out,
         is_loopback: false,
-        private_interface: 7,
+        private: Private { entry: 8, near: Some(7) },
         taps: vec![ruled, of_the_other_direction],
     });
     assert_listing("dispatcher_out", &code.unwrap());

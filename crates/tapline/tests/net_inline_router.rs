@@ -3,9 +3,9 @@
 
 mod over_links;
 
+use api::DropReason;
 use over_links::bump::{self, ends, ping};
 use over_links::*;
-use api::DropReason;
 use rig::{Running, Tcpdump, root_or_skip, stats, tool_or_skip};
 use std::net::IpAddr;
 use std::path::Path;

@@ -35,7 +35,9 @@ const CONNECTIONS: usize = 20;
 /// How much of each frame is kept; 0: all.
 const WHOLE: usize = 0;
 const SLICE: usize = 128;
-const UNDERLAY_MTUS: [u32; 2] = [9000, 1500];
+const UNDERLAY_MTUS: [u32; 2] = [LONGEST_UNDERLAY_MTU, 1500];
+/// All that is carried fits.
+const LONGEST_UNDERLAY_MTU: u32 = 9000;
 const DATAPATHS: [&str; 2] = ["ring", "kernel"];
 /// The longest frame that a 16-bit length can describe.
 const FRAME_BYTES_MAX_16: usize = 65_535 + 14;
@@ -299,7 +301,7 @@ struct Taps {
     longest_at_least: usize,
     /// How much of each frame they keep; 0: all.
     kept: usize,
-    /// Whether packets of one sender may pass each other: super-packets take a longer way in the kernel.
+    /// Whether packets of one sender may pass each other: what does not fit the path takes a longer way.
     is_out_of_order: bool,
 }
 
@@ -345,7 +347,7 @@ impl Taps {
             offloads,
             longest_at_least: FRAME_BYTES_MAX + 1,
             kept,
-            is_out_of_order: datapath == "kernel",
+            is_out_of_order: datapath == "kernel" && scene.underlay_mtu < LONGEST_UNDERLAY_MTU,
         }
     }
 

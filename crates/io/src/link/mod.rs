@@ -8,6 +8,7 @@
 mod counters;
 mod pair;
 mod speed;
+mod stacked;
 mod sys;
 mod ways;
 
@@ -19,6 +20,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 pub use counters::interface_counters;
 pub(crate) use pair::NewPair;
 pub use speed::wire_speed;
+pub(crate) use stacked::NewUpper;
 pub use ways::Ways;
 
 pub(crate) const IFINFOMSG_LEN: usize = 16;

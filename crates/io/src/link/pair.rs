@@ -16,17 +16,17 @@ use crate::netlink::{Question, attribute, attributes, word};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
-const IFLA_LINK: u16 = 5;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_LINK: u16 = 5;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_AF_SPEC: u16 = 26;
-const IFLA_NET_NS_FD: u16 = 28;
-const IFLA_INFO_KIND: u16 = 1;
-const IFLA_INFO_DATA: u16 = 2;
+pub(super) const IFLA_NET_NS_FD: u16 = 28;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 /// `IN6_ADDR_GEN_MODE_NONE`.
 const NO_ADDRESS: u8 = 1;
-const NESTED: u16 = libc::NLA_F_NESTED as u16;
+pub(super) const NESTED: u16 = libc::NLA_F_NESTED as u16;
 
 /// A pair to be made.
 #[derive(Debug, Clone, Copy)]
@@ -78,18 +78,21 @@ impl Links {
         }
     }
 
-    /// Switches off all that would leave frames to be cut or completed by an interface.
+    /// Switches off all that would leave frames to be cut or completed by an interface. Chains of
+    /// buffers stay: without them a joined packet would be copied before it is cut.
     pub fn switch_offloads_off(&mut self, index: i32) -> io::Result<()> {
         let name = self.name(index).ok_or_else(|| io::Error::from_raw_os_error(libc::ENODEV))?;
         let is_offload = |feature: &str| {
             feature.ends_with("-segmentation")
                 || feature.starts_with("tx-checksum-")
-                || feature.starts_with("tx-scatter-gather")
-                || matches!(feature, "tx-gso-list" | "tx-gso-partial" | "tx-gso-robust")
+                || matches!(
+                    feature,
+                    "tx-scatter-gather" | "tx-gso-list" | "tx-gso-partial" | "tx-gso-robust"
+                )
         };
         super::sys::switch_off(self.as_fd(), &name, is_offload)?;
         match self.features(&name)?.into_iter().find(|(name, is_on)| is_offload(name) && *is_on) {
-            // What a veth cannot switch is no obstacle: a frame is cut and completed for the rest.
+            // What they cannot switch is no obstacle: a frame is cut and completed for the rest.
             Some((feature, _)) if feature != "tx-gso-robust" => {
                 Err(io::Error::other(format!("{name}: `{feature}` cannot be switched off")))
             }
@@ -110,13 +113,13 @@ impl Links {
 }
 
 /// `ifinfomsg` of a device that is to be made.
-fn no_arp() -> [u8; IFINFOMSG_LEN] {
+pub(super) fn no_arp() -> [u8; IFINFOMSG_LEN] {
     let flag = libc::IFF_NOARP as u32;
     about(0, flag, flag)
 }
 
 /// `ifinfomsg`: the index, flags, and which of them are to be changed.
-fn about(index: i32, flags: u32, change: u32) -> [u8; IFINFOMSG_LEN] {
+pub(super) fn about(index: i32, flags: u32, change: u32) -> [u8; IFINFOMSG_LEN] {
     let mut body = [0; IFINFOMSG_LEN];
     body[4..8].copy_from_slice(&index.to_ne_bytes());
     body[8..12].copy_from_slice(&flags.to_ne_bytes());

@@ -31,11 +31,6 @@ pub struct TargetCounters {
     pub not_handed: u64,
     /// Of those, wire packets that were to be judged behind the private interface.
     pub late_not_handed: u64,
-    /// Of those handed, wire packets for which there was no room in the crossing. Where the kernel does not
-    /// say how many a super-packet is, it may be one more for each.
-    pub refused: u64,
-    /// Of those refused, wire packets that were to be judged behind the private interface.
-    pub late_refused: u64,
     /// Packets that arrived where they are encapsulated.
     pub arrived: u64,
     /// Of those, packets that a filter judged there and rejected.
@@ -87,14 +82,9 @@ impl TapCounters {
 }
 
 impl TargetCounters {
-    /// Packets handed over that have not arrived: refused, under way or, when nothing is, lost.
+    /// Packets handed over that have not arrived: lost or, on another CPU, under way.
     pub fn missing(&self) -> u64 {
         self.handed.saturating_sub(self.arrived)
-    }
-
-    /// Of the missing, those of which nothing tells yet what became of them.
-    pub fn under_way(&self) -> u64 {
-        self.missing().saturating_sub(self.refused)
     }
 }
 

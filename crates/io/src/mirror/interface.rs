@@ -17,7 +17,7 @@ pub(super) struct Parts<'a> {
     pub tables: &'a Tables,
     pub taps: &'a Taps,
     /// Where clones go.
-    pub private: u32,
+    pub private: kernel::mirror::Private,
     /// Where the interface is.
     pub netns: &'a Netns,
 }
@@ -182,7 +182,7 @@ impl Programs {
                 link_type: LinkType::ETHERNET,
                 direction,
                 is_loopback: kind.is_loopback,
-                private_interface: parts.private,
+                private: parts.private,
                 taps: (0..)
                     .zip(taps)
                     .map(|(number, tap)| dispatched(number, tap, direction, kind, parts.taps))

@@ -16,12 +16,12 @@
 //! than a tenth of a second, [`KernelMirror::stop`] for one.
 
 mod counters;
+mod encapsulator;
 mod endpoint;
 mod hand_up;
 mod hold;
 mod interface;
 pub(crate) mod private;
-mod programs;
 mod tables;
 mod taps;
 mod targets;
@@ -40,10 +40,10 @@ use crate::link::Links;
 use crate::netns::Netns;
 use crate::packet::InterfaceId;
 use api::RingSize;
+use encapsulator::Encapsulator;
 use interface::Interface;
 use kernel::mirror::layout::{MirrorMap, far_end_keys};
 use private::Private;
-use programs::Crossing;
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -77,7 +77,7 @@ pub struct MirrorOptions {
 pub struct KernelMirror {
     // In the order in which they are to go: first what sends packets, then what they pass.
     interfaces: BTreeMap<String, Interface>,
-    crossing: Crossing,
+    encapsulator: Encapsulator,
     taps: Taps,
     targets: Targets,
     tables: Tables,
@@ -118,13 +118,13 @@ impl KernelMirror {
         let tables = Tables::new()?;
         let private = Private::new()?;
         let mut attach_by = options.attach_by;
-        let crossing = Crossing::open(&private, &taps_in, &underlay, &tables, &mut attach_by)?;
+        let encapsulator = Encapsulator::open(&private, &taps_in, &underlay, &mut attach_by)?;
         if attach_by == AttachBy::Clsact {
             taps_in.run(interface::remove_all_leftovers)?;
         }
         Ok(KernelMirror {
             interfaces: BTreeMap::new(),
-            crossing,
+            encapsulator,
             taps: Taps::default(),
             targets: Targets::default(),
             tables,
@@ -179,7 +179,7 @@ impl KernelMirror {
     ) -> Result<Vec<(usize, MemberCounters)>, Error> {
         let KernelMirror { targets, tables, underlay, .. } = self;
         let shapes = targets.shapes_with(options)?;
-        self.crossing.provide(&shapes, &self.taps, tables, &mut self.attach_by)?;
+        self.encapsulator.provide(&shapes, &self.taps, tables)?;
         let gone = targets.set(id, options, tables, underlay, Now::read())?;
         self.write_far_ends()?;
         Ok(gone)
@@ -205,7 +205,7 @@ impl KernelMirror {
     /// [`Error::System`] if the kernel refuses.
     pub fn remove_target(&mut self, id: TargetId) -> Result<TargetCounters, Error> {
         let since = Instant::now();
-        while self.targets.counters(id, &self.tables)?.under_way() > 0
+        while self.targets.counters(id, &self.tables)?.missing() > 0
             && since.elapsed() < SETTLE_QUIET
         {
             std::thread::sleep(SETTLE_STEP);
@@ -265,7 +265,7 @@ impl KernelMirror {
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
     pub fn remove_tap(&mut self, id: TapId) -> Result<TapCounters, Error> {
-        self.crossing.forget(id);
+        self.encapsulator.forget(id);
         self.taps.remove(id, Now::read())
     }
 
@@ -284,11 +284,11 @@ impl KernelMirror {
         let others = others.filter(|tap| taps.iter().all(|new| new.id != tap.id));
         let late = taps.iter().filter(|tap| tap.has_late(has_jumbo)).chain(others).cloned();
         let (shapes, late) = (self.targets.shapes(), late.collect());
-        self.crossing.judge(&shapes, late, &self.taps, &self.tables, &mut self.attach_by)?;
+        self.encapsulator.judge(&shapes, late, &self.taps, &self.tables)?;
         let parts = interface::Parts {
             tables: &self.tables,
             taps: &self.taps,
-            private: self.crossing.entry(),
+            private: self.encapsulator.interfaces(),
             netns: &self.taps_in,
         };
         if taps.is_empty() {
@@ -331,7 +331,7 @@ impl KernelMirror {
         }
         if self.links.take_news() || is_due(self.looked_ns, LOOK_NS) {
             self.looked_ns = now.monotonic_ns;
-            tell("look after the private interfaces", self.crossing.look(&self.private));
+            tell("look after the private interfaces", self.encapsulator.look(&self.private));
             for interface in self.interfaces.values_mut() {
                 interface.look(&self.taps_in, &mut self.links, &mut self.attach_by);
             }
@@ -372,14 +372,6 @@ impl KernelMirror {
         self.targets.sequences(id, &self.tables)
     }
 
-    /// Packets that the crossing itself says it has lost, in both directions, for all taps together.
-    ///
-    /// # Errors
-    /// [`Error::System`] if the interface is gone.
-    pub fn crossing_drops(&self) -> Result<u64, Error> {
-        self.crossing.drops()
-    }
-
     /// Takes the programs off all interfaces and waits, for a second at most, until what is under way has
     /// arrived. The counters are final then.
     ///
@@ -388,12 +380,12 @@ impl KernelMirror {
     pub fn stop(&mut self) -> Result<(), Error> {
         self.interfaces.clear();
         let start = Instant::now();
-        let mut last = (self.targets.under_way(&self.tables)?, start);
+        let mut last = (self.targets.missing(&self.tables)?, start);
         while last.0 > 0 && start.elapsed() < SETTLE_MAX && last.1.elapsed() < SETTLE_QUIET {
             std::thread::sleep(SETTLE_STEP);
-            let under_way = self.targets.under_way(&self.tables)?;
-            if under_way != last.0 {
-                last = (under_way, Instant::now());
+            let missing = self.targets.missing(&self.tables)?;
+            if missing != last.0 {
+                last = (missing, Instant::now());
             }
         }
         Ok(())

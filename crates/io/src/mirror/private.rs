@@ -2,10 +2,10 @@
 //! name and that only this process holds.
 //!
 //! When the process ends, however it does, the kernel takes the namespace down, with it the far ends,
-//! and with those the near ends.
+//! and with those the near ends. So do interfaces go that stand on what is in there.
 
 use crate::error::Error;
-use crate::link::{Links, NewPair};
+use crate::link::{Links, NewPair, NewUpper};
 use crate::netns::Netns;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,17 +35,34 @@ pub(crate) struct Pair {
     links: Mutex<Links>,
 }
 
+/// Interfaces that cut super-packets and complete checksums, and give the packets to the egress of a
+/// pair's near end: in their order, with no queue between. Dropped, they are gone.
+///
+/// ```text
+/// entry (macvlan) ──► bridge, without offloads ──► port (macvlan) ──► the near end
+///  where taps are      the private namespace                           where tunnels leave
+/// ```
+///
+/// A macvlan hands on what it gets as it is, and across namespaces. The bridge can do nothing for what
+/// it sends, so the kernel cuts and completes it there, and the bridge passes it on at once:
+/// <https://docs.kernel.org/networking/segmentation-offloads.html>.
+#[derive(Debug)]
+pub(crate) struct Finisher {
+    /// The entry's index, in its namespace.
+    pub entry: i32,
+    bridge: i32,
+    port: i32,
+    /// The entry's namespace, and the private one.
+    here: Mutex<Links>,
+    there: Mutex<Links>,
+}
+
 impl Private {
     /// Makes the namespace.
     pub fn new() -> Result<Private, Error> {
         let netns = Netns::empty()?;
         let links = links_in(&netns)?;
         Ok(Private { netns, links: Mutex::new(links) })
-    }
-
-    /// The namespace.
-    pub fn netns(&self) -> &Netns {
-        &self.netns
     }
 
     /// Makes a pair between a namespace and this one, both ends down. The far end's name is of the
@@ -82,6 +99,42 @@ impl Private {
         Ok(pair)
     }
 
+    /// Makes the interfaces in front of a pair's near end, up, with the entry in a namespace of the
+    /// caller's choice. The pair is up.
+    pub fn finisher(&self, pair: &Pair, entry_netns: &Netns) -> Result<Finisher, Error> {
+        let failed = |what: &'static str| {
+            move |e| Error::System {
+                what: format!("private interfaces that cut and complete packets: {what}"),
+                source: e,
+                mend: "; they take the kernel's modules `macvlan` and `bridge`: load them \
+                       (`modprobe -a macvlan bridge`), or mirror in user space (--datapath ring)",
+            }
+        };
+        let mut there = links_in(&self.netns)?;
+        let port = NewUpper { name: "port", netns: self.netns.as_fd(), lower: pair.near, mtu: MTU };
+        locked(&pair.links).add_upper(&port).map_err(failed("make the port"))?;
+        there.add_bridge("bridge", MTU).map_err(failed("make the bridge"))?;
+        let index = |there: &mut Links, name| there.find(name).map(|link| link.index);
+        let port = index(&mut there, "port").map_err(failed("find the port"))?;
+        let bridge = index(&mut there, "bridge").map_err(failed("find the bridge"))?;
+        there.set_master(port, bridge).map_err(failed("make the port the bridge's"))?;
+        there.switch_offloads_off(bridge).map_err(failed("switch the bridge's offloads off"))?;
+        let name = format!("{PREFIX}%d");
+        let entry = NewUpper { name: &name, netns: entry_netns.as_fd(), lower: bridge, mtu: MTU };
+        let name = there.add_upper(&entry).map_err(failed("make the entry"))?;
+        let mut here = links_in(entry_netns)?;
+        let entry = here.find(&name).map_err(failed("find the entry"))?.index;
+        let set_up = |netns: &Netns, links: &mut Links, index: i32| {
+            links.leave_without_ipv6(index).map_err(failed("leave them without IPv6"))?;
+            disable_ipv6(netns, links.name(index))?;
+            links.set_up(index).map_err(failed("bring them up"))
+        };
+        set_up(&self.netns, &mut there, port)?;
+        set_up(&self.netns, &mut there, bridge)?;
+        set_up(entry_netns, &mut here, entry)?;
+        Ok(Finisher { entry, bridge, port, here: Mutex::new(here), there: Mutex::new(there) })
+    }
+
     /// Brings both ends up.
     pub fn set_up(&self, pair: &Pair) -> Result<(), Error> {
         let failed =
@@ -94,11 +147,7 @@ impl Private {
 impl Pair {
     /// Whether the near end is up; `None` if it is gone. What cannot be asked is taken for well.
     pub fn is_up(&self) -> Option<bool> {
-        match locked(&self.links).has_carrier(self.near) {
-            Ok(is_up) => Some(is_up),
-            Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
-            Err(_) => Some(true),
-        }
+        is_up(&self.links, self.near)
     }
 
     /// The near end's name now.
@@ -107,11 +156,49 @@ impl Pair {
     }
 }
 
+impl Finisher {
+    /// Whether the entry is up; `None` if it is gone. What cannot be asked is taken for well.
+    pub fn is_up(&self) -> Option<bool> {
+        is_up(&self.here, self.entry)
+    }
+
+    /// Brings the entry up.
+    pub fn set_up(&self) -> Result<(), Error> {
+        let failed = |e| Error::system("private interface `entry`: bring it up", e);
+        locked(&self.here).set_up(self.entry).map_err(failed)
+    }
+
+    /// The entry's name now.
+    pub fn name(&self) -> Option<String> {
+        locked(&self.here).name(self.entry)
+    }
+}
+
+impl Drop for Finisher {
+    fn drop(&mut self) {
+        let mut there = locked(&self.there);
+        // The entry goes with the bridge.
+        for index in [self.bridge, self.port] {
+            if let Err(error) = there.remove(index) {
+                tracing::debug!("private interfaces that cut and complete packets: {error}");
+            }
+        }
+    }
+}
+
 impl Drop for Pair {
     fn drop(&mut self) {
         if let Err(error) = locked(&self.links).remove(self.near) {
             tracing::debug!("private interface `{}`: {error}", self.far_name);
         }
+    }
+}
+
+fn is_up(links: &Mutex<Links>, index: i32) -> Option<bool> {
+    match locked(links).has_carrier(index) {
+        Ok(is_up) => Some(is_up),
+        Err(error) if error.raw_os_error() == Some(libc::ENODEV) => None,
+        Err(_) => Some(true),
     }
 }
 

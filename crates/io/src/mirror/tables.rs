@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::sys::tai_offset_ns;
 use kernel::mirror::layout::{
     BUCKET_BYTES, COUNTER_WORDS, FAR_END_BYTES, GROUP_BYTES, MEMBER_BYTES, MirrorMap,
-    SCRATCH_BYTES, SLOT_BYTES, crossing,
+    SCRATCH_BYTES, SLOT_BYTES,
 };
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -23,11 +23,6 @@ const FAR_ENDS: u32 = 8192;
 /// For how long a place that was given back is not used again, so that no packet that is under way finds
 /// another's, ns.
 const REST_NS: u64 = 2_000_000_000;
-
-/// How many packets wait at most, on each CPU, to be received from virtual devices; and what that is
-/// where it cannot be read.
-const BACKLOG_MAX: &str = "/proc/sys/net/core/netdev_max_backlog";
-const BACKLOG_USUAL: u64 = 1000;
 
 /// The maps, by their numbers in [`MirrorMap`].
 #[derive(Debug)]
@@ -57,21 +52,7 @@ impl Tables {
         let maps = maps.into_iter().map(make).collect::<Result<_, _>>()?;
         let tables = Tables { maps, rings: RecordRings::new(SLOTS / 2)? };
         tables.set_clock()?;
-        tables.bound_crossing()?;
         Ok(tables)
-    }
-
-    /// Leaves the host half of the queue that packets wait in which cross. Where the underlay is a veth,
-    /// too, it takes as many places again.
-    fn bound_crossing(&self) -> Result<(), Error> {
-        let text = std::fs::read_to_string(BACKLOG_MAX).ok();
-        let queue = text.and_then(|text| text.trim().parse().ok()).unwrap_or(BACKLOG_USUAL);
-        let bound: u64 = (queue / 2).max(1);
-        let mut value = self.map(MirrorMap::Scratch).get(&[0; 4])?.unwrap_or_default();
-        for copy in value.chunks_exact_mut(SCRATCH_BYTES) {
-            copy[crossing::BOUND as usize..][..8].copy_from_slice(&bound.to_ne_bytes());
-        }
-        self.put(MirrorMap::Scratch, 0, &value)
     }
 
     /// One of them.

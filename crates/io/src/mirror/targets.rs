@@ -276,15 +276,15 @@ impl Targets {
         Ok(counters)
     }
 
-    /// Packets of all targets that were handed over, and of which nothing tells what became of them.
-    pub fn under_way(&self, tables: &Tables) -> Result<u64, Error> {
-        let mut under_way = 0;
+    /// Packets of all targets that were handed over and have not arrived.
+    pub fn missing(&self, tables: &Tables) -> Result<u64, Error> {
+        let mut missing = 0;
         for id in self.targets.keys() {
             let mut counters = TargetCounters::default();
             counters.read(*id, tables)?;
-            under_way += counters.under_way();
+            missing += counters.missing();
         }
-        Ok(under_way)
+        Ok(missing)
     }
 
     pub fn sequences(&self, id: TargetId, tables: &Tables) -> Result<Vec<Vec<(u8, u32)>>, Error> {
@@ -418,7 +418,6 @@ impl TargetCounters {
     fn arrive(&mut self, words: &[u64]) {
         self.arrived += words[SlotCounter::Arrived as usize];
         self.filtered += words[SlotCounter::Filtered as usize];
-        self.refused += words[SlotCounter::Refused as usize];
     }
 
     fn hand(&mut self, words: &[u64]) {
@@ -436,7 +435,6 @@ impl TargetCounters {
             self.hand(&words);
             if slot == id.late_slot() {
                 self.late_not_handed += words[SlotCounter::NotHanded as usize];
-                self.late_refused += words[SlotCounter::Refused as usize];
             }
         }
         Ok(())

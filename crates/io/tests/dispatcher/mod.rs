@@ -9,7 +9,7 @@ use kernel::mirror::layout::{
     BUCKET_BYTES, COUNTER_WORDS, FAR_END_BYTES, GROUP_BYTES, MEMBER_BYTES, MirrorMap,
     SCRATCH_BYTES, SLOT_BYTES, SlotCounter, TapCounter, rule_place,
 };
-use kernel::mirror::{DispatcherOptions, DispatcherTap};
+use kernel::mirror::{DispatcherOptions, DispatcherTap, Private};
 use std::os::fd::AsFd;
 use wire::LinkType;
 
@@ -44,7 +44,7 @@ pub fn taps_of(direction: Direction, mut taps: Vec<DispatcherTap<'_>>) -> Dispat
         link_type: LinkType::ETHERNET,
         direction,
         is_loopback: false,
-        private_interface: i32::MAX as u32,
+        private: Private { entry: i32::MAX as u32, near: None },
         taps,
     }
 }

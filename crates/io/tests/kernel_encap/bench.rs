@@ -4,9 +4,9 @@ use filter::ebpf::{Assembler, Code, Register, Width};
 use io::bpf::{Classifier, Map, MapKind, RecordRing, RecordRings, TestRun, TestRunOptions};
 use kernel::mirror::layout::{
     COUNTER_WORDS, GROUP_BYTES, MEMBER_BYTES, Member, MirrorMap, SCRATCH_BYTES, SLOT_BYTES, Shape,
-    Slot, TooBig, WayState,
+    Slot, TC_INDEX_FINISHED, TooBig, WayState,
 };
-use kernel::mirror::{EncapOptions, Entry, Outer, encap};
+use kernel::mirror::{EncapOptions, Outer, encap};
 use std::os::fd::AsFd;
 use wire::Vni;
 use wire::metadata::Lane;
@@ -89,33 +89,40 @@ pub fn maps() -> Vec<Map> {
     ]
 }
 
-/// Puts in front of a program that the packet was sent and is a clone for [`SLOT`].
-pub fn as_clone(code: &Code) -> Code {
+/// Puts in front of a program that the packet was sent and is a clone for [`SLOT`], and whether it has
+/// been cut and completed.
+fn as_clone(code: &Code, is_finished: bool) -> Code {
     let mut asm = Assembler::new();
-    asm.copy(Register::R2, (SLOT << 1 | 1).cast_signed());
+    let finished = if is_finished { i32::from(TC_INDEX_FINISHED) } else { 0 };
+    asm.copy(Register::R2, (SLOT << 1 | 1).cast_signed() | finished);
     asm.store(Width::B4, Register::R1, 44, Register::R2);
     code.instructions().iter().for_each(|instruction| asm.push(*instruction));
     asm.finish().expect("a program")
 }
 
 impl Bench {
-    pub fn new(entry: Entry) -> Bench {
-        let shapes: Vec<Shape> = Shape::all().collect();
-        let options = EncapOptions { entry, shapes: &shapes, late: &[], crosses_always: false };
-        Bench::of(&encap(&options).expect("a program"))
+    pub fn new(finish_by: Option<u32>) -> Bench {
+        Bench::finished(finish_by, false)
     }
 
-    pub fn of(code: &Code) -> Bench {
-        Bench::with(code, maps())
+    /// As [`Self::new`], for packets that have been cut and completed, or have not.
+    pub fn finished(finish_by: Option<u32>, is_finished: bool) -> Bench {
+        let shapes: Vec<Shape> = Shape::all().collect();
+        let code = encap(&EncapOptions { shapes: &shapes, late: &[], finish_by });
+        Bench::load(&as_clone(&code.expect("a program"), is_finished), maps())
     }
 
     pub fn with(code: &Code, maps: Vec<Map>) -> Bench {
+        Bench::load(&as_clone(code, false), maps)
+    }
+
+    fn load(code: &Code, maps: Vec<Map>) -> Bench {
         let rings = RecordRings::new(16).expect("rings");
         let (common, taps) = maps.split_at(MirrorMap::HandUp.map().0);
         let fds = common.iter().map(AsFd::as_fd).chain([rings.as_fd()]);
         let fds: Vec<_> = fds.chain(taps.iter().map(AsFd::as_fd)).collect();
-        let classifier = Classifier::load("encap", &as_clone(code), &fds)
-            .unwrap_or_else(|e| panic!("{e}\n{code}"));
+        let classifier =
+            Classifier::load("encap", code, &fds).unwrap_or_else(|e| panic!("{e}\n{code}"));
         drop(fds);
         Bench { classifier, maps, rings }
     }

@@ -16,7 +16,9 @@
 //! judged late is looked at for own tunnels before its filter, and pays the ceiling before it, too.
 
 use super::judge::{Judge, add, count, count_matched, look_up};
-use super::layout::{MirrorMap, SKB_TC_INDEX, SLOTS_MAX, SlotCounter, TapCounter};
+use super::layout::{
+    MirrorMap, SKB_TC_INDEX, SLOTS_MAX, SlotCounter, TC_INDEX_FINISHED, TapCounter,
+};
 use super::{ceiling, own};
 use Register::{R0, R1, R2, R3, R6, R7, R8, R9, R10};
 use filter::Program;
@@ -65,10 +67,19 @@ pub struct DispatcherOptions<'a> {
     pub direction: Direction,
     /// Whether the interface is loopback, where what was sent comes in again.
     pub is_loopback: bool,
-    /// The private interface that clones go to.
-    pub private_interface: u32,
+    /// The private interfaces that clones go to.
+    pub private: Private,
     /// The taps, [`TAPS_MAX`] at most.
     pub taps: Vec<DispatcherTap<'a>>,
+}
+
+/// The private interfaces that clones go to, in the namespace of the tapped one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Private {
+    /// Where packets are cut and completed before they are encapsulated.
+    pub entry: u32,
+    /// Where they are encapsulated; `None`: in another namespace, and all go by [`Self::entry`].
+    pub near: Option<u32>,
 }
 
 /// `TCX_NEXT`: the packet goes on to the next program.
@@ -84,6 +95,9 @@ const BYTES: i16 = -24;
 const TC_INDEX: i16 = -32;
 const RESULT: i16 = -40;
 const BUCKET: i16 = -48;
+const PRIVATE: i16 = -56;
+/// Bits of `tc_index` beside the slot's.
+const FINISHED: i16 = -64;
 
 /// Makes a dispatcher.
 ///
@@ -130,7 +144,7 @@ pub fn dispatcher(options: &DispatcherOptions<'_>) -> Result<Code, Error> {
         own::emit_marked(&mut asm, is_own);
     }
     asm.bind(joined);
-    let clones = Clones { is_sent, private_interface: options.private_interface };
+    let clones = Clones { is_sent, private: options.private };
     clones.begin(&mut asm);
     for tap in &taps {
         tap.cloned(&mut asm, clones);
@@ -179,7 +193,7 @@ fn skip_own(asm: &mut Assembler, taps: &[Tap<'_>]) {
 #[derive(Debug, Clone, Copy)]
 struct Clones {
     is_sent: bool,
-    private_interface: u32,
+    private: Private,
 }
 
 impl Clones {
@@ -194,8 +208,26 @@ impl Clones {
         asm.store(Width::B8, R10, TC_INDEX, R1);
         asm.load(Width::B8, R7, R9, KEPT_AT);
         asm.load(Width::B8, R8, R9, LATE_AT);
+        self.choose_way(asm);
         asm.copy(R9, R7);
         asm.alu(Bits::B64, Alu::Or, R9, R8);
+    }
+
+    /// Super-packets go where they are cut, others where they are encapsulated, if that is here.
+    fn choose_way(self, asm: &mut Assembler) {
+        let Private { entry, near } = self.private;
+        let chosen = asm.label();
+        if let Some(near) = near {
+            asm.alu(Bits::B32, Alu::Move, R1, near.cast_signed());
+            asm.store(Width::B8, R10, PRIVATE, R1);
+            asm.store(Width::B8, R10, FINISHED, 0);
+            asm.load(Width::B8, R1, R9, SUPER_AT);
+            asm.jump_if(Bits::B64, Condition::Equal, R1, 0, chosen);
+        }
+        asm.alu(Bits::B32, Alu::Move, R1, entry.cast_signed());
+        asm.store(Width::B8, R10, PRIVATE, R1);
+        asm.store(Width::B8, R10, FINISHED, i32::from(TC_INDEX_FINISHED));
+        asm.bind(chosen);
     }
 
     /// Sends a clone to a slot, and counts it there.
@@ -203,9 +235,11 @@ impl Clones {
         assert!((1..=SLOTS_MAX).contains(&slot), "slot {slot}");
         let [counted, not_handed] = std::array::from_fn(|_| asm.label());
         asm.alu(Bits::B32, Alu::Move, R1, (slot << 1 | u32::from(self.is_sent)) as i32);
+        asm.load(Width::B8, R2, R10, FINISHED);
+        asm.alu(Bits::B32, Alu::Or, R1, R2);
         asm.store(Width::B4, R6, SKB_TC_INDEX, R1);
         asm.copy(R1, R6);
-        asm.alu(Bits::B32, Alu::Move, R2, self.private_interface.cast_signed());
+        asm.load(Width::B8, R2, R10, PRIVATE);
         asm.alu(Bits::B32, Alu::Move, R3, 0);
         asm.call(Helper::CLONE_REDIRECT);
         asm.store(Width::B8, R10, RESULT, R0);

@@ -1,9 +1,8 @@
-//! The encapsulation program, at both sides of the private interface.
+//! The encapsulation program, at the egress of the private interface.
 //!
 //! ```text
-//! egress   to be cut or completed? ── crosses the veth if there is room, and comes to
-//! ingress  ───────────────────────┐
-//!   a filter that judges late     │ arrival
+//! to be cut or completed? ────────┐ arrival: to the interfaces that do so, and from there here again
+//!   a filter that judges late     │
 //!   the slot, the frame's length  │
 //!   the flow hash                 │ flow_hash
 //!   the group's member, the way   │ choice
@@ -33,7 +32,6 @@ mod hand_up;
 mod headers;
 mod payload_sum;
 mod place;
-mod room;
 mod send;
 mod template;
 
@@ -46,26 +44,16 @@ use filter::ebpf::{Assembler, Code, Error, Helper, Label, Register, Width};
 
 pub use template::Outer;
 
-/// Which side of the private interface a program runs at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
-    /// Packets on their way into the crossing.
-    Egress,
-    /// Packets behind it.
-    Ingress,
-}
-
 /// What an encapsulation program is made of.
 #[derive(Debug, Clone, Copy)]
 pub struct EncapOptions<'a> {
-    /// Where it runs.
-    pub entry: Entry,
     /// Which headers its members have.
     pub shapes: &'a [Shape],
     /// Filters that judge here.
     pub late: &'a [LateSlots<'a>],
-    /// Whether all packets cross, as the underlay is in another namespace.
-    pub crosses_always: bool,
+    /// The interface, of the same namespace, that cuts and completes packets and gives them back; `None`:
+    /// all packets come by it.
+    pub finish_by: Option<u32>,
 }
 
 /// A tap that judges late, and the slots of its packets that no dispatcher has judged.
@@ -77,8 +65,6 @@ pub struct LateSlots<'a> {
     pub slots: Vec<u32>,
 }
 
-/// `TCX_NEXT`: the packet goes on.
-const NEXT: i32 = -1;
 /// `TCX_DROP`: the packet ends.
 const DROP: i32 = 2;
 
@@ -91,7 +77,6 @@ pub fn encap(options: &EncapOptions<'_>) -> Result<Code, Error> {
     let shapes = options.shapes;
     let carries_ip = shapes.iter().any(|shape| matches!(shape.kind, ShapeKind::Gre { .. }));
     let program = Program {
-        entry: options.entry,
         hash: FlowHash { at: 0, stack_at: place::FLOW_HASH, finds_ip: carries_ip },
         hand_up: asm.label(),
         sent: asm.label(),
@@ -101,9 +86,6 @@ pub fn encap(options: &EncapOptions<'_>) -> Result<Code, Error> {
     };
     asm.copy(R6, R1);
     arrival::emit(&program, &mut asm, options)?;
-    if options.crosses_always && options.entry == Entry::Egress {
-        return asm.finish();
-    }
     choice::emit(&program, &mut asm);
     for shape in shapes {
         headers::emit(&program, &mut asm, *shape);
@@ -120,7 +102,6 @@ pub fn encap(options: &EncapOptions<'_>) -> Result<Code, Error> {
 /// What the parts of a program share: R6 is the packet, R7 the slot, R8 the member's counters, R9 the
 /// member.
 struct Program {
-    entry: Entry,
     hash: FlowHash,
     /// User space gets the packet; R9 need not be known.
     hand_up: Label,
@@ -180,16 +161,14 @@ impl Program {
         asm.if64(R0, filter::ebpf::Condition::Equal, 0, missing);
     }
 
-    /// Puts the frame's first two bytes right, which the look for its checksum has changed.
+    /// Puts the frame's first two bytes right, which the look for its checksum may have changed.
     fn restore(&self, asm: &mut Assembler) {
-        if self.entry == Entry::Egress {
-            asm.copy(R1, R6);
-            asm.copy(R2, 0);
-            asm.stack_address(R3, place::FIRST);
-            asm.copy(R4, 2);
-            asm.copy(R5, 0);
-            asm.call(Helper::SKB_STORE_BYTES);
-        }
+        asm.copy(R1, R6);
+        asm.copy(R2, 0);
+        asm.stack_address(R3, place::FIRST);
+        asm.copy(R4, 2);
+        asm.copy(R5, 0);
+        asm.call(Helper::SKB_STORE_BYTES);
     }
 
     /// The time, ns since 1970 in UTC, in R0 and in network order; loses all but R6 to R9.

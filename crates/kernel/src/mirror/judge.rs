@@ -4,7 +4,7 @@
 //! its counter's place in memory, where the kernel's verifier loses sight of it: it then looks at the
 //! counting once for all rules.
 
-use super::layout::{MirrorMap, SKB_TC_INDEX, SlotCounter, TapCounter};
+use super::layout::{MirrorMap, SKB_TC_INDEX, SlotCounter, TC_INDEX_FINISHED, TapCounter};
 use Register::{R0, R1, R2, R3, R6, R9, R10};
 use filter::ebpf::restored::{BYTES_AT, FREE_AT, PACKETS_AT};
 use filter::ebpf::{
@@ -184,8 +184,7 @@ pub fn late_judge(
     asm.copy(R9, R0);
     let frame = RestoredFrame::read(asm, received.bytes_needed()?.max(sent.bytes_needed()?));
     let counted = asm.label();
-    asm.load(Width::B4, R1, R6, SKB_TC_INDEX);
-    asm.alu(Bits::B32, Alu::ShiftRight, R1, 1);
+    load_slot(asm);
     asm.jump_if(Bits::B32, Condition::Equal, R1, late.first_slot as i32, counted);
     asm.store(Width::B8, R9, PACKETS_AT, 0);
     asm.store(Width::B8, R9, BYTES_AT, 0);
@@ -209,8 +208,7 @@ pub fn late_judge(
     }
     if asm.is_used(filtered) {
         asm.bind(filtered);
-        asm.load(Width::B4, R1, R6, SKB_TC_INDEX);
-        asm.alu(Bits::B32, Alu::ShiftRight, R1, 1);
+        load_slot(asm);
         asm.store(Width::B4, R10, KEY_AT, R1);
         look_up_key(asm, MirrorMap::SlotCounters.map());
         asm.jump_if(Bits::B64, Condition::Equal, R0, 0, reject);
@@ -219,6 +217,13 @@ pub fn late_judge(
     }
     frame.finish(asm);
     Ok(())
+}
+
+/// Loads the clone's slot into R1.
+fn load_slot(asm: &mut Assembler) {
+    asm.load(Width::B4, R1, R6, SKB_TC_INDEX);
+    asm.alu(Bits::B32, Alu::And, R1, i32::from(TC_INDEX_FINISHED) - 1);
+    asm.alu(Bits::B32, Alu::ShiftRight, R1, 1);
 }
 
 /// Counts a packet as matched in R0, element 0 of a tap's map.

@@ -17,7 +17,8 @@
 //! | [`MirrorMap::Tap`] (n) | per-CPU array, 4 B → 512 × 8 B | what the n-th tap of a program counts: [`TapCounter`], then its rules |
 //!
 //! `tc_index` of a clone is its slot's number, shifted left by one, and 1 in the lowest bit if the
-//! packet was sent; 0 is no slot. A clone that is under way to its sink has [`TC_INDEX_SENT`].
+//! packet was sent; 0 is no slot. One that goes through the interfaces that cut and complete packets has
+//! [`TC_INDEX_FINISHED`] beside. A clone that is under way to its sink has [`TC_INDEX_SENT`].
 
 pub use super::bucket::{BUCKET_BYTES, Bucket, Leaving};
 use filter::ebpf::{CounterLayout, MapRef};
@@ -75,8 +76,10 @@ impl MirrorMap {
 
 /// `tc_index` of a clone that is under way to its sink: it is not mirrored again.
 pub const TC_INDEX_SENT: u16 = 0xffff;
+/// Bit of `tc_index`: the clone is cut and complete where it is to be encapsulated.
+pub const TC_INDEX_FINISHED: u16 = 0x8000;
 /// Slots that there can be; slot 0 is none.
-pub const SLOTS_MAX: u32 = 0x7ffe;
+pub const SLOTS_MAX: u32 = 0x3ffe;
 /// Words in an entry of counters.
 pub const COUNTER_WORDS: usize = 16;
 /// Bytes of memory while a program runs: a frame's begin, and words. A program that sends a clone finds
@@ -84,16 +87,6 @@ pub const COUNTER_WORDS: usize = 16;
 pub const SCRATCH_BYTES: usize = 1024;
 /// Where the memory begins that neither dispatchers nor [`late_judge`](super::late_judge) use.
 pub const SCRATCH_FREE: usize = filter::ebpf::restored::RESTORED_BYTES;
-/// Offsets in an entry of [`MirrorMap::Scratch`] that stay from one program to the next: what crosses the
-/// private veth on this CPU.
-pub mod crossing {
-    /// Packets that may cross at a time; 0: as many as come. User space writes it before all else.
-    pub const BOUND: i16 = 1000;
-    /// Packets that have entered and not arrived.
-    pub const UNDER_WAY: i16 = 1008;
-    /// When the last one entered, `CLOCK_MONOTONIC` ns.
-    pub const ENTERED_NS: i16 = 1016;
-}
 /// Offset of `tc_index` in `struct __sk_buff`.
 pub const SKB_TC_INDEX: i16 = 44;
 /// Bytes of a group table: a `u16` for each slot of the flow hash, the number of a member.
@@ -368,13 +361,11 @@ pub enum SlotCounter {
     Handed = 0,
     /// Wire packets that it could not: there was no memory for a clone.
     NotHanded = 1,
-    /// Packets that arrived where they are encapsulated. Those handed and neither arrived nor under way
-    /// were lost between, in the kernel's queue.
+    /// Packets that arrived where they are encapsulated. Those handed that do not were lost between, by
+    /// the interfaces that cut and complete packets.
     Arrived = 2,
     /// Packets that arrived, and that a filter judged there and rejected.
     Filtered = 3,
-    /// Wire packets of those handed for which there was no room in the crossing.
-    Refused = 4,
 }
 
 /// Places in element 0 of [`MirrorMap::Tap`]; wire packets unless said otherwise. Each packet counts in

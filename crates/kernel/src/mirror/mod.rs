@@ -1,23 +1,22 @@
 //! The mirror: packets of an interface, through the filters of its taps, into tunnels.
 //!
 //! ```text
-//!  tapped NIC                    private veth, offloads off
-//! ┌─────────────────┐  clone   ┌──────────────────────────────┐     ┌─────────────────────────┐
-//! │ dispatcher      ├─────────►│ tapline0, egress: `encap`    │ veth│ peer, ingress: `return` │
-//! │ ingress, egress │ tc_index │  whole and complete: done ───┼──┐  │ in a namespace that     │
-//! │ every tap's     │ = slot   │  to be cut or completed: ────┼──┼─►│ this process holds      │
-//! │ filter          │          │                              │  │  └───────────┬─────────────┘
-//! └────────┬────────┘          │ tapline0, ingress: `encap` ◄─┼──┼──────────────┘
-//!          │ TCX_NEXT          └─────────────┬────────────────┘  │ redirect_peer
-//!          ▼                                 ├───────────────────┘
-//!  the host, untouched                       │ slice, headers, clone
-//!                                            ▼
-//!                                     underlay's NIC       what does not fit: handed up to a ring
+//!  tapped NIC                                          private interfaces
+//! ┌─────────────────┐ clone, tc_index = slot  ┌────────────────────────────────────┐
+//! │ dispatcher      ├────────────────────────►│ near end, egress: `encap`          │
+//! │ ingress, egress │                         │  complete: slice, headers, clone ──┼──► underlay's NIC
+//! │ every tap's     │                         │  a checksum is missing ──┐       ▲ │
+//! │ filter          │ super-packets           │                          ▼       │ │    what does not fit:
+//! │                 ├────────────────────────►│ entry ─► bridge without ─► port ─┘ │    handed up to a ring
+//! └────────┬────────┘                         │          offloads                  │
+//!          │ TCX_NEXT                         └────────────────────────────────────┘
+//!          ▼
+//!  the host, untouched
 //! ```
 //!
-//! A packet that the NIC would still cut (super-packets) or complete (checksums) crosses the private
-//! veth, where the kernel does so; any other is encapsulated at once. What the parts tell each other
-//! stands in [`layout`].
+//! A packet that a NIC would still cut (super-packets) or complete (checksums) goes through a bridge that can
+//! do neither for its ports, so that the kernel does it there. The packet passes no queue: it comes out
+//! in its order, in the time of who has sent it. What the parts tell each other stands in [`layout`].
 
 pub mod bucket;
 mod ceiling;
@@ -26,9 +25,7 @@ mod encap;
 mod judge;
 pub mod layout;
 mod own;
-mod peer;
 
-pub use dispatcher::{DispatcherOptions, DispatcherTap, TAPS_MAX, dispatcher};
-pub use encap::{EncapOptions, Entry, LateSlots, Outer, encap};
+pub use dispatcher::{DispatcherOptions, DispatcherTap, Private, TAPS_MAX, dispatcher};
+pub use encap::{EncapOptions, LateSlots, Outer, encap};
 pub use judge::{LateTap, late_judge};
-pub use peer::peer;

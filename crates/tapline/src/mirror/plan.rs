@@ -10,7 +10,6 @@ use api::{
 };
 use io::bpf::possible_cpus;
 use io::netns::Netns;
-use io::offloads::Offloads;
 use io::ring::{ANY, describe};
 use pipeline::MirrorFilter;
 use wire::LinkType;
@@ -29,41 +28,17 @@ pub struct Wanted {
     pub filter: MirrorFilter,
 }
 
-/// Offloads by which a tap meets packets that are cut or completed behind it, by the kernel's names.
-const UNFINISHED: [&str; 7] = [
-    "tx-generic-segmentation",
-    "tx-tcp-segmentation",
-    "tx-udp-segmentation",
-    "tx-checksum-ip-generic",
-    "tx-checksum-ipv4",
-    "tx-checksum-ipv6",
-    "rx-gro",
-];
-
-/// Whether the kernel carries a tap that is asked for by this datapath, not [`Datapath::Ring`]: what it
-/// needs of it, or all that stands in the way.
+/// Whether the kernel can carry a tap: what it needs of it, or all that stands in the way.
 pub fn in_kernel(
     config: &TapConfig,
     netns: Option<&Netns>,
     place: FilterPlace,
-    asked: Datapath,
 ) -> Result<Result<Wanted, Vec<String>>, Failure> {
     let mut why = obstacles(config, place);
     let name = match &config.source {
         TapSource::Interface(name) if name != ANY => name,
         _ => return Ok(Err(why)),
     };
-    // What is cut or completed for the mirror costs the host's own time, and what needs neither may
-    // leave before it; so the kernel is taken there on demand only.
-    if asked == Datapath::Auto {
-        let offloads = inside(netns, || Offloads::read(name))??;
-        if let Some(on) = UNFINISHED.iter().find(|feature| offloads.is_on(feature) == Some(true)) {
-            why.push(format!(
-                "with offloads ({on}) super-packets are cut at the host's cost there, and packets may \
-                 leave out of order (--datapath kernel takes that)"
-            ));
-        }
-    }
     if numbers_lanes(config) && possible_cpus()? > LANES_MAX {
         why.push(format!("more than {LANES_MAX} CPUs number their packets in GENEVE"));
     }

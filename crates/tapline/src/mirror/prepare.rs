@@ -92,7 +92,7 @@ impl Live {
         if asked == Datapath::Ring {
             return self.by_ring(config, ceilings, Vec::new());
         }
-        match self.in_kernel(config, ceilings, &netns, asked)? {
+        match self.in_kernel(config, ceilings, &netns)? {
             Ok(ready) => Ok(How::Kernel(Box::new(ready))),
             Err(why) => self.not_in_kernel(config, ceilings, why),
         }
@@ -173,9 +173,8 @@ impl Live {
         config: &TapConfig,
         ceilings: &Ceilings,
         netns: &Option<Arc<Netns>>,
-        asked: Datapath,
     ) -> Result<Result<KernelReady, Vec<String>>, Failure> {
-        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter, asked)? {
+        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter)? {
             Ok(wanted) => wanted,
             Err(why) => return Ok(Err(why)),
         };

@@ -25,10 +25,21 @@ pub fn can_run() -> bool {
         && link_or_skip("type bridge")
 }
 
+/// Has a veth of a host queue all that it receives for one CPU. It would else be the CPU that has sent
+/// it, and what a flow sends from two of them could come in another order than it left: no NIC does that.
+fn receive_in_order(host: &Host, port: &str) {
+    let script = "mount -t sysfs none /sys && echo 1 > /sys/class/net/$0/queues/rx-0/rps_cpus";
+    let mut command = host.netns.command("unshare");
+    let status = command.args(["--mount", "sh", "-c", script, port]).status().expect("unshare");
+    assert!(status.success(), "{port}: {status}");
+}
+
 /// The hosts, and a folder for files.
 pub struct Scene {
     net: Topology,
     pub scratch: Scratch,
+    /// Of the links to the sinks, bytes.
+    pub underlay_mtu: u32,
 }
 
 impl Scene {
@@ -39,11 +50,15 @@ impl Scene {
     /// A scene with a host behind each end, `near` and `far`, over links of some MTU.
     pub fn with_sinks(name: &str, underlay_mtu: u32) -> Scene {
         let line = ["near", "client", "west", "east", "server", "far"];
-        let scene = Scene::over(name, Topology::line(line));
+        let mut scene = Scene::over(name, Topology::line(line));
+        scene.underlay_mtu = underlay_mtu;
         for (host, port) in
             [("near", "client"), ("client", "near"), ("server", "far"), ("far", "server")]
         {
             scene.host(host).ip(&format!("link set {port} mtu {underlay_mtu}"));
+        }
+        for (sink, port) in [("near", "client"), ("far", "server")] {
+            receive_in_order(scene.host(sink), port);
         }
         scene
     }
@@ -55,7 +70,8 @@ impl Scene {
         {
             line = line.offloads_off(bridge, port);
         }
-        let scene = Scene { net: line.build(), scratch: Scratch::new(&format!("wire-{name}")) };
+        let scratch = Scratch::new(&format!("wire-{name}"));
+        let scene = Scene { net: line.build(), scratch, underlay_mtu: 1500 };
         for (host, ports) in [("west", ["client", "east"]), ("east", ["west", "server"])] {
             let host = scene.host(host);
             host.ip("link add bridge type bridge forward_delay 0 mcast_snooping 0");

@@ -1,8 +1,8 @@
-//! From the packet to its slot, length and hash; or on through the crossing.
+//! From the packet to its slot, length and hash; or on to where it is cut and completed.
 
-use super::{EncapOptions, Entry, LateSlots, Program, place, room};
+use super::{EncapOptions, LateSlots, Program, place};
 use crate::mirror::judge::late_judge;
-use crate::mirror::layout::{MirrorMap, SlotCounter, TC_INDEX_SENT};
+use crate::mirror::layout::{MirrorMap, SlotCounter, TC_INDEX_FINISHED, TC_INDEX_SENT};
 use crate::shorthand::{Shorthand, skb};
 use Register::{R0, R1, R2, R3, R4, R5, R6, R7, R9, R10};
 use filter::ebpf::{Alu, Assembler, Condition, Error, Helper, Label, Register, Width};
@@ -15,34 +15,28 @@ pub(super) fn emit(
     asm: &mut Assembler,
     options: &EncapOptions<'_>,
 ) -> Result<(), Error> {
-    let (cross, follow, refused) = (asm.label(), asm.label(), asm.label());
-    if program.entry == Entry::Ingress {
-        room::leave(asm);
-    }
     asm.load(Width::B4, R1, R6, skb::TC_INDEX);
-    // What is not ours goes nowhere: not through the crossing, and not to the host.
+    // What is not ours goes nowhere.
     asm.if32(R1, Condition::Equal, 0, program.end);
     asm.if32(R1, Condition::Equal, i32::from(TC_INDEX_SENT), program.end);
-    if program.entry == Entry::Egress {
-        if options.crosses_always {
-            room::enter(asm, refused);
-            room::refuse(program, asm, refused);
-            asm.bind(program.end);
-            asm.copy(R0, super::DROP);
-            asm.exit();
-            return Ok(());
-        }
-        asm.load(Width::B4, R2, R6, skb::GSO_SIZE);
-        asm.if32(R2, Condition::NotEqual, 0, cross);
-    }
     asm.copy(R2, R1);
     asm.do32(Alu::And, R2, 1);
     asm.store(Width::B4, R10, place::WAY, R2);
-    asm.do32(Alu::ShiftRight, R1, 1);
-    asm.store(Width::B4, R10, place::SLOT, R1);
-    if program.entry == Entry::Egress {
-        room::look(asm, follow);
-        look_whether_complete(asm, cross);
+    asm.copy(R2, R1);
+    asm.do32(Alu::And, R2, i32::from(TC_INDEX_FINISHED) - 1);
+    asm.do32(Alu::ShiftRight, R2, 1);
+    asm.store(Width::B4, R10, place::SLOT, R2);
+    first_bytes(asm, R9, program.end);
+    asm.store(Width::B2, R10, place::FIRST, R9);
+    let unfinished = asm.label();
+    if options.finish_by.is_some() {
+        let finished = asm.label();
+        asm.load(Width::B4, R1, R6, skb::TC_INDEX);
+        asm.if32(R1, Condition::SharesBit, i32::from(TC_INDEX_FINISHED), finished);
+        asm.load(Width::B4, R2, R6, skb::GSO_SIZE);
+        asm.if32(R2, Condition::NotEqual, 0, unfinished);
+        look_whether_complete(asm, unfinished);
+        asm.bind(finished);
     }
 
     program.look_up(asm, MirrorMap::SlotCounters, place::SLOT, program.end);
@@ -55,12 +49,9 @@ pub(super) fn emit(
     length(asm);
     let done = asm.label();
     let rare = program.hash.emit_hot(asm, done);
-    if asm.is_used(cross) {
-        asm.bind(cross);
-        room::enter(asm, refused);
-        asm.bind(follow);
-        room::follow(asm, refused);
-        room::refuse(program, asm, refused);
+    if let Some(interface) = options.finish_by {
+        asm.bind(unfinished);
+        finish(asm, interface);
     }
     asm.bind(rare);
     program.restore(asm);
@@ -95,18 +86,27 @@ fn judge(program: &Program, asm: &mut Assembler, late: &[LateSlots<'_>]) -> Resu
     Ok(())
 }
 
-/// Goes on if the packet's checksum is complete; changes the frame's first two bytes, which are kept.
-fn look_whether_complete(asm: &mut Assembler, cross: Label) {
-    first_bytes(asm, R9, cross);
-    asm.store(Width::B2, R10, place::FIRST, R9);
+/// Sends the packet to where it is cut and completed; the program ends, and meets it again.
+fn finish(asm: &mut Assembler, interface: u32) {
+    asm.load(Width::B4, R1, R6, skb::TC_INDEX);
+    asm.do32(Alu::Or, R1, i32::from(TC_INDEX_FINISHED));
+    asm.store(Width::B4, R6, skb::TC_INDEX, R1);
+    asm.copy(R1, interface.cast_signed());
+    asm.copy(R2, 0);
+    asm.call(Helper::REDIRECT);
+    asm.exit();
+}
+
+/// Goes on if the packet's checksum is complete; changes the frame's first two bytes, which are kept in R9.
+fn look_whether_complete(asm: &mut Assembler, unfinished: Label) {
     asm.copy(R1, R6);
     asm.copy(R2, 0);
     asm.copy(R3, 0);
     asm.copy(R4, 1);
     asm.copy(R5, TWO_BYTES);
     asm.call(Helper::L4_CSUM_REPLACE);
-    first_bytes(asm, R0, cross);
-    asm.if32(R0, Condition::Equal, R9, cross);
+    first_bytes(asm, R0, unfinished);
+    asm.if32(R0, Condition::Equal, R9, unfinished);
 }
 
 /// Reads the frame's first two bytes.

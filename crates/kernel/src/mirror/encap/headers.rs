@@ -1,7 +1,7 @@
 //! The outer headers of each shape: room for them, the member's template, and what differs from packet
 //! to packet.
 
-use super::{Entry, Program, fit, payload_sum, place};
+use super::{Program, fit, payload_sum, place};
 use crate::mirror::layout::{MemberCounter, Shape, ShapeKind, member};
 use crate::shorthand::{Shorthand, skb};
 use Register::{R0, R1, R2, R3, R4, R5, R6, R8, R9, R10};
@@ -10,6 +10,8 @@ use wire::walk::ethertype;
 
 /// Bytes of the MAC addresses.
 const MACS_LEN: i32 = 12;
+/// Bytes of the frame's begin that are written anew with the headers.
+const FIRST_LEN: i32 = 2;
 /// Where IP's header stands.
 const IP_AT: i16 = place::HEADER + 14;
 /// The lowest port that the hash gives, and its bits above.
@@ -69,14 +71,9 @@ pub(super) fn in_front(program: &Program, asm: &mut Assembler, len: i32, extra_a
     let (tagged, room, single, done) = (asm.label(), asm.label(), asm.label(), asm.label());
     asm.load(Width::B4, R1, R10, place::TAG);
     asm.if32(R1, Condition::NotEqual, 0, tagged);
-    match program.entry {
-        Entry::Egress => {
-            asm.load(Width::B2, R1, R10, place::FIRST);
-            asm.store(Width::B2, R10, extra_at, R1);
-            asm.store(Width::B4, R10, place::EXTRA, 2);
-        }
-        Entry::Ingress => asm.store(Width::B4, R10, place::EXTRA, 0),
-    }
+    asm.load(Width::B2, R1, R10, place::FIRST);
+    asm.store(Width::B2, R10, extra_at, R1);
+    asm.store(Width::B4, R10, place::EXTRA, FIRST_LEN);
     asm.copy(R2, len);
     change_head(program, asm);
     asm.jump(done);
@@ -85,10 +82,8 @@ pub(super) fn in_front(program: &Program, asm: &mut Assembler, len: i32, extra_a
     asm.copy(R2, 0);
     asm.load_packet(extra_at, MACS_LEN);
     asm.if64(R0, Condition::NotEqual, 0, program.dropped.send_error);
-    if program.entry == Entry::Egress {
-        asm.load(Width::B2, R1, R10, place::FIRST);
-        asm.store(Width::B2, R10, extra_at, R1);
-    }
+    asm.load(Width::B2, R1, R10, place::FIRST);
+    asm.store(Width::B2, R10, extra_at, R1);
     asm.load(Width::B4, R1, R10, place::TAG);
     asm.store(Width::B4, R10, extra_at + MACS_LEN as i16, R1);
     asm.store(Width::B4, R10, place::EXTRA, MACS_LEN + 4);
@@ -260,9 +255,8 @@ fn metadata(program: &Program, asm: &mut Assembler, shape: Shape) {
 pub(super) fn store(program: &Program, asm: &mut Assembler, at: i16, len: i32) {
     let (tagged, stored) = (asm.label(), asm.label());
     asm.load(Width::B4, R1, R10, place::EXTRA);
-    asm.if32(R1, Condition::Above, 2, tagged);
-    let plain = if program.entry == Entry::Egress { 2 } else { 0 };
-    write(asm, at, len + plain);
+    asm.if32(R1, Condition::Above, FIRST_LEN, tagged);
+    write(asm, at, len + FIRST_LEN);
     asm.jump(stored);
     asm.bind(tagged);
     write(asm, at, len + MACS_LEN + 4);

@@ -2,16 +2,15 @@
 //! tap has.
 //!
 //! ```text
-//! tap: seen = filtered + matched + drops          each in the dispatcher, or behind the crossing (late)
+//! tap: seen = filtered + matched + drops          each in the dispatcher, or where it is encapsulated (late)
 //!   │ matched
-//!   ▼ crossing ── lost: kernel_queue, of nobody knows which flow
+//!   ▼ private interfaces ── lost: kernel_queue, of nobody knows which flow
 //! endpoint: sent, dropped, or handed up ── lost: kernel_ring, counted where it happens
 //!                              ▼
 //!                        a sink of user space: sent, dropped, queued
 //! ```
-//! What the crossing refuses it counts as such, and so do the lines, at once. Of the others that were
-//! handed on and have not shown up nobody knows: they count as queued while packets are under way, and
-//! as lost once nothing is.
+//! What cannot be handed on counts as lost at once. Of what was handed on and has not shown up nobody
+//! knows: it counts as queued while packets are under way, and as lost once nothing is.
 
 use crate::mirror::lines::Lines;
 use api::{DropReason, Drops, RuleStats, TapStats, TargetStats};
@@ -37,8 +36,8 @@ pub fn lines(name: &str, tap: &TapCounters, targets: &[Counted<'_>], is_final: b
     drops.add_many(DropReason::OwnTunnel, tap.own_tunnel);
     drops.add_many(DropReason::RateLimited, tap.rate_limited);
     if let Some(first) = targets.first() {
-        // Those that were to be judged behind the crossing and were lost in it match nothing.
-        let lost = if is_final { first.late_lost(tap) } else { first.late_refused() };
+        // Those that were to be judged where they are encapsulated, and were lost before, match nothing.
+        let lost = if is_final { first.late_lost(tap) } else { first.kernel.late_not_handed };
         drops.add_many(DropReason::KernelQueue, lost);
     }
     let seen = tap.filtered + tap.matched + drops.total();
@@ -56,18 +55,12 @@ impl Counted<'_> {
         self.kernel.members.iter().map(|member| member.matched).sum()
     }
 
-    /// Packets that did not get into the crossing, and had matched before.
-    fn refused(&self) -> u64 {
-        let kernel = &self.kernel;
-        (kernel.not_handed + kernel.refused).saturating_sub(self.late_refused())
+    /// Packets that could not be handed on, and had matched before.
+    fn not_handed(&self) -> u64 {
+        self.kernel.not_handed.saturating_sub(self.kernel.late_not_handed)
     }
 
-    /// Packets that did not get into the crossing, and that nobody had judged.
-    fn late_refused(&self) -> u64 {
-        self.kernel.late_not_handed + self.kernel.late_refused
-    }
-
-    /// Packets lost in the crossing that nobody had judged yet, once nothing is under way.
+    /// Packets lost on the way that nobody had judged yet, once nothing is under way.
     fn late_lost(&self, tap: &TapCounters) -> u64 {
         if tap.late == 0 {
             return 0;
@@ -80,8 +73,8 @@ impl Counted<'_> {
         let count = self.endpoints.len();
         // Of those that have not shown up nobody knows the flow.
         let unseen = matched.saturating_sub(self.arrived());
-        let crossing = self.full.share_out(unseen, count);
-        let refused = self.full.share_out(unseen.min(self.refused()), count);
+        let missing = self.full.share_out(unseen, count);
+        let not_handed = self.full.share_out(unseen.min(self.not_handed()), count);
         let sinks = target_lines(&self.handed_up);
         let empty = |name: &str| TargetStats::new(name.into(), 0, 0, 0, Drops::default());
         let sink =
@@ -93,11 +86,11 @@ impl Counted<'_> {
             let sink = sink(at);
             let mut drops = of_kernel(&kernel);
             drops.merge(&sink.drops);
-            drops.add_many(DropReason::KernelQueue, refused[at]);
+            drops.add_many(DropReason::KernelQueue, not_handed[at]);
             let settled = kernel.settled() - kernel.handed_up;
             // Between two of an endpoint's counters a packet may have come in.
             let under_way = kernel.matched.saturating_sub(kernel.settled());
-            let unknown = crossing[at] - refused[at];
+            let unknown = missing[at] - not_handed[at];
             let rest = unknown + handed_up[at] + if is_final { 0 } else { under_way };
             let mut queued = sink.queued;
             if is_final {
@@ -108,8 +101,8 @@ impl Counted<'_> {
                 queued += rest;
             }
             // What was handed up counts as the sinks and the way to them have it.
-            let missing = if is_final { under_way } else { 0 };
-            let matched = settled + sink.matched + refused[at] + rest + missing;
+            let lost = if is_final { under_way } else { 0 };
+            let matched = settled + sink.matched + not_handed[at] + rest + lost;
             let sent = kernel.sent + sink.sent;
             let line = TargetStats::new(name.into(), matched, sent, queued, drops);
             lines.push(TargetStats {
@@ -212,12 +205,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_crossing_refuses_is_lost_at_once() {
+    fn what_cannot_be_handed_on_is_lost_at_once() {
         let full = table();
         let mut target = counted(&full, [member(40, 40), member(30, 30)]);
-        // 100 matched early: 8 were not handed, 12 refused, 10 are under way. 5 and 4 of others were late.
-        (target.kernel.not_handed, target.kernel.late_not_handed) = (13, 5);
-        (target.kernel.refused, target.kernel.late_refused) = (16, 4);
+        // 100 matched early: 20 were not handed, 10 are under way. 9 others were late.
+        (target.kernel.not_handed, target.kernel.late_not_handed) = (29, 9);
         let running = lines("t", &tap(), &[target], false);
         assert_eq!(running.tap.drops.get(DropReason::KernelQueue), 9);
         let sum = |f: fn(&TargetStats) -> u64| running.targets.iter().map(f).sum::<u64>();
