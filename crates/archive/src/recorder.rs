@@ -3,6 +3,7 @@
 use crate::archiver::{Full, SpoolBudget, Waker};
 use crate::disk::{self, Disk, folder, probe};
 use crate::layout::{Layout, Previous, Rotation};
+use crate::name::source_name;
 use crate::retention::Room;
 use crate::segment::{Plan, Segment};
 use crate::status::RecorderStatus;
@@ -330,8 +331,11 @@ impl Recorder {
             (_, Some(outer)) => outer.to_string(),
             (interface, None) => {
                 let name = self.plan.interfaces.get(interface).name.clone();
-                name.unwrap_or_else(|| format!("interface-{}", interface.0))
-                    .replace([':', '/'], "-")
+                let name = name.unwrap_or_else(|| format!("interface-{}", interface.0));
+                match self.plan.layout {
+                    Layout::Spool(_) => source_name(&name),
+                    Layout::File(_) => name.replace([':', '/'], "-"),
+                }
             }
         }
     }

@@ -1,15 +1,19 @@
-//! The archive of `receive`: its spool, its bounds, and who ships into its store.
+//! The archive of `receive` and `inline`: its spool, its bounds, and who ships into its store.
 
-use crate::cli::Receive;
+use crate::cli::Archiving as Options;
 use crate::failure::Failure;
 use crate::identity::Becoming;
-use crate::session::Activity;
+use crate::local::NewRule;
+use crate::session::{Activity, Reloaded};
 use api::{ArchiveStats, Removed, Stats, StoreFile, StoreState};
-use archive::archiver::{Archiver, ArchiverOptions, Left, Onward, SpoolBudget, SpoolPolicy, Waker};
+use archive::archiver::{Archiver, ArchiverOptions, Left, Onward, SpoolBudget, SpoolPolicy};
 use archive::expire::Rules;
 use archive::seal::SealOptions;
 use archive::store::{Backoff, Store, StoreOptions};
-use archive::{Adopted, ArchiverStatus, Layout, Location, Rotation, Window, catalog, source_name};
+use archive::{
+    Adopted, ArchiverStatus, Layout, Location, RecorderOptions, Rotation, Window, catalog,
+    source_name,
+};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -41,17 +45,21 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// Reads what the options say; `None` if they name no archive.
-    pub fn new(options: &Receive) -> Result<Option<Wanted>, Failure> {
-        let Some(location) = options.archive.clone() else { return Ok(None) };
-        let mut rotation = options.rotation.to_archive();
+    /// Reads what the options say; `None` if they name no archive. `bytes_max` is what it is to be kept
+    /// within.
+    pub fn new(
+        location: Option<&Location>,
+        mut rotation: Rotation,
+        bytes_max: Option<u64>,
+        archiving: &Options,
+    ) -> Result<Option<Wanted>, Failure> {
+        let Some(location) = location.cloned() else { return Ok(None) };
         if rotation.files.is_some() {
             return Err(Failure::Usage("an archive keeps every segment: leave -W out".into()));
         }
-        let archiving = &options.archiving;
         let (archive_max, rules_max) = match location {
-            Location::Directory(_) => (options.max_bytes, None),
-            Location::Url(_) => (None, options.max_bytes),
+            Location::Directory(_) => (bytes_max, None),
+            Location::Url(_) => (None, bytes_max),
         };
         let bound = archive_max.into_iter().chain(archiving.spool_max).min();
         let of_bound = bound.map_or(u64::MAX, |bytes| bytes / SEGMENTS);
@@ -150,21 +158,21 @@ pub struct Archiving {
     archiver: Archiver,
     /// What others may look at.
     pub shown: Shown,
-    /// Where the recorder writes.
-    pub layout: Layout,
-    /// When it closes segments.
-    pub rotation: Rotation,
+    layout: Layout,
+    rotation: Rotation,
 }
 
 impl Archiving {
-    /// Wakes it when a segment was closed.
-    pub fn waker(&self) -> Waker {
-        self.archiver.waker()
-    }
-
-    /// The bound on what is written.
-    pub fn budget(&self) -> Arc<SpoolBudget> {
-        Arc::clone(&self.shown.budget)
+    /// How a recorder writes into it; there may be several. It wakes who ships when a segment was closed.
+    pub fn recorder(&self, unbuffered: bool) -> RecorderOptions {
+        RecorderOptions {
+            layout: self.layout.clone(),
+            rotation: self.rotation,
+            unbuffered,
+            first: None,
+            budget: Some(Arc::clone(&self.shown.budget)),
+            waker: Some(self.archiver.waker()),
+        }
     }
 
     /// Has an activity's end bring what it recorded into the store, for so long at most.
@@ -234,6 +242,30 @@ impl Activity for Shipped<'_> {
 
     fn snapshot(&mut self) -> Option<Stats> {
         self.activity.snapshot()
+    }
+
+    fn can_reload(&self) -> bool {
+        self.activity.can_reload()
+    }
+
+    fn reload(&mut self) -> Result<Reloaded, Failure> {
+        self.activity.reload()
+    }
+
+    fn shows_its_file(&self) -> bool {
+        self.activity.shows_its_file()
+    }
+
+    fn show(&mut self) -> Result<serde_json::Value, Failure> {
+        self.activity.show()
+    }
+
+    fn add(&mut self, rule: &NewRule) -> Result<serde_json::Value, Failure> {
+        self.activity.add(rule)
+    }
+
+    fn remove(&mut self, rules: &[String]) -> Result<serde_json::Value, Failure> {
+        self.activity.remove(rules)
     }
 
     fn interfaces(&self) -> Vec<String> {

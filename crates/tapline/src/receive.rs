@@ -1,6 +1,6 @@
 //! `tapline receive`: packets out of tunnels, into files and on to other targets.
 
-use crate::archiving::{Archiving, Opened, Shown, Wanted};
+use crate::archiving::{Opened, Shown, Wanted};
 use crate::cli::{Receive, Verbosity};
 use crate::failure::Failure;
 use crate::health::{Claim, Health};
@@ -25,7 +25,9 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     let becoming = Becoming::new(&options.identity)?;
     let interfaces = Interfaces::default();
     let files = files_of(&options)?;
-    let wanted = Wanted::new(&options)?;
+    let rotation = options.rotation.to_archive();
+    let location = options.archive.as_ref();
+    let wanted = Wanted::new(location, rotation, options.max_bytes, &options.archiving)?;
     must_stand_apart(options.write.as_deref(), &options.to)?;
     loops::of_receiver(&options.listen, &options.to)?;
     wanted.iter().for_each(|wanted| wanted.make_folders(&becoming));
@@ -40,7 +42,7 @@ pub fn run(options: Receive, verbosity: &Verbosity) -> Result<(), Failure> {
     becoming.settle()?;
     // Only now: a receiver that cannot listen must not replace the file of one that does.
     let archiving = opened.map(Opened::start).transpose()?;
-    let recorded = files.or_else(|| Some(segments_of(&options, archiving.as_ref()?)));
+    let recorded = files.or_else(|| Some(archiving.as_ref()?.recorder(options.packet_buffered)));
     let recorder = recorded.map(|options| Recorder::new(options, &interfaces, Now::read()));
     let recorder = recorder.transpose()?;
     let shown = archiving.as_ref().map(|archiving| archiving.shown.clone());
@@ -121,18 +123,6 @@ fn files_of(options: &Receive) -> Result<Option<RecorderOptions>, Failure> {
             budget: None,
             waker: None,
         })),
-    }
-}
-
-/// How packets are recorded into an archive.
-fn segments_of(options: &Receive, archiving: &Archiving) -> RecorderOptions {
-    RecorderOptions {
-        layout: archiving.layout.clone(),
-        rotation: archiving.rotation,
-        unbuffered: options.packet_buffered,
-        first: None,
-        budget: Some(archiving.budget()),
-        waker: Some(archiving.waker()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! `tapline inline`.
 
-use super::values::{mirror_snapshot, places_of_another, ring_size};
-use super::{Format, Report, SendingOptions};
+use super::values::{archive_bound, mirror_snapshot, places_of_another, ring_size};
+use super::{Archiving, Format, Report, SendingOptions};
 use api::{Datapath, Group, INLINE_SESSIONS_MAX, INLINE_TABLE, InlineRule, InlineView, RingSize};
+use archive::Location;
 use clap::{Args, Subcommand, ValueEnum, value_parser};
 use std::path::PathBuf;
 
@@ -25,6 +26,17 @@ pub struct Inline {
     /// File of all rules' views, pcapng, with an interface for each; - is standard output
     #[arg(short, long, value_name = "FILE")]
     pub write: Option<PathBuf>,
+    /// Record all rules' views, each as a source of its own called RULE-VIEW, and ship them, compressed and
+    /// indexed, into this archive: a folder, or s3://, az:// or gs://BUCKET/PREFIX. Segments are closed at
+    /// 100 MB and after 60 s
+    #[arg(long, value_name = "DIR|URL")]
+    pub archive: Option<Location>,
+    /// Keep the archive within SIZE (10MB, 2GiB): the oldest segments are removed, which are closed at an
+    /// eighth of it then. In a bucket it is looked at each 5 minutes
+    #[arg(long, value_name = "SIZE", value_parser = archive_bound, requires = "archive")]
+    pub max_bytes: Option<u64>,
+    #[command(flatten)]
+    pub archiving: Archiving,
     /// What forwards: the kernel, or this process between two rings
     #[arg(long, value_name = "auto|kernel|ring", default_value = "auto")]
     pub datapath: Datapath,
@@ -63,7 +75,7 @@ pub struct InlineShort {
         default_value = "inline"
     )]
     pub view: Vec<InlineView>,
-    /// Where the views go, beside -w: as --to of mirror
+    /// Where the views go, beside -w and --archive: as --to of mirror
     #[arg(long, value_name = "ENDPOINT[,ENDPOINT...]", requires = "ingress")]
     pub to: Vec<Group>,
     /// Capture the first N bytes of each packet; 0 captures all

@@ -38,7 +38,7 @@ pub use inline::{
 pub use l2tp::{L2tpCommand, L2tpConfig, L2tpReceive, L2tpTransmit};
 pub use mirror::Mirror;
 pub use options::{FilterIn, FilterPlace, Format, Identity, Report, Rotation, SendingOptions};
-pub use receive::{Receive, ReceiveDatapath};
+pub use receive::{Archiving, Receive, ReceiveDatapath};
 pub use search::Search;
 pub use top::Top;
 

@@ -53,6 +53,7 @@ fn the_contract_s_forms_are_understood() {
         "inline --in eth0 --out eth1 --forward tcp://192.0.2.1:80=10.0.0.5:8080,source=10.0.0.9 --view ingress,inline -w - -s 96",
         "inline -c f -w x.pcapng --datapath ring -B 16MiB",
         "inline --in a --out a --forward [2001:db8::1]=2001:db8::2 --to null: --sessions 10 --fail closed --table x",
+        "inline -c f --archive d --max-bytes 10GB --spool s --stop-within 5s -w x.pcapng",
         "inline show 7 --format json",
         "inline stop --table web",
         "inline add tcp://192.0.2.1:80=10.0.0.5:8080,source=10.0.0.9 --name web --view ingress,inline --to pcap:x -s 96",
@@ -144,6 +145,7 @@ fn mistakes_say_the_mend() {
     assert!(refused("inline add 192.0.2.1").contains("NEXT_HOST"));
     assert!(refused("inline add 192.0.2.1=10.0.0.5 --to pcap:-").contains("standard output"));
     assert!(refused("inline remove").contains("RULE"));
+    assert!(refused("inline -c f --spool s").contains("--archive"));
     assert!(refused("filter check").contains("--rules"));
     assert!(refused("filter check --rules f tcp").contains("cannot be used with"));
     assert!(refused("filter test --rules f").contains("--read"));

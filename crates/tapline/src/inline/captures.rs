@@ -1,13 +1,15 @@
 //! Where the views of rules go: rules whose views go to the same places share a channel, a worker and
 //! the files.
 
+use crate::archiving::{Archiving, Shown};
 use crate::failure::Failure;
 use crate::targets::{Places, Targets, files, has_tunnels};
 use api::{Group, InlineConfig, InlineRule, Sending};
+use archive::{Recorder, RecorderOptions};
 use capfile::Interface;
 use io::forward::{Capture, ViewSender, views};
-use io::{InterfaceId, Interfaces};
-use pipeline::{Crew, CrewReport, Input, Tap};
+use io::{InterfaceId, Interfaces, Now};
+use pipeline::{Crew, CrewReport, Input, Tap, Target, TargetGroup};
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wire::LinkType;
@@ -20,6 +22,8 @@ const LOOK: Duration = Duration::from_millis(2);
 pub struct Captures {
     interfaces: Interfaces,
     targets: Targets,
+    /// How all views are recorded into an archive, if they are, and how far that has come.
+    archive: Option<(RecorderOptions, Shown)>,
     sending: Sending,
     running: Vec<Running>,
     /// Those whose rules have gone, until they have run dry.
@@ -59,6 +63,7 @@ impl Captures {
         Captures {
             targets: Targets::new(&interfaces),
             interfaces,
+            archive: None,
             sending,
             running: Vec::new(),
             leaving: Vec::new(),
@@ -67,6 +72,16 @@ impl Captures {
             opened: 0,
             asked: Vec::new(),
         }
+    }
+
+    /// Has all views be recorded into an archive, too.
+    pub fn record_into(&mut self, archiving: Option<&Archiving>) {
+        self.archive = archiving.map(|of| (of.recorder(false), of.shown.clone()));
+    }
+
+    /// How far an archive has come.
+    pub fn archived(&self) -> Option<&Shown> {
+        self.archive.as_ref().map(|(_, shown)| shown)
     }
 
     /// Opens what a table needs beside what runs. Files are replaced as the last thing that may fail.
@@ -100,7 +115,12 @@ impl Captures {
         let (sender, source) = views()?;
         self.opened = self.opened.wrapping_add(1);
         let mut opening = self.targets.open(&rule.to, self.sending, self.opened, 1)?;
-        let groups = opening.groups(0, None, true)?;
+        let mut groups = opening.groups(0, None, true)?;
+        if let Some((options, _)) = &self.archive {
+            let recorder = Recorder::new(options.clone(), &self.interfaces, Now::read())?;
+            let target = Target::new("recorder".into(), Box::new(recorder));
+            groups.push(TargetGroup::new(vec![target], &[1]));
+        }
         let name = format!("views of {}", rule.name);
         let input = Input { name: name.clone(), source: Box::new(source) };
         let mut tap = Tap::new(name, vec![input], groups);

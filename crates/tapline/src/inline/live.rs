@@ -4,11 +4,13 @@ use super::captures::{Captures, NewTap, Prepared};
 use super::edit::{self, Added};
 use super::only::Only;
 use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away};
+use crate::archiving::{Archiving, Opened, Shown, Wanted};
 use crate::cli::Inline;
 use crate::failure::Failure;
 use crate::local::NewRule;
 use crate::session::{Activity, Reloaded};
-use api::{Datapath, InlineConfig, InlineFail, Stats};
+use api::{Datapath, InlineConfig, InlineFail, Removed, Stats};
+use archive::Rotation;
 use io::forward::{Capture, ForwardReport, Forwarder, ReadyForwarder, Table};
 use io::inline::{InlineStart, PINS};
 use serde_json::{Value, json};
@@ -29,6 +31,8 @@ pub struct Live<'a> {
     ready: Option<Ready>,
     forwarder: Option<Forwarder>,
     captures: Captures,
+    /// Until it runs.
+    archiving: Option<Archiving>,
     /// What was added to the table since.
     added: Added,
     is_in_kernel: bool,
@@ -54,6 +58,7 @@ impl<'a> Live<'a> {
             ready: None,
             forwarder: None,
             captures: Captures::new(options.sending.into()),
+            archiving: None,
             added: Added::default(),
             is_in_kernel: false,
             is_stopping: false,
@@ -68,6 +73,8 @@ impl<'a> Live<'a> {
         // Before any file is replaced.
         io::ring::describe(&config.ingress)?;
         io::ring::describe(&config.egress)?;
+        self.archiving = self.open_archive()?;
+        self.captures.record_into(self.archiving.as_ref());
         let Prepared { captures, new } = self.captures.prepare(&config)?;
         let (forwarder, how) = self.forwarder_of(&config, captures)?;
         self.ready = Some(Ready { forwarder, new });
@@ -80,6 +87,23 @@ impl<'a> Live<'a> {
         );
         self.config = Some(config);
         Ok(vec![begun])
+    }
+
+    /// What all views are recorded into, if there is such a place.
+    fn open_archive(&self) -> Result<Option<Archiving>, Failure> {
+        let Inline { archive, max_bytes, archiving, .. } = self.options;
+        let wanted = Wanted::new(archive.as_ref(), Rotation::default(), *max_bytes, archiving)?;
+        let opened = wanted.map(Wanted::open).transpose()?;
+        opened.map(Opened::start).transpose()
+    }
+
+    /// The same as what runs: its end brings what was recorded into the archive.
+    pub fn with_its_archive(mut self) -> Box<dyn Activity + 'a> {
+        let within = self.options.archiving.stop_within;
+        match self.archiving.take() {
+            Some(archiving) => archiving.behind(Box::new(self), within),
+            None => Box::new(self),
+        }
     }
 
     /// What forwards, and how to say so: the kernel if it can, unless the user wants otherwise.
@@ -186,6 +210,20 @@ impl<'a> Live<'a> {
         }))
     }
 
+    /// A ledger with what the archive has come to.
+    fn with_archive(&self, mut stats: Stats) -> Stats {
+        stats.removed = self.removed();
+        stats.archive = self.captures.archived().map(Shown::stats);
+        stats
+    }
+
+    /// What was removed for the archive's bound, if it has one.
+    fn removed(&self) -> Option<Removed> {
+        let Inline { max_bytes, archiving, .. } = self.options;
+        let is_kept_within = max_bytes.or(archiving.spool_max).is_some();
+        self.captures.archived().filter(|_| is_kept_within).map(Shown::removed)
+    }
+
     fn table_name(&self) -> &str {
         self.config.as_ref().map_or("", |config| &config.name)
     }
@@ -229,13 +267,14 @@ impl Activity for Live<'_> {
     }
 
     fn answered(&mut self) -> Option<Stats> {
-        Some(ledger::ledger(self.table_name(), &self.report()?, &self.captures.answered()?))
+        let views = self.captures.answered()?;
+        Some(self.with_archive(ledger::ledger(self.table_name(), &self.report()?, &views)))
     }
 
     fn snapshot(&mut self) -> Option<Stats> {
         let views = self.captures.snapshot()?;
         let report = self.ask_and_wait()?;
-        Some(ledger::ledger(self.table_name(), &report, &views))
+        Some(self.with_archive(ledger::ledger(self.table_name(), &report, &views)))
     }
 
     fn can_reload(&self) -> bool {
@@ -308,10 +347,14 @@ impl Activity for Live<'_> {
         // No packet comes any more, whoever ended it.
         self.captures.stop();
         let name = self.table_name().to_owned();
+        // What has been shipped in the end is told by who ships.
+        let removed = self.removed();
         let (views, mut results) = self.captures.join();
         if let Some(why) = &report.failure {
             results.push(Err(io::Error::Ended { what: name.clone(), why: why.clone() }));
         }
-        (ledger::ledger(&name, &report, &views), results)
+        let mut stats = ledger::ledger(&name, &report, &views);
+        stats.removed = removed;
+        (stats, results)
     }
 }

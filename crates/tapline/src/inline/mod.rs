@@ -31,7 +31,7 @@ pub fn run(options: &Inline, verbosity: &Verbosity) -> Result<(), Failure> {
         &begun,
         || {
             live.start()?;
-            Ok(Box::new(live))
+            Ok(live.with_its_archive())
         },
     )
 }
@@ -40,7 +40,7 @@ pub fn run(options: &Inline, verbosity: &Verbosity) -> Result<(), Failure> {
 fn wanted(options: &Inline) -> Result<InlineConfig, Failure> {
     let mut config = match &options.config {
         Some(path) => read_inline_file(path)?,
-        None => of_options(&options.short, options.write.is_some())?,
+        None => of_options(&options.short, options.write.is_some() || options.archive.is_some())?,
     };
     config.rules.iter_mut().try_for_each(|rule| place_views(rule, options))?;
     Ok(config)
@@ -52,10 +52,10 @@ fn place_views(rule: &mut InlineRule, options: &Inline) -> Result<(), Failure> {
         return Ok(());
     }
     rule.to.extend(options.write.as_deref().map(pcap));
-    match rule.to.is_empty() {
+    match rule.to.is_empty() && options.archive.is_none() {
         false => Ok(()),
         true => Err(Failure::Usage(format!(
-            "rule {}: its views go nowhere; add `to = [\"pcap:FILE\"]`, or -w FILE for all rules",
+            "rule {}: its views go nowhere; add `to = [\"pcap:FILE\"]`, or -w FILE or --archive DIR for all rules",
             rule.name
         ))),
     }
