@@ -181,6 +181,19 @@ fn rules_that_cannot_be_set_leave_those_that_are() {
 }
 
 #[test]
+fn a_start_that_fails_leaves_nothing_behind() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let config = bump.config(&[&format!("udp://{ours}:53={next},source=192.0.2.7")]);
+    let open = || KernelInline::open(&config, &bump.pins(), Now::read()).map(drop);
+    let said = bump.us().netns.run(open).unwrap().unwrap_err().to_string();
+    assert!(said.contains("192.0.2.7"), "{said}");
+    let attached = || ["client", "next"].map(|name| io::bpf::list::attached(name).unwrap());
+    assert_eq!(bump.us().netns.run(attached).unwrap(), [[], []]);
+    assert!(!stop(&bump.pins(), "test").unwrap(), "nothing is pinned");
+}
+
+#[test]
 fn an_interface_that_comes_back_is_used_again() {
     let Some(bump) = Bump::new() else { return };
     let (ours, next) = (bump.ours(false), bump.next_address(false));

@@ -41,7 +41,7 @@ fn shown(bump: &Bump, table: &mut KernelInline, copies: &mut InlineCopies) -> Ve
             }
         }
         for packet in batch.packets() {
-            let (rule, view) = InlineCopies::origin(packet).expect("it has a prefix");
+            let (rule, view) = InlineCopies::origin(packet).expect("it has a tag");
             assert_eq!(rule, 1);
             if view == View::Exception {
                 let handle = || {
@@ -160,6 +160,26 @@ fn a_time_to_live_that_is_over_is_told() {
     }
 }
 
+/// Has the client ping our address once, while what is handed up is dealt with; gives how much was, and
+/// what ping says if it is answered, or not.
+fn ping(
+    bump: &Bump,
+    table: &mut KernelInline,
+    copies: &mut InlineCopies,
+    words: &[&str],
+) -> (usize, Result<String, String>) {
+    std::thread::scope(|scope| {
+        let ping = scope.spawn(move || {
+            let mut command = bump.client().netns.command("ping");
+            command.args(["-c", "1", "-W", "2"]).args(words).output()
+        });
+        let all = shown(bump, table, copies);
+        let output = ping.join().expect("it ends").expect("ping is there");
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (all.len(), if output.status.success() { Ok(said) } else { Err(said) })
+    })
+}
+
 #[test]
 fn what_is_too_large_is_cut_or_told() {
     let Some(bump) = Bump::new() else { return };
@@ -168,32 +188,49 @@ fn what_is_too_large_is_cut_or_told() {
     for is_v6 in [false, true] {
         let (ours, next) = (bump.ours(is_v6), bump.next_address(is_v6));
         let (mut table, mut copies) = open(&bump, &format!("{ours}={next}"), &[]);
-        let mut ping = |may_be_cut: bool| {
-            let hint = if may_be_cut { "dont" } else { "do" };
-            let words = ["-c", "1", "-W", "2", "-s", "1400", "-M", hint, &ours.to_string()];
-            std::thread::scope(|scope| {
-                let (bump, words) = (&bump, &words);
-                let ping =
-                    scope.spawn(move || bump.client().netns.command("ping").args(words).output());
-                let all = shown(bump, &mut table, &mut copies);
-                let output = ping.join().expect("it ends").expect("ping is there");
-                let said = String::from_utf8_lossy(&output.stdout).into_owned();
-                (all.len(), output.status.success(), said)
-            })
+        let mut ping = |bytes: &str, hint: &str| {
+            let words = ["-s", bytes, "-M", hint, &ours.to_string()];
+            ping(&bump, &mut table, &mut copies, &words)
         };
         if !is_v6 {
-            let (handed_up, is_answered, said) = ping(true);
-            assert!(handed_up == 1 && is_answered, "{said}");
+            let (handed_up, answered) = ping("1400", "dont");
+            assert!(handed_up == 1 && answered.is_ok(), "{answered:?}");
+            // Two of its three fragments are cut further.
+            let (handed_up, answered) = ping("4000", "dont");
+            assert!(handed_up == 2 && answered.is_ok(), "{answered:?}");
         }
-        let (handed_up, is_answered, said) = ping(false);
-        assert!(handed_up == 1 && !is_answered, "{said}");
-        assert!(said.contains("1300"), "{said}");
+        let (handed_up, answered) = ping("1400", "do");
+        assert!(
+            handed_up == 1 && answered.as_ref().is_err_and(|it| it.contains("1300")),
+            "{answered:?}"
+        );
         let handled = table.exceptions(1)[0];
-        let cut = u64::from(!is_v6);
+        let cut = if is_v6 { 0 } else { 3 };
         assert_eq!((handled.fragmented, handled.fragments), (cut, 2 * cut));
         assert_eq!((handled.oversize, handled.answers, handled.lost), (1, 1, 0));
         drop(copies);
         table.stop().unwrap();
+    }
+}
+
+#[test]
+fn the_mtu_of_an_interface_is_followed() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let (mut table, mut copies) = open(&bump, &format!("udp://{ours}={next}"), &[]);
+    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
+    let server = udp(bump.next(), SocketAddr::new(next, 53));
+    for (mtu, told) in [(1500, 0), (1300, 1)] {
+        bump.us().ip(&format!("link set client mtu {mtu}"));
+        // It looks each half second.
+        std::thread::sleep(Duration::from_millis(600));
+        bump.tick(&mut table);
+        client.send_to(b"small", SocketAddr::new(ours, 53)).unwrap();
+        let (_, from) = server.recv_from(&mut [0; 9]).unwrap();
+        server.send_to(&[0; 1400], from).unwrap();
+        let handed_up = shown(&bump, &mut table, &mut copies).len() as u64;
+        let back = table.exceptions(1)[1];
+        assert_eq!((handed_up, back.oversize, back.answers), (told, told, told), "{mtu}");
     }
 }
 

@@ -3,7 +3,7 @@
 
 mod over_links;
 
-use over_links::bump::{PATIENCE, Pins, datagram, echo, udp};
+use over_links::bump::{PATIENCE, Pins, datagram, echo, ping, udp};
 use over_links::*;
 use rig::{Running, root_or_skip, rows, stats, tool_or_skip};
 use rustix::process::Signal;
@@ -123,4 +123,64 @@ fn a_mirror_that_starts_later_sees_what_is_forwarded() {
     let ledger = mirror.stop();
     assert_eq!((ledger.matched, ledger.drops.total()), (4 * QUESTIONS, 0), "{ledger}");
     assert!(table.stop(SOON).status.success());
+}
+
+#[test]
+fn a_table_that_is_taken_over_counts_on() {
+    if !root_or_skip() || !tool_or_skip("ping") {
+        return;
+    }
+    let scene = Scene::new("inline-counts");
+    let pins = Pins::new(scene.host("tapped"));
+    let (tapped, next) = (scene.host("tapped"), scene.host("sink").v4("tapped"));
+    let ours = tapped.v4("client");
+    let table = format!("counts-{}", std::process::id());
+    let (path, ledger) = (scene.path("table.toml"), scene.path("ledger.json"));
+    let write = |rule: &str| {
+        let head = format!("in = \"client\"\nout = \"sink\"\nname = \"{table}\"\n");
+        let rule =
+            format!("[[rule]]\nname = \"{rule}\"\naddress = \"{ours}\"\nnext_host = \"{next}\"\n");
+        std::fs::write(&path, head + &rule).unwrap();
+    };
+    let command = |words: &[&str]| {
+        let mut command = pins.command(tapped, BINARY);
+        command.arg("inline").args(words).env("TAPLINE_RUN_DIR", scene.path("run"));
+        command
+    };
+    let words = ["--datapath", "kernel", "-c", text(&path), "--stats-json", text(&ledger)];
+    let start = || {
+        let running = Running::start(&mut command(&words));
+        (running.wait_for("in the kernel", STARTED), running)
+    };
+    let line_at_end = |running: Running| {
+        let finished = running.stop(SOON);
+        assert!(finished.status.success(), "{}", finished.stderr);
+        let stats = stats(&ledger);
+        assert_eq!(stats.unaccounted, 0, "{stats}");
+        let rules = stats.taps.into_iter().filter(|tap| !tap.name.starts_with("table"));
+        let [line] = &rules.collect::<Vec<_>>()[..] else { panic!("one line of a rule") };
+        line.clone()
+    };
+    write("all");
+    let (_, running) = start();
+    echo_back(&scene, 100_000);
+    let said = ping(&scene, &["-c", "1", "-t", "1", "-W", "5", &ours.to_string()]);
+    assert!(said.contains("xceeded"), "{said}");
+    let second = command(&words).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(!second.status.success() && said.contains("runs it"), "{said}");
+    let first = line_at_end(running);
+    assert_eq!(first.drops.get(api::DropReason::TtlExceeded), 1);
+    assert_eq!(first.drops.total(), 1);
+
+    // What an earlier process dealt with is not on its way to this one, and a new name is no new rule.
+    let (said, running) = start();
+    assert!(said.contains("which went on with its sessions"), "{said}");
+    write("every");
+    assert!(command(&["reload"]).output().unwrap().status.success());
+    echo_back(&scene, 100_000);
+    let line = line_at_end(running);
+    assert_eq!((&*line.name, line.drops.total()), ("every", 0));
+    assert!(line.matched > first.matched && line.matched < 3 * first.matched, "{}", line.matched);
+    assert!(command(&["stop", "--table", &table]).output().unwrap().status.success());
 }
