@@ -17,8 +17,8 @@ mod options;
 mod walk;
 
 use crate::shorthand::Shorthand;
-use Register::{R0, R9};
-use filter::ebpf::{Alu, Assembler, Label, Register};
+use Register::{R0, R9, R10};
+use filter::ebpf::{Alu, Assembler, Label, Register, Width};
 
 /// Tags that are followed.
 pub const TAGS_MAX: i32 = 16;
@@ -35,8 +35,11 @@ pub const STACK_BYTES: i16 = 144;
 mod place {
     /// The fixed part of the last IP header.
     pub const HEADER: i16 = 0;
-    /// What is read behind it.
+    /// What is read behind it, 16 bytes at most.
     pub const WORDS: i16 = 40;
+    /// Where the frame begins in the packet. Where the verifier loses sight of it, so that it does not tell
+    /// walks apart by it: in the upper half of eight bytes.
+    pub const AT: i16 = 60;
     /// R7 of whoever wants the hash.
     pub const SAVED: i16 = 64;
     /// Whether the walk is in a packet that an ICMP error quotes.
@@ -68,7 +71,8 @@ const LAST_MULTIPLIER: u64 = 0xbf58_476d_1ce4_e5b9;
 /// A flow hash in a program.
 #[derive(Debug, Clone, Copy)]
 pub struct FlowHash {
-    /// Where the frame begins in the packet, bytes.
+    /// Where the frame begins in the packet. Where the verifier loses sight of it, so that it does not tell
+    /// walks apart by it: in the upper half of eight bytes. bytes.
     pub at: i32,
     /// The lowest of [`STACK_BYTES`] on the stack, from R10; a multiple of 8.
     pub stack_at: i16,
@@ -102,6 +106,18 @@ impl FlowHash {
 
     /// Appends the walk: `done` with the hash in R0, `beyond` where a chain is too long.
     pub fn emit_rare(&self, asm: &mut Assembler, done: Label, beyond: Label) {
+        self.emit_begin(asm);
+        self.emit_walk(asm, done, beyond);
+    }
+
+    /// Appends the begin of the walk alone, behind which to go on with a walk that frames share which begin
+    /// elsewhere: the kernel's verifier follows it once, then.
+    pub fn emit_begin(&self, asm: &mut Assembler) {
+        asm.store(Width::B4, R10, self.place(place::AT), self.at);
+    }
+
+    /// Appends the walk behind [`Self::emit_begin`], of whichever hash that differs in [`Self::at`] alone.
+    pub fn emit_walk(&self, asm: &mut Assembler, done: Label, beyond: Label) {
         walk::emit(self, asm, done, beyond);
     }
 

@@ -41,7 +41,7 @@ pub(super) fn emit(hash: &FlowHash, asm: &mut Assembler, done: Label, beyond: La
     // The Ethernet header is read again: the walk has used its place.
     let whole = asm.label();
     asm.bind(other);
-    asm.do32(Alu::Move, R2, hash.at);
+    asm.load(Width::B4, R2, R10, hash.place(place::AT));
     asm.load_packet(hash.place(place::WORDS), 14);
     asm.if64(R0, Condition::Equal, 0, whole);
     key::nothing(hash, asm, done);
@@ -96,11 +96,12 @@ impl Walk<'_> {
         asm.store(Width::B8, R10, self.place(place::SAVED), R7);
         asm.store(Width::B8, R10, self.place(place::PORTS), 0);
         asm.load(Width::B4, R9, R6, skb::LEN);
-        asm.do32(Alu::Move, R2, self.hash.at);
+        asm.load(Width::B4, R2, R10, self.place(place::AT));
         asm.load_packet(self.place(place::WORDS), 14);
         asm.if64(R0, Condition::NotEqual, 0, self.other);
         asm.load_be(Width::B2, R8, R10, self.place(place::WORDS + 12));
-        asm.do32(Alu::Move, R7, self.hash.at + 14);
+        asm.load(Width::B4, R7, R10, self.place(place::AT));
+        asm.do32(Alu::Add, R7, 14);
 
         asm.bind(tags);
         let tagged = asm.label();

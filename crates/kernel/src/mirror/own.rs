@@ -191,17 +191,21 @@ impl Ways {
         asm.load(Width::B2, R7, R8, 0);
         asm.big_endian(Width::B2, R7);
         asm.store(Width::B8, R10, SAVED, R9);
-        let [hashed, beyond] = std::array::from_fn(|_| asm.label());
-        for at in INNER_AT {
+        let [hashed, beyond, walk] = std::array::from_fn(|_| asm.label());
+        let hashes = INNER_AT.map(|at| {
             let hash = FlowHash { at, stack_at: SAVED - STACK_BYTES, finds_ip: false };
             let elsewhere = asm.label();
             asm.jump_if(Bits::B64, Condition::NotEqual, R2, at, elsewhere);
             let rare = hash.emit_hot(asm, hashed);
             asm.bind(rare);
-            hash.emit_rare(asm, hashed, beyond);
+            hash.emit_begin(asm);
+            asm.jump(walk);
             asm.bind(elsewhere);
-        }
+            hash
+        });
         asm.jump(self.other);
+        asm.bind(walk);
+        hashes[0].emit_walk(asm, hashed, beyond);
         asm.bind(beyond);
         asm.load(Width::B8, R9, R10, SAVED);
         asm.jump(self.other);
