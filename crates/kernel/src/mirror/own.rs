@@ -10,6 +10,7 @@
 //! It looks behind two tags, and in IPv6 behind a fragment header; for VXLAN's look, at packets without
 //! either in band, which is how tunnels leave.
 
+use super::judge::KEY_AT;
 use super::layout::{MirrorMap, SKB_TC_INDEX, TC_INDEX_SENT};
 use crate::flow_hash::{FlowHash, STACK_BYTES};
 use crate::shorthand::skb::LEN as SKB_LEN;
@@ -191,6 +192,8 @@ impl Ways {
         asm.load(Width::B2, R7, R8, 0);
         asm.big_endian(Width::B2, R7);
         asm.store(Width::B8, R10, SAVED, R9);
+        // What stands there depends on the way that led here, by which the verifier would tell walks apart.
+        asm.store(Width::B4, R10, KEY_AT, 0);
         let [hashed, beyond, walk] = std::array::from_fn(|_| asm.label());
         let hashes = INNER_AT.map(|at| {
             let hash = FlowHash { at, stack_at: SAVED - STACK_BYTES, finds_ip: false };
