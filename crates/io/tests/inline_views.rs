@@ -5,7 +5,10 @@ mod inline;
 use api::{InlineView, RingSize};
 use inline::{Bump, udp};
 use io::inline::{InlineCopies, KernelInline, View};
-use io::{Arrival, Batch, Direction, Now, Source};
+use io::nic::NicSink;
+use io::{
+    Arrival, Batch, Data, Direction, InterfaceId, Meta, Now, Packet, Selection, Sink, Source,
+};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use wire::LinkType;
@@ -211,6 +214,52 @@ fn what_is_too_large_is_cut_or_told() {
         drop(copies);
         table.stop().unwrap();
     }
+}
+
+#[test]
+fn the_pieces_of_a_packet_without_an_identifier_get_one() {
+    let Some(bump) = Bump::new() else { return };
+    bump.us().ip("link set next mtu 1300");
+    bump.next().ip("link set us mtu 1300");
+    let (client, us) = (bump.client(), bump.us());
+    let next = bump.next_address(false);
+    let rule = format!("udp://{}={next}", bump.ours(false));
+    let (mut table, mut copies) = open(&bump, &rule, &[]);
+    const CONTENT: usize = 1400;
+    let (ip_len, udp_len) = (20 + 8 + CONTENT as u16, 8 + CONTENT as u16);
+    let mac = |text: String| -> Vec<u8> {
+        text.split(':').map(|byte| u8::from_str_radix(byte, 16).unwrap()).collect()
+    };
+    let mut frame = [mac(us.mac("client")), mac(client.mac("us")), vec![8, 0, 0x45, 0]].concat();
+    frame.extend(ip_len.to_be_bytes());
+    // Neither an identifier nor the word not to cut it.
+    frame.extend([0, 0, 0, 0, 64, 17, 0, 0]);
+    frame.extend([client.v4("us").octets(), us.v4("client").octets()].concat());
+    let sum = wire::checksum::of(&frame[14..34]).to_be_bytes();
+    frame[24..26].copy_from_slice(&sum);
+    frame.extend([4000, 53, udp_len, 0].map(u16::to_be_bytes).concat());
+    frame.extend([7; CONTENT]);
+    let meta = Meta {
+        ts_ns: 0,
+        origlen: frame.len() as u32,
+        link_type: LinkType::ETHERNET,
+        interface: InterfaceId(0),
+        direction: Direction::Unknown,
+        outer: None,
+        packet_id: None,
+        gso: None,
+        decided: false,
+        flow_hash: None,
+    };
+    let server = udp(bump.next(), SocketAddr::new(next, 53));
+    let open = || NicSink::open("us").unwrap();
+    let mut nic = client.netns.run(open).unwrap();
+    let packet = Packet { data: Data::copy_of(&frame), meta };
+    assert_eq!(nic.send(Selection::new(&[packet], &[0])), 1);
+    assert_eq!(shown(&bump, &mut table, &mut copies).len(), 1);
+    let (len, _) = server.recv_from(&mut [0; 2000]).unwrap();
+    assert_eq!(len, CONTENT);
+    assert_eq!(table.exceptions(1)[0].fragments, 2);
 }
 
 #[test]
