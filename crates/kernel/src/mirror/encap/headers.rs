@@ -67,7 +67,7 @@ const fn tunnel_at(shape: Shape) -> i16 {
 
 /// Makes `len` bytes of room in front of the frame; puts what changes of its own begin at `extra_at`
 /// on the stack, and [`place::EXTRA`] tells how many bytes that is.
-pub(super) fn in_front(program: &Program, asm: &mut Assembler, len: i32, extra_at: i16) {
+fn in_front(program: &Program, asm: &mut Assembler, len: i32, extra_at: i16) {
     let (tagged, room, single, done) = (asm.label(), asm.label(), asm.label(), asm.label());
     asm.load(Width::B4, R1, R10, place::TAG);
     asm.if32(R1, Condition::NotEqual, 0, tagged);
@@ -252,7 +252,7 @@ fn metadata(program: &Program, asm: &mut Assembler, shape: Shape) {
 
 /// Writes `len` bytes of headers into the packet, and behind them what [`in_front`] has left of the
 /// frame's own begin.
-pub(super) fn store(program: &Program, asm: &mut Assembler, at: i16, len: i32) {
+fn store(program: &Program, asm: &mut Assembler, at: i16, len: i32) {
     let (tagged, stored) = (asm.label(), asm.label());
     asm.load(Width::B4, R1, R10, place::EXTRA);
     asm.if32(R1, Condition::Above, FIRST_LEN, tagged);

@@ -46,7 +46,7 @@ pub(super) fn emit(program: &Program, asm: &mut Assembler) {
 }
 
 /// Sends a clone to interface R2; nothing mirrors it again.
-pub(super) fn clone(asm: &mut Assembler) {
+fn clone(asm: &mut Assembler) {
     asm.copy(R1, i32::from(TC_INDEX_SENT));
     asm.store(Width::B4, R6, skb::TC_INDEX, R1);
     asm.copy(R1, R6);
