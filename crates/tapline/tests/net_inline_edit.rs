@@ -141,6 +141,13 @@ fn edited_by(datapath: &str) {
     first.go_on();
     second.go_on();
 
+    // Where nobody answers for an address, it is said.
+    let (name, absent) = ("absent", IpAddr::from([10, 71, 0, 99]));
+    let said = done(&scene, &["add", &format!("udp://{absent}={next}{source}"), "--name", name]);
+    let note = format!("note: rule {name}: {absent} is no address of this host");
+    assert_eq!(said.contains(&note), datapath == "kernel", "{said}");
+    done(&scene, &["remove", name]);
+
     let client = first.client();
     let sessions = || {
         let shown = done(&scene, &["show"]);

@@ -61,7 +61,11 @@ fn edit(request: &Request, of: &InlineOf) -> Result<(), Failure> {
     })?;
     let text = match of.format {
         Format::Json => format!("{answer}\n"),
-        Format::Text => changes(&answer["changes"]) + &rules(&answer),
+        Format::Text => {
+            let notes = answer["notes"].as_array().into_iter().flatten();
+            let notes: String = notes.map(|note| format!("note: {}\n", text_of(note))).collect();
+            changes(&answer["changes"]) + &notes + &rules(&answer)
+        }
     };
     print(text.as_bytes())
 }

@@ -3,7 +3,7 @@
 use super::captures::{Captures, NewTap, Prepared};
 use super::edit::{self, Added};
 use super::only::Only;
-use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away};
+use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away, unanswered};
 use crate::archiving::{Archiving, Opened, Shown, Wanted};
 use crate::cli::Inline;
 use crate::failure::Failure;
@@ -35,6 +35,8 @@ pub struct Live<'a> {
     archiving: Option<Archiving>,
     /// What was added to the table since.
     added: Added,
+    /// What is to be known of the last change.
+    notes: Vec<String>,
     is_in_kernel: bool,
     is_stopping: bool,
     /// Held from the start to the end.
@@ -60,6 +62,7 @@ impl<'a> Live<'a> {
             captures: Captures::new(options.sending.into()),
             archiving: None,
             added: Added::default(),
+            notes: Vec::new(),
             is_in_kernel: false,
             is_stopping: false,
             only: None,
@@ -85,8 +88,12 @@ impl<'a> Live<'a> {
             config.ingress,
             config.egress
         );
+        let mut lines = vec![begun];
+        if self.is_in_kernel {
+            lines.extend(unanswered(&config, None)?);
+        }
         self.config = Some(config);
-        Ok(vec![begun])
+        Ok(lines)
     }
 
     /// What all views are recorded into, if there is such a place.
@@ -194,7 +201,13 @@ impl<'a> Live<'a> {
             return Err(Failure::CouldNot("it has not begun".into()));
         };
         let Prepared { captures, new } = self.captures.prepare(&wanted)?;
+        let notes = match self.is_in_kernel {
+            true => unanswered(&wanted, self.config.as_ref())?,
+            false => Vec::new(),
+        };
         forwarder.replace(Table::new(wanted.clone(), captures))?;
+        notes.iter().for_each(|note| tracing::warn!("{note}"));
+        self.notes = notes;
         let old = self.config.replace(wanted.clone());
         self.captures.start(new, &wanted)?;
         Ok(old.map_or_else(Vec::new, |old| edit::changes(&old, &wanted)))
@@ -206,6 +219,7 @@ impl<'a> Live<'a> {
         Ok(json!({
             "table": config.name,
             "changes": changes,
+            "notes": self.notes,
             "rules": edit::in_force(config, &self.added, &self.origin()),
         }))
     }

@@ -16,6 +16,7 @@ use api::{
 };
 use io::forward::{OwnAddresses, own_addresses};
 use live::Live;
+use std::collections::BTreeSet;
 use std::path::Path;
 
 pub fn run(options: &Inline, verbosity: &Verbosity) -> Result<(), Failure> {
@@ -122,6 +123,28 @@ fn must_be_ours(config: &InlineConfig) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+/// What is to be known of addresses that no host here has: the kernel forwards what comes to them, and answers
+/// nobody who asks who has them. A line each, of those that `before` had not.
+fn unanswered(
+    config: &InlineConfig,
+    before: Option<&InlineConfig>,
+) -> Result<Vec<String>, Failure> {
+    let mut known: BTreeSet<_> =
+        before.iter().flat_map(|of| &of.rules).map(|rule| rule.address).collect();
+    let mut own = OwnAddresses::open()?;
+    let mut lines = Vec::new();
+    for InlineRule { name, address, .. } in &config.rules {
+        if known.insert(*address) && !own.has(*address)? {
+            lines.push(format!(
+                "rule {name}: {address} is no address of this host, so that nobody answers here who asks for \
+                 it by ARP or neighbour discovery; route it here, or add it: ip address add {address} dev {}",
+                config.ingress
+            ));
+        }
+    }
+    Ok(lines)
 }
 
 /// Refuses addresses for which the kernel would answer, too, where it is not the one that forwards.
