@@ -10,8 +10,7 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
-    /// The kernel where it can carry what is asked for, a mirror's tap only at an interface without
-    /// offloads; else a ring.
+    /// The kernel where it can carry what is asked for; else a ring.
     #[default]
     Auto,
     /// The kernel itself, or nothing.

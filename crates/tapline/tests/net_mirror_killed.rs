@@ -99,11 +99,13 @@ fn nothing_is_left_and_the_host_does_not_notice() {
     let passed = stream.stop();
     eprintln!(
         "{kills} kills, {while_starting} of them while it starts; {objects} programs, maps and links, \
-         gone within {slowest:?}; {} bytes of TCP, stalled for {:?} at most ({:?} by the clock); \
-         went on after {:?}",
+         gone within {slowest:?}; {} bytes of TCP, stalled for {:?} at most ({:?} by the clock), \
+         {} timeouts, {} segments sent again; went on after {:?}",
         passed.bytes,
         passed.stalled,
         passed.stalled_by_clock,
+        passed.timeouts,
+        passed.sent_again,
         begun.elapsed()
     );
     assert!(passed.bytes > 1 << 20, "{passed:?}");

@@ -5,6 +5,7 @@ use crate::bpf::{Classifier, ClsactFilter, LoadedFilter, Way};
 use crate::error::Error;
 use crate::interface::Interfaces;
 use crate::link::{Links, NewPair};
+use crate::mirror::private::Private;
 use crate::netns::Netns;
 use crate::ring::{Handover, KernelFilter, RingOptions, RingSize, RingSource};
 use filter::Program;
@@ -32,17 +33,20 @@ pub enum Trial {
     Clsact,
     /// A pair of virtual interfaces.
     Veth,
+    /// Interfaces that cut and complete packets on their way: macvlan and bridge.
+    Finisher,
 }
 
 impl Trial {
     /// All of them.
-    pub const ALL: [Trial; 6] = [
+    pub const ALL: [Trial; 7] = [
         Trial::PacketRing,
         Trial::SocketFilter,
         Trial::Classifier,
         Trial::Tcx,
         Trial::Clsact,
         Trial::Veth,
+        Trial::Finisher,
     ];
 
     /// Its name.
@@ -54,6 +58,7 @@ impl Trial {
             Trial::Tcx => "tcx",
             Trial::Clsact => "clsact",
             Trial::Veth => "veth",
+            Trial::Finisher => "macvlan and bridge",
         }
     }
 
@@ -77,6 +82,7 @@ impl Trial {
                 Netns::empty()?.run(attach)?
             }
             Trial::Veth => veth(),
+            Trial::Finisher => finisher(),
         }
     }
 }
@@ -128,6 +134,13 @@ fn veth() -> Result<(), Error> {
     let (near, far) = (Netns::empty()?, Netns::empty()?);
     let pair = NewPair { name: "near", peer: "far", peer_netns: far.as_fd(), mtu: 1500 };
     near.run(|| Links::open().and_then(|mut links| links.add_pair(&pair)))?.map_err(failed)
+}
+
+fn finisher() -> Result<(), Error> {
+    let (private, near) = (Private::new()?, Netns::empty()?);
+    let pair = private.pair(&near, "far")?;
+    private.set_up(&pair)?;
+    private.finisher(&pair, &near).map(drop)
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ pub struct MirrorFilter {
     pub late: Late,
 }
 
-/// Packets that are judged behind the crossing.
+/// Packets that are judged once they have been cut and completed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Late {
     /// None.

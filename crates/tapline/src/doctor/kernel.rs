@@ -73,6 +73,12 @@ fn tried(trial: Trial) -> Finding {
             "no path in the kernel: its private devices are veth pairs",
             "CONFIG_VETH (modprobe veth)",
         ),
+        Trial::Finisher => Finding::warning(
+            "kernel",
+            what,
+            "no path in the kernel: super-packets are cut for a bridge, which macvlans lead to",
+            "CONFIG_MACVLAN and CONFIG_BRIDGE (modprobe -a macvlan bridge)",
+        ),
     }
 }
 

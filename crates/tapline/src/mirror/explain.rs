@@ -124,11 +124,11 @@ fn in_kernel(
     let late = match wanted.filter.late {
         Late::None => "every packet is judged at the interface",
         Late::SuperPackets => {
-            "super-packets are judged once they have been cut, behind a private interface"
+            "super-packets are judged once they have been cut, by private interfaces"
         }
         Late::All => {
-            "packets are judged once they are cut and complete, behind a private interface: the filter \
-             reads what the NIC completes"
+            "packets are judged once they are cut and complete, by private interfaces: the filter reads \
+             what the NIC completes"
         }
     };
     line(text, format_args!("  filter: {late}"));

@@ -40,6 +40,8 @@ pub struct Stream {
     writer: JoinHandle<u64>,
     reader: JoinHandle<Vec<Gap>>,
     beats: JoinHandle<Vec<Gap>>,
+    /// Where it is written.
+    netns: Netns,
 }
 
 /// What became of a stream.
@@ -51,6 +53,11 @@ pub struct Passed {
     pub stalled: Duration,
     /// The same, nothing deducted.
     pub stalled_by_clock: Duration,
+    /// Times that TCP waited in vain for word of what it had sent (`TCPTimeouts`): packets of the host
+    /// were lost.
+    pub timeouts: u64,
+    /// Segments that TCP sent again (`RetransSegs`), be it that they were lost or late.
+    pub sent_again: u64,
 }
 
 /// A time in which nothing happened.
@@ -83,7 +90,8 @@ impl Stream {
             let is_done = Arc::clone(&is_done);
             std::thread::spawn(move || beat(&is_done))
         };
-        Stream { is_done, bytes, writer, reader, beats }
+        let netns = from.netns.hold().expect("a namespace that was made can be held");
+        Stream { is_done, bytes, writer, reader, beats, netns }
     }
 
     /// Bytes that were read by now.
@@ -103,8 +111,20 @@ impl Stream {
             bytes: written,
             stalled: longest(&|gap| gap.length().saturating_sub(gap.shared_with(&pauses))),
             stalled_by_clock: longest(&|gap| gap.length()),
+            timeouts: counter(&self.netns, "netstat", "TcpExt", "TCPTimeouts"),
+            sent_again: counter(&self.netns, "snmp", "Tcp", "RetransSegs"),
         }
     }
+}
+
+/// What the network stack of a namespace has counted: a line of names, then one of numbers.
+fn counter(netns: &Netns, file: &str, protocol: &str, name: &str) -> u64 {
+    let read = || std::fs::read_to_string(format!("/proc/thread-self/net/{file}"));
+    let text = inside(netns, read).expect("it is read");
+    let mut lines = text.lines().filter(|line| line.starts_with(&format!("{protocol}:")));
+    let mut words = || lines.next().into_iter().flat_map(str::split_ascii_whitespace);
+    let at = words().position(|word| word == name).expect("it counts that");
+    words().nth(at).and_then(|word| word.parse().ok()).expect("a number")
 }
 
 impl Gap {
