@@ -383,6 +383,43 @@ fn changes_under_load_lose_and_double_nothing_at_the_host_and_apply_at_once() {
 }
 
 #[test]
+fn one_tap_too_many_is_named_and_changes_nothing() {
+    if !root_or_skip() {
+        return;
+    }
+    let scene = Scene::alone("kernel-refused");
+    let sink = scene.host("sink").v4("tapped");
+    let config = scene.path("taps.toml");
+    let taps = |count: u64, vni: u64| {
+        let tap = |n: u64| {
+            format!(
+                "[[tap]]\nname = \"t{n}\"\ninterface = \"client\"\ndirection = \"in\"\n\
+                 to = [\"vxlan://{sink}?vni={}\"]\nexpression = \"udp dst port {PORT}\"\n",
+                vni + n
+            )
+        };
+        (0..count).map(tap).collect::<String>()
+    };
+    write(&config, &taps(2, 100));
+    let mirror = scene.start("tapped", &["mirror", "-c", text(&config), "--datapath", "kernel"]);
+    // One more than a program has room for; and the two are others now, too.
+    write(&config, &taps(kernel::mirror::TAPS_MAX as u64 + 1, 200));
+    mirror.signal(Signal::HUP);
+    let said = mirror.wait_long_for("not reloaded");
+    let last = format!("tap t{}:", kernel::mirror::TAPS_MAX);
+    assert!(said.contains(&last) && said.contains("one program has room for"), "{said}");
+    let sent = scene.send(&Generator::new(2_000, 1_000).payload_bytes(200));
+    mirror.wait_for_matched(2 * sent);
+    let ledger = mirror.stop();
+    let of = |name: &str| ledger.taps.iter().find(|tap| tap.name == name).map(|tap| tap.matched);
+    assert_eq!([of("t0"), of("t1")], [Some(sent), Some(sent)], "{ledger}");
+    let served = ledger.targets.iter().filter(|target| target.sent == sent);
+    let served: Vec<&str> = served.map(|target| target.endpoint.as_str()).collect();
+    let is_before = served.iter().all(|of| of.ends_with("vni=100") || of.ends_with("vni=101"));
+    assert!(served.len() == 2 && is_before, "{ledger}");
+}
+
+#[test]
 fn what_the_kernel_cannot_carry_is_told_and_a_ring_does() {
     if !root_or_skip() {
         return;
