@@ -2,9 +2,9 @@
 //! hits, and lists so long that the kernel's limits matter.
 
 use filter::ebpf::{Scope, SocketFilter, SocketFilterOptions, Verdicts, socket_filter};
-use filter::{Action, Direction, Instruction, PortRange, Program, Rule, Rules, Transport, op};
+use filter::{Action, Direction, Instruction, Program, Rules, op};
 use io::bpf::{LoadedFilter, TestPacket};
-use rig::rules::{Random, verdict};
+use rig::rules::{Random, Tally, apart, frame_for, verdict};
 use std::time::{Duration, Instant};
 use wire::LinkType;
 
@@ -34,7 +34,7 @@ fn a_hundred_thousand_pairs() {
         return;
     }
     let mut random = Random::new(0x6b65_726e_656c);
-    let (mut included, mut excluded, mut unmatched) = (0, 0, 0);
+    let mut tally = Tally::default();
     for list in 0..500 {
         let count = random.pick(&[1, 2, 5, 10, 20, 40, 100]);
         let rules = random.rules(count);
@@ -54,47 +54,16 @@ fn a_hundred_thousand_pairs() {
             let passes = filter.test_run(&packet(&frame)).unwrap();
             let action = rules.action(rule);
             assert_eq!(passes, action == Some(Action::Include), "{frame:02x?}\n{rules:?}");
-            match action {
-                Some(Action::Include) => included += 1,
-                Some(Action::Exclude) => excluded += 1,
-                None => unmatched += 1,
-            }
+            tally.count(action);
             if rule > 0 {
                 hits[rule as usize - 1] += 1;
             }
         }
         assert_eq!(filter.rule_hits().unwrap(), hits, "{rules:?}");
     }
-    let all = [included, excluded, unmatched];
-    eprintln!("kernel = interpreter = reference: included, excluded, unmatched: {all:?}");
-    assert_eq!(all.iter().sum::<u32>(), 100_000);
-    assert!(all.iter().all(|&n| n > 5000), "included, excluded, unmatched: {all:?}");
-}
-
-/// As many rules as wanted, none of which matches what another does: a source network and a port.
-fn apart(count: usize) -> Rules {
-    let rule = |number: usize| Rule {
-        source: Some(
-            format!("10.{}.{}.0/24", number / 200 % 200, number % 200).parse().expect("a net"),
-        ),
-        protocol: Some(6),
-        transport: Transport::Ports {
-            source: None,
-            destination: Some(PortRange::one((1 + number) as u16)),
-        },
-        ..Rule::new(if number.is_multiple_of(3) { Action::Exclude } else { Action::Include })
-    };
-    Rules::new((0..count).map(rule).collect()).expect("they are sound")
-}
-
-/// A TCP packet that the rule of that index in [`apart`] matches.
-fn frame_for(number: usize) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6]);
-    let source = [10, (number / 200 % 200) as u8, (number % 200) as u8, 7];
-    frame[26..30].copy_from_slice(&source);
-    frame[36..38].copy_from_slice(&((1 + number) as u16).to_be_bytes());
-    frame
+    eprintln!("kernel = interpreter = reference: {tally:?}");
+    assert_eq!(tally.all(), 100_000);
+    assert!(tally.least() > 5000, "{tally:?}");
 }
 
 #[test]

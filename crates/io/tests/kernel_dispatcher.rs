@@ -7,12 +7,12 @@ mod super_packet;
 
 use dispatcher::{Loaded, expression, ruled, taps_of};
 use filter::ebpf::{Assembler, Bits, Condition, Register, Scope, Verdicts, Width};
-use filter::{Action, Direction, Instruction, PortRange, Program, Rule, Rules, Transport, op};
+use filter::{Action, Direction, Instruction, Program, Rules, op};
 use io::bpf::{Classifier, TestRunOptions};
 use kernel::mirror::bucket::place;
 use kernel::mirror::layout::{Bucket, Leaving, MirrorMap, SKB_TC_INDEX, SlotCounter, TapCounter};
 use kernel::mirror::{DispatcherTap, LateTap, TAPS_MAX, dispatcher, late_judge};
-use rig::rules::{Random, verdict};
+use rig::rules::{Random, Tally, apart, frame_for, verdict};
 use std::time::{Duration, Instant};
 use wire::LinkType;
 use wire::segment::Plan;
@@ -40,7 +40,7 @@ fn rules_of_several_taps() {
         return;
     }
     let mut random = Random::new(0x6469_7370_6174);
-    let (mut included, mut excluded, mut unmatched) = (0, 0, 0);
+    let mut tally = Tally::default();
     for _ in 0..60 {
         let mut lists = Vec::new();
         for _ in 0..random.pick(&[1, 2, 3, 5]) {
@@ -66,11 +66,7 @@ fn rules_of_several_taps() {
                 let rule = verdict(rules, LinkType::ETHERNET, Direction::In, &frame);
                 assert_eq!(programs[n].run(&frame, frame.len() as u32), rule);
                 let action = rules.action(rule);
-                match action {
-                    Some(Action::Include) => included += 1,
-                    Some(Action::Exclude) => excluded += 1,
-                    None => unmatched += 1,
-                }
+                tally.count(action);
                 if rule > 0 {
                     hits[n][rule as usize - 1] += 1;
                 }
@@ -85,8 +81,7 @@ fn rules_of_several_taps() {
             assert_eq!(loaded.counter(n, TapCounter::MatchedBytes), bytes[n]);
         }
     }
-    let all = [included, excluded, unmatched];
-    assert!(all.iter().all(|&n| n > 1000), "included, excluded, unmatched: {all:?}");
+    assert!(tally.least() > 1000, "{tally:?}");
 }
 
 /// Runs frames through a dispatcher and the interpreter; returns how many matched each program.
@@ -346,32 +341,6 @@ fn a_ceiling_is_paid_for_what_leaves() {
     }
     assert!(super_packets > 100 && cut > 50, "{super_packets}, {cut}");
     assert_eq!(loaded.decided(0)[3], 0, "none was limited");
-}
-
-/// As many rules as wanted, none of which matches what another does: a source network and a port.
-fn apart(count: usize) -> Rules {
-    let rule = |number: usize| Rule {
-        source: Some(
-            format!("10.{}.{}.0/24", number / 200 % 200, number % 200).parse().expect("a net"),
-        ),
-        protocol: Some(6),
-        transport: Transport::Ports {
-            source: None,
-            destination: Some(PortRange::one((1 + number) as u16)),
-        },
-        ..Rule::new(if number.is_multiple_of(3) { Action::Exclude } else { Action::Include })
-    };
-    Rules::new((0..count).map(rule).collect()).expect("they are sound")
-}
-
-/// A TCP packet that the rule of that index in [`apart`] matches.
-fn frame_for(number: usize) -> Vec<u8> {
-    let mut frame = vec![0; 60];
-    frame[12..24].copy_from_slice(&[8, 0, 0x45, 0, 0, 46, 0, 0, 0, 0, 64, 6]);
-    let source = [10, (number / 200 % 200) as u8, (number % 200) as u8, 7];
-    frame[26..30].copy_from_slice(&source);
-    frame[36..38].copy_from_slice(&((1 + number) as u16).to_be_bytes());
-    frame
 }
 
 #[test]

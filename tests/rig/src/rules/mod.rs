@@ -15,9 +15,13 @@
 //! }
 //! ```
 
+mod apart;
 mod frames;
 mod random;
 mod reference;
+mod tally;
 
+pub use apart::{apart, frame_for};
 pub use random::Random;
 pub use reference::verdict;
+pub use tally::Tally;
