@@ -84,7 +84,7 @@ fn list(of: &InlineOf) -> Result<(), Failure> {
 /// The process that runs a table, and the table's name; without one the only table that runs.
 fn table_of(wanted: Option<&str>) -> Result<(Instance, String), Failure> {
     let found = instances().into_iter().filter(|instance| instance.command == "inline");
-    let mut trouble = None;
+    let mut silent = None;
     let mut tables: Vec<(Instance, String)> = Vec::new();
     for instance in found {
         match instance.ask(&Request::Show) {
@@ -92,15 +92,32 @@ fn table_of(wanted: Option<&str>) -> Result<(Instance, String), Failure> {
                 let name = shown["table"].as_str().unwrap_or_default().to_owned();
                 tables.push((instance, name));
             }
-            Err(error) => trouble = Some(format!("inline {}: {error}", instance.pid)),
+            // One that has ended meanwhile is none.
+            Err(error) if instances().contains(&instance) => {
+                silent = Some(format!("inline {}: {error}", instance.pid));
+            }
+            Err(_) => {}
         }
     }
+    the_one(tables, wanted, silent)
+}
+
+/// The table that is meant among those that answer; `silent` says of one that does not.
+fn the_one<T>(
+    mut tables: Vec<(T, String)>,
+    wanted: Option<&str>,
+    silent: Option<String>,
+) -> Result<(T, String), Failure> {
     let names: Vec<String> = tables.iter().map(|(_, name)| name.clone()).collect();
-    let of_name = |(_, name): &(Instance, String)| wanted.is_none_or(|wanted| wanted == name);
-    tables.retain(of_name);
-    match (tables.len(), wanted, trouble) {
+    tables.retain(|(_, name)| wanted.is_none_or(|wanted| wanted == name));
+    match (tables.len(), wanted, silent) {
+        (0, _, Some(silent)) => Err(Failure::CouldNot(silent)),
+        // The silent one could be meant as well.
+        (_, None, Some(silent)) => Err(Failure::Usage(format!(
+            "more than one table runs, and one does not answer ({silent}): say which is meant by --table: {}",
+            names.join(", ")
+        ))),
         (1, _, _) => Ok(tables.remove(0)),
-        (0, _, Some(trouble)) => Err(Failure::CouldNot(trouble)),
         (0, Some(wanted), None) if !names.is_empty() => Err(Failure::CouldNot(format!(
             "table {wanted}: it does not run on this host; there is {}",
             names.join(", ")
@@ -238,6 +255,27 @@ fn shown(answer: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_table_is_taken_for_the_only_one_beside_one_that_does_not_answer() {
+        let tables = |names: &[&str]| names.iter().map(|name| ((), (*name).to_owned())).collect();
+        let of = |names: &[&str], wanted: Option<&str>, silent: Option<&str>| {
+            let found = the_one(tables(names), wanted, silent.map(str::to_owned));
+            let said = |failure: Failure| failure.message().unwrap_or_default().to_owned();
+            found.map(|(_, name)| name).map_err(said)
+        };
+        let silent = Some("inline 7: no answer");
+        assert_eq!(of(&["a"], None, None), Ok("a".into()));
+        assert_eq!(of(&["a"], Some("a"), silent), Ok("a".into()));
+        assert_eq!(of(&["a", "b"], Some("b"), None), Ok("b".into()));
+        let said = of(&["a"], None, silent).unwrap_err();
+        assert!(said.contains("inline 7: no answer") && said.ends_with("by --table: a"), "{said}");
+        assert_eq!(of(&[], None, silent), Err("inline 7: no answer".into()));
+        assert_eq!(of(&["a"], Some("c"), silent), Err("inline 7: no answer".into()));
+        assert!(of(&["a", "b"], None, None).unwrap_err().ends_with("by --table: a, b"));
+        assert!(of(&["a"], Some("c"), None).unwrap_err().ends_with("there is a"));
+        assert!(of(&[], None, None).unwrap_err().starts_with("no tapline inline runs"));
+    }
 
     #[test]
     fn rules_and_sessions_are_shown_a_line_each() {
