@@ -287,6 +287,16 @@ pub fn carries(endpoint: &Endpoint, link_types: &[LinkType]) -> bool {
 pub struct Places(BTreeSet<PathBuf>);
 
 impl Places {
+    /// Those of some groups.
+    pub fn of(groups: &[Group]) -> Places {
+        Places(files(groups).filter_map(place).collect())
+    }
+
+    /// Whether a file is one of them, by whatever name.
+    pub fn has(&self, path: &Path) -> bool {
+        place(path).is_some_and(|place| self.0.contains(&place))
+    }
+
     /// Refuses a file that was claimed before.
     pub fn claim(&mut self, path: &Path) -> Result<(), Failure> {
         match place(path).is_none_or(|place| self.0.insert(place)) {

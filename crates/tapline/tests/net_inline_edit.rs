@@ -269,3 +269,70 @@ fn a_reload_replaces_the_file_s_rules_and_leaves_added_ones() {
     assert!(finished.status.success(), "{}", finished.stderr);
     assert_eq!(stats(scene.path("ledger.json")).unaccounted, 0);
 }
+
+/// Whether the tapped host has an interface.
+fn has_interface(scene: &Scene, name: &str) -> bool {
+    let mut command = scene.host("tapped").netns.command("ip");
+    command.args(["link", "show", "dev", name]).output().expect("ip runs").status.success()
+}
+
+/// The payloads of five bytes that a file has.
+fn payloads(file: &Path) -> usize {
+    rows(file, &["-Y", "tcp.len == 5"], &["frame.number"]).len()
+}
+
+#[test]
+fn what_views_go_to_changes_without_harm_to_files_and_devices() {
+    if !root_or_skip() || !tool_or_skip("tshark") {
+        return;
+    }
+    let scene = Scene::new("inline-edit-places");
+    let (ours, next, _) = ends(&scene, "ring");
+    let (path, file, other) =
+        (scene.path("table.toml"), scene.path("web.pcapng"), scene.path("other.pcapng"));
+    let rule = |port: u16, to: &[&str]| {
+        format!(
+            "[[rule]]\nname = \"of-{port}\"\naddress = \"{ours}\"\nnext_host = \"{next}\"\n\
+             source = \"10.71.1.100\"\nprotocol = \"tcp\"\nport = {port}\nviews = [\"inline\"]\n\
+             to = {to:?}\n"
+        )
+    };
+    let write = |rules: &[String]| {
+        let head = "in = \"client\"\nout = \"sink\"\n".to_owned();
+        std::fs::write(&path, head + &rules.concat()).unwrap();
+    };
+    let (to_file, to_other) = (format!("pcap:{}", text(&file)), format!("pcap:{}", text(&other)));
+    write(&[rule(80, &[&to_file])]);
+    let running = start(&scene, "ring", &["-c", text(&path)]);
+    let mut connection = Connection::open(&scene, ours, next, 80);
+    for _ in 0..3 {
+        connection.go_on();
+    }
+
+    // What is refused costs no file and leaves no device, though these come before what is at fault.
+    std::fs::write(&other, "what was there").unwrap();
+    let web = rule(80, &[&to_file]);
+    write(&[web, rule(81, &[&to_other, "tap:views"]), rule(82, &["nic:absent"])]);
+    let said = refused(&scene, &["reload"]);
+    assert!(said.contains("absent"), "{said}");
+    assert_eq!(std::fs::read_to_string(&other).unwrap(), "what was there");
+    assert!(!has_interface(&scene, "views"));
+    connection.go_on();
+
+    // A file that stays is begun anew by who writes it then, and by nobody else.
+    write(&[rule(80, &[&to_file, "tap:views"])]);
+    assert_eq!(done(&scene, &["reload"]), "rule of-80: changed\n");
+    assert!(has_interface(&scene, "views"));
+    connection.go_on();
+    connection.go_on();
+    write(&[rule(80, &[&to_other])]);
+    assert_eq!(done(&scene, &["reload"]), "rule of-80: changed\n");
+    wait_until("what leaves has run dry", SOON, || !has_interface(&scene, "views"));
+    assert_eq!(payloads(&file), 4, "two times two");
+    connection.go_on();
+
+    let finished = running.stop(SOON);
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert_eq!(stats(scene.path("ledger.json")).unaccounted, 0);
+    assert_eq!([&file, &other].map(|file| payloads(file)), [4, 2]);
+}

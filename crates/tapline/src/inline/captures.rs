@@ -1,15 +1,20 @@
 //! Where the views of rules go: rules whose views go to the same places share a channel, a worker and
 //! the files.
+//!
+//! A change comes in two steps, as whatever may be refused comes before any file is replaced: all that has
+//! a far end is opened first, and the channels, which the forwarder then fills. Once it has taken them, what
+//! is no longer wanted runs dry, and only then are files opened, which may be the ones it wrote.
 
 use crate::archiving::{Archiving, Shown};
 use crate::failure::Failure;
-use crate::targets::{Places, Targets, files, has_tunnels};
+use crate::targets::{Opening, Places, Targets, devices, files, has_tunnels};
 use api::{Group, InlineConfig, InlineRule, Sending};
 use archive::{Recorder, RecorderOptions};
 use capfile::Interface;
-use io::forward::{Capture, ViewSender, views};
+use io::forward::{Capture, ViewSender, ViewSource, views};
 use io::{InterfaceId, Interfaces, Now};
 use pipeline::{Crew, CrewReport, Input, Tap, Target, TargetGroup};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use wire::LinkType;
@@ -45,16 +50,29 @@ struct Leaving {
     crew: Crew,
 }
 
-/// Captures of a table, in the order of its rules, and the taps that are to be started for them.
-pub struct Prepared {
+/// Captures of a table, in the order of its rules, and what they need beside what runs.
+pub struct Prepared<'a> {
     /// For each rule.
     pub captures: Vec<Option<Capture>>,
     /// What is to be started for them.
-    pub new: Vec<NewTap>,
+    pub new: Vec<Channel<'a>>,
 }
 
-/// Where views go, through which channel, and what carries them there.
-pub type NewTap = (Vec<Group>, ViewSender, Tap);
+/// A channel for views, and where it leads: all is open but the files.
+pub struct Channel<'a> {
+    name: String,
+    to: &'a [Group],
+    sender: ViewSender,
+    source: ViewSource,
+    opening: Opening<'a>,
+}
+
+/// What carries views, with its files.
+pub struct NewTap {
+    to: Vec<Group>,
+    sender: ViewSender,
+    tap: Tap,
+}
 
 impl Captures {
     /// None runs yet. `sending` is how views go into tunnels.
@@ -84,10 +102,21 @@ impl Captures {
         self.archive.as_ref().map(|(_, shown)| shown)
     }
 
-    /// Opens what a table needs beside what runs. Files are replaced as the last thing that may fail.
-    pub fn prepare(&mut self, config: &InlineConfig) -> Result<Prepared, Failure> {
+    /// Opens what a table needs beside what runs, but for the files.
+    ///
+    /// # Errors
+    /// If something cannot be had: then all is as before.
+    pub fn prepare<'a>(&mut self, config: &'a InlineConfig) -> Result<Prepared<'a>, Failure> {
+        let prepared = self.channels(config);
+        if prepared.is_err() {
+            self.forget_devices();
+        }
+        prepared
+    }
+
+    fn channels<'a>(&mut self, config: &'a InlineConfig) -> Result<Prepared<'a>, Failure> {
         must_stand_apart(config)?;
-        let mut new: Vec<NewTap> = Vec::new();
+        let mut new: Vec<Channel<'a>> = Vec::new();
         let mut captures = Vec::with_capacity(config.rules.len());
         for rule in &config.rules {
             if rule.views.is_empty() {
@@ -96,12 +125,13 @@ impl Captures {
             }
             let known = self.running.iter().find(|running| running.to == rule.to);
             let known = known.map(|running| running.sender.clone());
-            let begun = new.iter().find(|(to, ..)| *to == rule.to);
-            let sender = match known.or_else(|| begun.map(|(_, sender, _)| sender.clone())) {
+            let begun = new.iter().find(|channel| channel.to == rule.to);
+            let sender = match known.or_else(|| begun.map(|channel| channel.sender.clone())) {
                 Some(sender) => sender,
                 None => {
-                    let (sender, tap) = self.open(rule)?;
-                    new.push((rule.to.clone(), sender.clone(), tap));
+                    let channel = self.channel(rule)?;
+                    let sender = channel.sender.clone();
+                    new.push(channel);
                     sender
                 }
             };
@@ -110,38 +140,53 @@ impl Captures {
         Ok(Prepared { captures, new })
     }
 
-    fn open(&mut self, rule: &InlineRule) -> Result<(ViewSender, Tap), Failure> {
-        self.wait_for_files_of(rule)?;
+    fn channel<'a>(&mut self, rule: &'a InlineRule) -> Result<Channel<'a>, Failure> {
+        let name = format!("views of {}", rule.name);
+        self.wait_for_files(&name, &rule.to)?;
         let (sender, source) = views()?;
         self.opened = self.opened.wrapping_add(1);
-        let mut opening = self.targets.open(&rule.to, self.sending, self.opened, 1)?;
+        let opening = self.targets.open(&rule.to, self.sending, self.opened, 1)?;
+        Ok(Channel { name, to: &rule.to, sender, source, opening })
+    }
+
+    /// Replaces the files of channels.
+    ///
+    /// # Errors
+    /// If one cannot be written.
+    pub fn finish(&self, new: Vec<Channel<'_>>) -> Result<Vec<NewTap>, Failure> {
+        new.into_iter().map(|channel| self.tap(channel)).collect()
+    }
+
+    fn tap(&self, channel: Channel<'_>) -> Result<NewTap, Failure> {
+        let Channel { name, to, sender, source, mut opening } = channel;
         let mut groups = opening.groups(0, None, true)?;
         if let Some((options, _)) = &self.archive {
             let recorder = Recorder::new(options.clone(), &self.interfaces, Now::read())?;
             let target = Target::new("recorder".into(), Box::new(recorder));
             groups.push(TargetGroup::new(vec![target], &[1]));
         }
-        let name = format!("views of {}", rule.name);
         let input = Input { name: name.clone(), source: Box::new(source) };
         let mut tap = Tap::new(name, vec![input], groups);
-        tap.needs_flow_hash = has_tunnels(&rule.to);
-        Ok((sender, tap))
+        tap.needs_flow_hash = has_tunnels(to);
+        Ok(NewTap { to: to.to_vec(), sender, tap })
     }
 
-    /// Waits until nobody writes the files of a rule any more that has gone and comes back.
-    fn wait_for_files_of(&self, rule: &InlineRule) -> Result<(), Failure> {
+    /// Waits until nobody writes files any more that were another's and are wanted again.
+    fn wait_for_files(&self, name: &str, to: &[Group]) -> Result<(), Failure> {
         let begun = Instant::now();
-        let is_written = |leaving: &&Leaving| {
-            !leaving.crew.is_finished()
-                && files(&leaving.to).any(|path| files(&rule.to).any(|wanted| wanted == path))
+        let wanted = Places::of(to);
+        let written = |leaving: &Leaving| {
+            let is_over = leaving.crew.is_finished();
+            // A pipe has no place.
+            let is_wanted = |path: &&Path| wanted.has(path) || files(to).any(|file| file == *path);
+            files(&leaving.to).filter(|_| !is_over).find(is_wanted).map(Path::to_owned)
         };
-        while let Some(Leaving { to, .. }) = self.leaving.iter().find(is_written) {
+        while let Some(path) = self.leaving.iter().find_map(written) {
             if begun.elapsed() > DRY {
-                let path = files(to).next().unwrap_or(Path::new("-")).display();
+                let path = path.display();
                 return Err(Failure::CouldNot(format!(
-                    "rule {}: {path} is still being written for a rule that is gone; try again later, or \
-                     name another file",
-                    rule.name
+                    "{name}: {path} is still being written for a rule that is gone or has changed; try \
+                     again later, or name another file"
                 )));
             }
             std::thread::sleep(LOOK);
@@ -164,13 +209,20 @@ impl Captures {
         all
     }
 
-    /// Starts what was prepared, and stops what no rule of a table needs any more.
-    pub fn start(&mut self, new: Vec<NewTap>, config: &InlineConfig) -> Result<(), Failure> {
-        for (to, sender, tap) in new {
+    /// Starts what is ready.
+    pub fn start(&mut self, new: Vec<NewTap>) -> Result<(), Failure> {
+        for NewTap { to, sender, tap } in new {
             let crew = Crew::start(vec![tap])
                 .map_err(|e| Failure::CouldNot(format!("start a worker: {e}")))?;
             self.running.push(Running { to, sender, crew });
         }
+        Ok(())
+    }
+
+    /// Stops what no rule of a table needs any more, and starts what is new; the forwarder has both by now.
+    /// A line for each channel that leads nowhere, as its files could not be had in the end: the rules
+    /// are in force all the same, and the next change tries again.
+    pub fn turn_into(&mut self, new: Vec<Channel<'_>>, config: &InlineConfig) -> Vec<String> {
         let is_wanted = |running: &Running| {
             config.rules.iter().any(|rule| !rule.views.is_empty() && rule.to == running.to)
         };
@@ -181,7 +233,25 @@ impl Captures {
             crew.stop();
             self.leaving.push(Leaving { to, crew });
         }
-        Ok(())
+        let mut lines = Vec::new();
+        for channel in new {
+            let name = channel.name.clone();
+            let tap = self.wait_for_files(&name, channel.to).and_then(|()| self.tap(channel));
+            if let Err(failure) = tap.and_then(|tap| self.start(vec![tap])) {
+                let why = failure.message().unwrap_or_default();
+                lines.push(format!("{name}: they go nowhere until the next change: {why}"));
+            }
+        }
+        self.forget_devices();
+        // What was asked for before is another list of workers.
+        self.ask();
+        lines
+    }
+
+    /// Gives up the TAP devices that nothing running feeds.
+    pub fn forget_devices(&mut self) {
+        let fed: BTreeSet<String> = self.running.iter().flat_map(|of| devices(&of.to)).collect();
+        self.targets.keep_devices(|name| fed.contains(name));
     }
 
     fn crews(&self) -> impl Iterator<Item = &Crew> {

@@ -79,6 +79,7 @@ impl<'a> Live<'a> {
         self.archiving = self.open_archive()?;
         self.captures.record_into(self.archiving.as_ref());
         let Prepared { captures, new } = self.captures.prepare(&config)?;
+        let new = self.captures.finish(new)?;
         let (forwarder, how) = self.forwarder_of(&config, captures)?;
         self.ready = Some(Ready { forwarder, new });
         let begun = format!(
@@ -149,8 +150,8 @@ impl<'a> Live<'a> {
 
     /// Forwards from now on.
     pub fn start(&mut self) -> Result<(), Failure> {
-        if let (Some(config), Some(Ready { forwarder, new })) = (&self.config, self.ready.take()) {
-            self.captures.start(new, config)?;
+        if let Some(Ready { forwarder, new }) = self.ready.take() {
+            self.captures.start(new)?;
             self.forwarder = Some(Forwarder::start(forwarder)?);
         }
         Ok(())
@@ -197,19 +198,23 @@ impl<'a> Live<'a> {
             true => must_be_ours(&wanted)?,
             false => must_be_nobodys(&wanted)?,
         }
+        let mut notes = match self.is_in_kernel {
+            true => unanswered(&wanted, self.config.as_ref())?,
+            false => Vec::new(),
+        };
         let Some(forwarder) = &self.forwarder else {
             return Err(Failure::CouldNot("it has not begun".into()));
         };
         let Prepared { captures, new } = self.captures.prepare(&wanted)?;
-        let notes = match self.is_in_kernel {
-            true => unanswered(&wanted, self.config.as_ref())?,
-            false => Vec::new(),
-        };
-        forwarder.replace(Table::new(wanted.clone(), captures))?;
+        if let Err(error) = forwarder.replace(Table::new(wanted.clone(), captures)) {
+            drop(new);
+            self.captures.forget_devices();
+            return Err(error.into());
+        }
+        notes.extend(self.captures.turn_into(new, &wanted));
         notes.iter().for_each(|note| tracing::warn!("{note}"));
         self.notes = notes;
         let old = self.config.replace(wanted.clone());
-        self.captures.start(new, &wanted)?;
         Ok(old.map_or_else(Vec::new, |old| edit::changes(&old, &wanted)))
     }
 
