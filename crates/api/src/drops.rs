@@ -32,8 +32,8 @@ drop_reasons! {
     KernelRing = "kernel_ring",
     /// The receiving socket's buffer was full (`SO_MEMINFO`).
     KernelSocket = "kernel_socket",
-    /// The kernel's own queue between a tap and its tunnels was full (`netdev_max_backlog`), or there was
-    /// no memory for a copy; only where the kernel mirrors.
+    /// It was lost in the kernel between the interface and the tunnel's headers, such as for want of
+    /// memory for a copy; only where programs of the kernel copy it.
     KernelQueue = "kernel_queue",
     /// The frame came through an interface of a hardware type that is not read yet.
     HardwareType = "hardware_type",

@@ -85,7 +85,7 @@ fn every_kind_of_frame_arrives_as_it_was_or_as_its_slice() {
         // Received with the outermost tag in metadata; sent with all of them in band.
         send_from(client, "tapped", &sent);
         send_from(tapped, "client", &sent);
-        mirror.stop().expect("it stops");
+        mirror.stop();
         let arrived = collector.frames();
         let kept = |frame: &Vec<u8>| match snaplen {
             0 => frame.clone(),
@@ -118,7 +118,7 @@ fn a_mirror_does_not_mirror_itself() {
     Generator::new(10_000, 300).run_in(&client.netns, (tapped.v4("client"), 9).into());
     // And what is no tunnel's goes the same way.
     Generator::new(10_000, 50).run_in(&tapped.netns, (sink.v4("tapped"), 9).into());
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let frames = collector.frames();
     let of = |vni| {
         let frames: Vec<_> = frames.iter().filter(|(of, _)| *of == vni).cloned().collect();
@@ -144,7 +144,7 @@ fn loopback_s_packets_are_taken_once() {
     let received = Tap { sent: constant(0), received: everything(), ..tap(id, &[target]) };
     mirror.set_taps("lo", vec![received]).expect("taps");
     Generator::new(10_000, 100).run_in(&tapped.netns, "127.0.0.1:9".parse().expect("an address"));
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let numbers = numbers(&collector.frames());
     assert_eq!((rig::missing(&numbers, 100), rig::duplicates(&numbers)), (vec![], vec![]));
     let seen = mirror.tap_counters(id).expect("counters");
@@ -183,7 +183,7 @@ fn a_tap_has_a_ceiling_and_several_targets() {
     mirror.set_ceiling(id, None).expect("no ceiling");
     mirror.tick(Now::read());
     generator.run_in(&client.netns, to);
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let after = mirror.tap_counters(id).expect("counters");
     assert!(after.matched >= seen.matched + 1000, "{after:?}");
     let frames = collector.frames();

@@ -53,7 +53,7 @@ fn each_packet_reaches_its_tunnel_once_and_the_counters_balance() {
         .flows(7)
         .run_in(&client.netns, (tapped.v4("client"), 9).into());
 
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let frames = collector.frames();
     assert!(frames.iter().all(|(vni, _)| *vni == 0x0abcde));
     let numbers = numbers(&frames);
@@ -87,9 +87,9 @@ fn super_packets_leave_as_the_wire_s_frames() {
     let to = (tapped.v4("client"), 5001).into();
     rig::exchange(&client.netns, &tapped.netns, to, BYTES);
 
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let counters = mirror.target_counters(target).expect("counters");
-    assert_eq!((counters.missing(), counters.not_handed), (0, 0), "{counters:?}");
+    assert_eq!((counters.missing, counters.not_handed), (0, 0), "{counters:?}");
     let frames = collector.frames();
     assert_eq!(counters.members[0].sent, frames.len() as u64, "{counters:?}");
     let mut payload = 0;
@@ -114,10 +114,10 @@ fn however_many_super_packets_come_all_arrive() {
     let (mut mirror, _, target) = mirror_of(tapped, "client", vxlan(sink.v4("tapped").into(), 1));
     let to = (tapped.v4("client"), 5001).into();
     rig::exchange(&client.netns, &tapped.netns, to, 30 << 20);
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let counters = mirror.target_counters(target).expect("counters");
     // There is no queue that they could fill.
-    assert_eq!((counters.missing(), counters.not_handed), (0, 0), "{counters:?}");
+    assert_eq!((counters.missing, counters.not_handed), (0, 0), "{counters:?}");
     assert!(counters.arrived > (60 << 20) / 1448, "{counters:?}");
 }
 
@@ -177,7 +177,7 @@ fn a_target_changes_between_two_packets() {
         (sending.join().expect("it sends"), gone)
     });
 
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let frames = collector.frames();
     let numbers = numbers(&frames);
     assert_eq!(rig::missing(&numbers, sent.accepted), [0; 0]);
@@ -211,7 +211,7 @@ fn a_group_without_a_healthy_member_drops_and_counts() {
     mirror.set_taps("client", vec![tap(id, &[target])]).expect("taps");
     let flows = Generator::new(20_000, 200).flows(60);
     let sent = flows.run_in(&client.netns, (tapped.v4("client"), 9).into());
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let counters = mirror.target_counters(target).expect("counters");
     for member in &counters.members {
         assert!(member.unhealthy > 0 && member.sent == 0, "{member:?}");
@@ -246,7 +246,7 @@ fn a_neighbour_s_new_address_is_followed_within_a_second() {
         std::thread::sleep(Duration::from_millis(50));
     }
     let sent = while_ticking(&mut mirror, || generator.run_in(&client.netns, to));
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let frames = collector.frames();
     let last = &numbers(&frames)[500..];
     assert_eq!(rig::missing(last, sent.accepted), [0; 0]);
@@ -262,7 +262,7 @@ fn a_neighbour_that_does_not_answer_is_counted() {
     let nobody = "10.71.1.77".parse().expect("an address");
     let (mut mirror, _, target) = mirror_of(tapped, "client", vxlan(nobody, 1));
     let sent = Generator::new(20_000, 200).run_in(&client.netns, (tapped.v4("client"), 9).into());
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let member = mirror.target_counters(target).expect("counters").members[0];
     assert!(member.unreachable >= sent.accepted && member.sent == 0, "{member:?}");
 }
@@ -298,7 +298,7 @@ fn an_interface_may_go_and_come_back() {
     }
     let sent =
         Generator::new(10_000, 300).run_in(&client.netns, "10.71.0.2:9".parse().expect("one"));
-    mirror.stop().expect("it stops");
+    mirror.stop();
     assert_eq!(rig::missing(&numbers(&collector.frames()), sent.accepted), [0; 0]);
 }
 
@@ -321,7 +321,7 @@ fn a_private_interface_that_is_set_down_is_brought_up_again() {
     mirror.tick(Now::read());
     let to = (tapped.v4("client"), 9).into();
     let sent = Generator::new(10_000, 300).run_in(&client.netns, to);
-    mirror.stop().expect("it stops");
+    mirror.stop();
     assert_eq!(rig::missing(&numbers(&collector.frames()), sent.accepted), [0; 0]);
 }
 
@@ -352,7 +352,7 @@ fn filters_of_clsact_do_the_same_and_go_with_the_mirror() {
         assert_eq!(shown.matches("tapline-").count(), 1, "{shown}");
     }
     let sent = Generator::new(10_000, 300).run_in(&client.netns, (tapped.v4("client"), 9).into());
-    mirror.stop().expect("it stops");
+    mirror.stop();
     drop(mirror);
     assert_eq!(filters(), (String::new(), String::new()));
     assert_eq!(rig::missing(&numbers(&collector.frames()), sent.accepted), [0; 0]);
@@ -377,7 +377,7 @@ fn taps_may_be_in_another_namespace_than_the_tunnels() {
     mirror.set_taps("tapped", vec![tap(id, &[target])]).expect("taps");
     let sent = Generator::new(10_000, 300).run_in(&client.netns, (tapped.v4("client"), 9).into());
     rig::exchange(&client.netns, &tapped.netns, (tapped.v4("client"), 5001).into(), BYTES);
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let counters = mirror.target_counters(target).expect("counters");
     let frames = collector.frames();
     assert_eq!(rig::missing(&numbers(&frames), sent.accepted), [0; 0]);
@@ -408,7 +408,7 @@ fn what_does_not_fit_comes_to_user_space_whole() {
     let to = (tapped.v4("client"), 9).into();
     Generator::new(10_000, 200).payload_bytes(1472).run_in(&client.netns, to);
     Generator::new(10_000, 100).payload_bytes(100).run_in(&client.netns, to);
-    mirror.stop().expect("it stops");
+    mirror.stop();
 
     let (mut packets, mut batch) = (Vec::new(), io::Batch::new());
     handed.stop().expect("it stops");
@@ -464,7 +464,7 @@ fn a_group_s_table_says_where_a_flow_goes_and_lanes_count_for_themselves() {
     let id = mirror.add_tap(0, None).expect("a tap");
     mirror.set_taps("client", vec![tap(id, &[target])]).expect("taps");
     Generator::new(10_000, 600).flows(60).run_in(&client.netns, (tapped.v4("client"), 9).into());
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let counters = mirror.target_counters(target).expect("counters");
     let mut sent = [0; 3];
     for (from, datagram) in collector.datagrams() {
@@ -507,7 +507,7 @@ fn what_no_dispatcher_can_judge_is_judged_once_it_is_cut() {
     mirror.set_taps("client", vec![filtered]).expect("taps");
     let sent = Generator::new(10_000, 300).run_in(&client.netns, (tapped.v4("client"), 9).into());
     rig::exchange(&client.netns, &tapped.netns, (tapped.v4("client"), 5001).into(), BYTES);
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let frames = collector.frames();
     assert_eq!(rig::missing(&numbers(&frames), sent.accepted), [0; 0]);
     let is_wanted = |frame: &[u8]| frame.len() >= 1000 || frame[23] == wire::udp::PROTOCOL;
@@ -544,7 +544,7 @@ fn where_super_packets_may_be_of_any_length_filters_judge_once_they_are_cut() {
     mirror.tick(Now::read());
     let to = std::net::SocketAddr::new(tapped.v6("client").into(), 5001);
     rig::exchange(&client.netns, &tapped.netns, to, 4 << 20);
-    mirror.stop().expect("it stops");
+    mirror.stop();
     let counters = mirror.target_counters(target).expect("counters");
     let seen = mirror.tap_counters(id).expect("counters");
     let frames = collector.frames();

@@ -48,6 +48,9 @@ impl Ceiling {
     pub(crate) fn take(&self, bytes: u32, now_ns: u64) -> bool {
         let cost = self.shared.cost.load(Ordering::Relaxed);
         let bucket = Bucket { cost, ..self.bucket };
+        if bucket.cost == 0 {
+            return true;
+        }
         let price_ns = bucket.price_ns(1, bytes);
         let pay = |paid_at_ns: u64| {
             let from_ns = paid_at_ns.max(now_ns);

@@ -25,12 +25,14 @@ pub struct TapCounters {
 /// What the way of a target's packets has counted.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TargetCounters {
-    /// Wire packets handed to the private interface.
+    /// Wire packets handed to the private interfaces.
     pub handed: u64,
     /// Wire packets for which there was no memory.
     pub not_handed: u64,
-    /// Of those, wire packets that were to be judged behind the private interface.
-    pub late_not_handed: u64,
+    /// Wire packets that were handed over and did not arrive.
+    pub missing: u64,
+    /// Of both, wire packets that nobody had judged yet.
+    pub late_lost: u64,
     /// Packets that arrived where they are encapsulated.
     pub arrived: u64,
     /// Of those, packets that a filter judged there and rejected.
@@ -78,13 +80,6 @@ impl TapCounters {
         self.rate_limited += of(TapCounter::RateLimited);
         self.late += of(TapCounter::Late);
         self.matched_bytes += of(TapCounter::MatchedBytes);
-    }
-}
-
-impl TargetCounters {
-    /// Packets handed over that have not arrived: lost or, on another CPU, under way.
-    pub fn missing(&self) -> u64 {
-        self.handed.saturating_sub(self.arrived)
     }
 }
 

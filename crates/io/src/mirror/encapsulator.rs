@@ -70,15 +70,19 @@ impl Encapsulator {
 
     /// Brings a private interface up again that somebody has set down, and says so, or that it is gone.
     pub fn look(&mut self, private: &Private) -> Result<(), Error> {
-        let near = (self.near.is_up(), "near", self.near.name());
-        let entry = (self.finisher.is_up(), "entry", self.finisher.name());
-        for (is_up, what, name) in [near, entry] {
-            let name = name.unwrap_or_else(|| what.into());
+        let near = (self.near.is_up(), self.near.name());
+        // It has a carrier if the near end has one.
+        let entry = match near.0 {
+            Some(true) => (self.finisher.is_up(), self.finisher.name()),
+            _ => (Some(true), None),
+        };
+        for (is_up, name) in [near, entry] {
             match is_up {
                 Some(true) => {}
                 Some(false) => {
                     tracing::warn!(
-                        "private interface `{name}` was set down, and is brought up again"
+                        "private interface `{}` was set down, and is brought up again",
+                        name.unwrap_or_default()
                     );
                     private.set_up(&self.near)?;
                     self.finisher.set_up()?;
@@ -86,8 +90,8 @@ impl Encapsulator {
                 None if self.is_gone_told => {}
                 None => {
                     tracing::error!(
-                        "private interface `{name}` has been removed: the kernel mirrors nothing \
-                         until tapline is started again"
+                        "a private interface has been removed: the kernel mirrors not all until \
+                         tapline is started again"
                     );
                     self.is_gone_told = true;
                 }

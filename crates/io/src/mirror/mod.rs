@@ -12,8 +12,7 @@
 //! hand_up ───── a Source for user space ──┘
 //! ```
 //!
-//! One thread owns it and calls [`KernelMirror::tick`] at least every 100 ms. No call waits for more
-//! than a tenth of a second, [`KernelMirror::stop`] for one.
+//! One thread owns it and calls [`KernelMirror::tick`] at least every 100 ms.
 
 mod counters;
 mod encapsulator;
@@ -46,22 +45,15 @@ use kernel::mirror::layout::{MirrorMap, far_end_keys};
 use private::Private;
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
-use std::time::{Duration, Instant};
 use tables::Tables;
 use taps::Taps;
-use targets::Targets;
+use targets::{Targets, UNDER_WAY};
 use wire::tunnel::Carrier;
 
 /// How often the interfaces are looked for, should word of one that comes or goes be lost, ns.
 const LOOK_NS: u64 = 500_000_000;
 /// How often the programs are told of UTC, ns.
 const CLOCK_NS: u64 = 1_000_000_000;
-/// For how long at most packets that are under way are waited for, and how long nothing may have
-/// arrived until they count as lost.
-const SETTLE_MAX: Duration = Duration::from_secs(1);
-const SETTLE_QUIET: Duration = Duration::from_millis(50);
-const SETTLE_STEP: Duration = Duration::from_millis(1);
-
 /// How a mirror is made.
 #[derive(Debug, Default)]
 pub struct MirrorOptions {
@@ -198,18 +190,13 @@ impl KernelMirror {
         self.targets.set_table(id, table, &self.tables, Now::read())
     }
 
-    /// Removes a target that no tap has any more, and returns what it has counted in all. Waits up to
-    /// a tenth of a second for packets that are under way.
+    /// Removes a target that no tap has any more, and returns what it has counted in all. Waits for
+    /// packets that are under way on other CPUs.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
     pub fn remove_target(&mut self, id: TargetId) -> Result<TargetCounters, Error> {
-        let since = Instant::now();
-        while self.targets.counters(id, &self.tables)?.missing() > 0
-            && since.elapsed() < SETTLE_QUIET
-        {
-            std::thread::sleep(SETTLE_STEP);
-        }
+        std::thread::sleep(UNDER_WAY);
         let counters = self.targets.remove(id, &self.tables, Now::read())?;
         self.write_far_ends()?;
         Ok(counters)
@@ -353,9 +340,7 @@ impl KernelMirror {
         self.taps.counters(id)
     }
 
-    /// What a target has counted. What is read last has happened first, so that no packet shows behind
-    /// a place where it was not seen: `handed` is at least `arrived`, and that what its endpoints
-    /// have counted, as far as each packet is one.
+    /// What a target has counted. No packet shows at an endpoint before it shows as arrived.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
@@ -372,23 +357,11 @@ impl KernelMirror {
         self.targets.sequences(id, &self.tables)
     }
 
-    /// Takes the programs off all interfaces and waits, for a second at most, until what is under way has
-    /// arrived. The counters are final then.
-    ///
-    /// # Errors
-    /// [`Error::System`] if the kernel refuses.
-    pub fn stop(&mut self) -> Result<(), Error> {
+    /// Takes the programs off all interfaces and waits for packets that are under way on other CPUs. The
+    /// counters are final then.
+    pub fn stop(&mut self) {
         self.interfaces.clear();
-        let start = Instant::now();
-        let mut last = (self.targets.missing(&self.tables)?, start);
-        while last.0 > 0 && start.elapsed() < SETTLE_MAX && last.1.elapsed() < SETTLE_QUIET {
-            std::thread::sleep(SETTLE_STEP);
-            let missing = self.targets.missing(&self.tables)?;
-            if missing != last.0 {
-                last = (missing, Instant::now());
-            }
-        }
-        Ok(())
+        std::thread::sleep(UNDER_WAY);
     }
 
     /// Looks whether any interface has super-packets that are longer than an IP packet can say: what one

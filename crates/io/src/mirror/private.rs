@@ -93,7 +93,6 @@ impl Private {
         for (netns, links, index) in ends {
             links.leave_without_ipv6(index).map_err(failed("leave it without IPv6"))?;
             disable_ipv6(netns, links.name(index))?;
-            links.switch_offloads_off(index).map_err(failed("switch its offloads off"))?;
         }
         drop(near_links);
         Ok(pair)

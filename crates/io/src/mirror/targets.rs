@@ -22,7 +22,7 @@ use wire::flow;
 use wire::tunnel::Carrier;
 
 /// How long a program may still be at work on a packet that it took up before a change.
-const UNDER_WAY: Duration = Duration::from_millis(2);
+pub(super) const UNDER_WAY: Duration = Duration::from_millis(5);
 
 /// A target of a mirror.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -276,17 +276,6 @@ impl Targets {
         Ok(counters)
     }
 
-    /// Packets of all targets that were handed over and have not arrived.
-    pub fn missing(&self, tables: &Tables) -> Result<u64, Error> {
-        let mut missing = 0;
-        for id in self.targets.keys() {
-            let mut counters = TargetCounters::default();
-            counters.read(*id, tables)?;
-            missing += counters.missing();
-        }
-        Ok(missing)
-    }
-
     pub fn sequences(&self, id: TargetId, tables: &Tables) -> Result<Vec<Vec<(u8, u32)>>, Error> {
         let map = tables.map(MirrorMap::MemberCounters);
         let mut all = Vec::new();
@@ -415,26 +404,23 @@ impl Served {
 }
 
 impl TargetCounters {
-    fn arrive(&mut self, words: &[u64]) {
-        self.arrived += words[SlotCounter::Arrived as usize];
-        self.filtered += words[SlotCounter::Filtered as usize];
-    }
-
-    fn hand(&mut self, words: &[u64]) {
-        self.handed += words[SlotCounter::Handed as usize];
-        self.not_handed += words[SlotCounter::NotHanded as usize];
-    }
-
     fn read(&mut self, id: TargetId, tables: &Tables) -> Result<(), Error> {
-        // Against the packets' way, so that none shows behind a place where it was not seen.
         for slot in [id.slot(), id.late_slot()] {
-            self.arrive(&tables.words(MirrorMap::SlotCounters, slot)?);
-        }
-        for slot in [id.slot(), id.late_slot()] {
-            let words = tables.words(MirrorMap::SlotCounters, slot)?;
-            self.hand(&words);
+            // A packet counts as handed once it has arrived or was lost. So what was handed is read first: then
+            // nothing that is under way shows as missing.
+            let [handed, arrived] = [(); 2].map(|()| tables.words(MirrorMap::SlotCounters, slot));
+            let (handed, arrived) = (handed?, arrived?);
+            let not_handed = handed[SlotCounter::NotHanded as usize];
+            let handed = handed[SlotCounter::Handed as usize];
+            self.handed += handed;
+            self.not_handed += not_handed;
+            self.filtered += arrived[SlotCounter::Filtered as usize];
+            let arrived = arrived[SlotCounter::Arrived as usize];
+            self.arrived += arrived;
+            let missing = handed.saturating_sub(arrived);
+            self.missing += missing;
             if slot == id.late_slot() {
-                self.late_not_handed += words[SlotCounter::NotHanded as usize];
+                self.late_lost += not_handed + missing;
             }
         }
         Ok(())

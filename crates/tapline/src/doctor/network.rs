@@ -38,7 +38,7 @@ fn rmem() -> Finding {
 
 fn backlog() -> Finding {
     at_least("net/core/netdev_max_backlog", BACKLOG_WANTED, |_| {
-        "packets that cross a veth device in a burst are lost, those of a mirror included".into()
+        "packets that cross a veth device in a burst are lost, and those of a mirror that leaves by one".into()
     })
 }
 

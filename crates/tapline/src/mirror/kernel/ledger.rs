@@ -9,8 +9,8 @@
 //!                              ▼
 //!                        a sink of user space: sent, dropped, queued
 //! ```
-//! What cannot be handed on counts as lost at once. Of what was handed on and has not shown up nobody
-//! knows: it counts as queued while packets are under way, and as lost once nothing is.
+//! What is lost on its way counts at once. What the program of another CPU holds counts as queued, and as
+//! lost once no program runs.
 
 use crate::mirror::lines::Lines;
 use api::{DropReason, Drops, RuleStats, TapStats, TargetStats};
@@ -37,8 +37,7 @@ pub fn lines(name: &str, tap: &TapCounters, targets: &[Counted<'_>], is_final: b
     drops.add_many(DropReason::RateLimited, tap.rate_limited);
     if let Some(first) = targets.first() {
         // Those that were to be judged where they are encapsulated, and were lost before, match nothing.
-        let lost = if is_final { first.late_lost(tap) } else { first.kernel.late_not_handed };
-        drops.add_many(DropReason::KernelQueue, lost);
+        drops.add_many(DropReason::KernelQueue, first.kernel.late_lost);
     }
     let seen = tap.filtered + tap.matched + drops.total();
     let mut line = TapStats::new(name.into(), seen, tap.filtered, tap.matched, drops);
@@ -55,18 +54,10 @@ impl Counted<'_> {
         self.kernel.members.iter().map(|member| member.matched).sum()
     }
 
-    /// Packets that could not be handed on, and had matched before.
-    fn not_handed(&self) -> u64 {
-        self.kernel.not_handed.saturating_sub(self.kernel.late_not_handed)
-    }
-
-    /// Packets lost on the way that nobody had judged yet, once nothing is under way.
-    fn late_lost(&self, tap: &TapCounters) -> u64 {
-        if tap.late == 0 {
-            return 0;
-        }
-        let lost = self.kernel.not_handed + self.kernel.missing();
-        lost.saturating_sub(tap.matched.saturating_sub(self.arrived()))
+    /// Packets that had matched and were lost on their way to the endpoints.
+    fn lost(&self) -> u64 {
+        let kernel = &self.kernel;
+        (kernel.not_handed + kernel.missing).saturating_sub(kernel.late_lost)
     }
 
     fn lines(&self, matched: u64, is_final: bool) -> Vec<TargetStats> {
@@ -74,7 +65,7 @@ impl Counted<'_> {
         // Of those that have not shown up nobody knows the flow.
         let unseen = matched.saturating_sub(self.arrived());
         let missing = self.full.share_out(unseen, count);
-        let not_handed = self.full.share_out(unseen.min(self.not_handed()), count);
+        let lost = self.full.share_out(unseen.min(self.lost()), count);
         let sinks = target_lines(&self.handed_up);
         let empty = |name: &str| TargetStats::new(name.into(), 0, 0, 0, Drops::default());
         let sink =
@@ -86,11 +77,11 @@ impl Counted<'_> {
             let sink = sink(at);
             let mut drops = of_kernel(&kernel);
             drops.merge(&sink.drops);
-            drops.add_many(DropReason::KernelQueue, not_handed[at]);
+            drops.add_many(DropReason::KernelQueue, lost[at]);
             let settled = kernel.settled() - kernel.handed_up;
             // Between two of an endpoint's counters a packet may have come in.
             let under_way = kernel.matched.saturating_sub(kernel.settled());
-            let unknown = missing[at] - not_handed[at];
+            let unknown = missing[at] - lost[at];
             let rest = unknown + handed_up[at] + if is_final { 0 } else { under_way };
             let mut queued = sink.queued;
             if is_final {
@@ -101,8 +92,8 @@ impl Counted<'_> {
                 queued += rest;
             }
             // What was handed up counts as the sinks and the way to them have it.
-            let lost = if is_final { under_way } else { 0 };
-            let matched = settled + sink.matched + not_handed[at] + rest + lost;
+            let untold = if is_final { under_way } else { 0 };
+            let matched = settled + sink.matched + lost[at] + rest + untold;
             let sent = kernel.sent + sink.sent;
             let line = TargetStats::new(name.into(), matched, sent, queued, drops);
             lines.push(TargetStats {
@@ -205,11 +196,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_handed_on_is_lost_at_once() {
+    fn what_is_lost_on_its_way_counts_at_once() {
         let full = table();
         let mut target = counted(&full, [member(40, 40), member(30, 30)]);
-        // 100 matched early: 20 were not handed, 10 are under way. 9 others were late.
-        (target.kernel.not_handed, target.kernel.late_not_handed) = (29, 9);
+        // 100 matched early: 20 were lost, 10 are under way. 9 others were late.
+        (target.kernel.not_handed, target.kernel.missing, target.kernel.late_lost) = (17, 12, 9);
         let running = lines("t", &tap(), &[target], false);
         assert_eq!(running.tap.drops.get(DropReason::KernelQueue), 9);
         let sum = |f: fn(&TargetStats) -> u64| running.targets.iter().map(f).sum::<u64>();
@@ -245,6 +236,7 @@ mod tests {
         // 100 judged early and handed, of which 10 were lost; 30 late, 6 lost, 4 rejected, 20 matched.
         target.kernel.handed = 130;
         target.kernel.arrived = 114;
+        (target.kernel.missing, target.kernel.late_lost) = (16, 6);
         target.kernel.members[0] = member(60, 60);
         target.kernel.members[1] = member(50, 50);
         let tap = TapCounters { matched: 120, late: 30, filtered: 4, ..TapCounters::default() };
