@@ -336,3 +336,31 @@ fn what_views_go_to_changes_without_harm_to_files_and_devices() {
     assert_eq!(stats(scene.path("ledger.json")).unaccounted, 0);
     assert_eq!([&file, &other].map(|file| payloads(file)), [4, 2]);
 }
+
+#[test]
+fn views_go_to_a_rule_s_own_places_and_to_the_file_of_all() {
+    if !root_or_skip() || !tool_or_skip("tshark") {
+        return;
+    }
+    let scene = Scene::new("inline-edit-all");
+    let (ours, next, source) = ends(&scene, "ring");
+    let (all, own) = (scene.path("all.pcapng"), scene.path("own.pcapng"));
+    let web = format!("tcp://{ours}:80={next}{source}");
+    let words = ["--in", "client", "--out", "sink", "--forward", &web, "-w", text(&all)];
+    let running = start(&scene, "ring", &words);
+    let ssh = format!("tcp://{ours}:22={next}{source}");
+    let to = format!("pcap:{}", text(&own));
+    let said = refused(&scene, &["add", &ssh, "--to", &format!("pcap:{}", text(&all))]);
+    assert!(said.contains("is the file of another target too"), "{said}");
+    done(&scene, &["add", &ssh, "--name", "ssh", "--to", &to]);
+    let mut both = [80, 22].map(|port| Connection::open(&scene, ours, next, port));
+    both.iter_mut().for_each(Connection::go_on);
+    done(&scene, &["remove", "ssh"]);
+    // The file of all is not begun anew.
+    both[0].go_on();
+
+    let finished = running.stop(SOON);
+    assert!(finished.status.success(), "{}", finished.stderr);
+    assert_eq!(stats(scene.path("ledger.json")).unaccounted, 0);
+    assert_eq!([&all, &own].map(|file| payloads(file)), [6, 2]);
+}

@@ -29,6 +29,7 @@ pub struct ViewSender {
     packets: SyncSender<Packet>,
     waker: Arc<Waker>,
     lost: Arc<Lost>,
+    beside: Option<Box<ViewSender>>,
 }
 
 /// The end that a worker reads. It ends when all senders are gone, or it is stopped and empty.
@@ -49,12 +50,23 @@ pub fn views() -> Result<(ViewSender, ViewSource), Error> {
     let (sender, packets) = sync_channel(WAITING_MAX);
     let lost = Arc::new(Lost::default());
     let source = ViewSource { packets, wakeup, lost: Arc::clone(&lost), is_stopped: false };
-    Ok((ViewSender { packets: sender, waker: Arc::new(waker), lost }, source))
+    Ok((ViewSender { packets: sender, waker: Arc::new(waker), lost, beside: None }, source))
 }
 
 impl ViewSender {
+    /// Gives each copy to another channel, too.
+    #[must_use]
+    pub fn beside(mut self, other: ViewSender) -> ViewSender {
+        self.beside = Some(Box::new(other));
+        self
+    }
+
     /// Hands a copy over, if there is one; counts it otherwise. Never waits.
     pub fn give(&self, copy: Option<Packet>) {
+        if let Some(beside) = &self.beside {
+            // No pool is at hand; the channels' bounds are those of the memory.
+            beside.give(copy.as_ref().map(Packet::copy));
+        }
         let Some(packet) = copy else {
             self.lost.memory.fetch_add(1, Ordering::Relaxed);
             return;
@@ -71,6 +83,7 @@ impl ViewSender {
     /// Has the worker look.
     pub fn wake(&self) {
         self.waker.wake();
+        self.beside.as_deref().into_iter().for_each(ViewSender::wake);
     }
 }
 
@@ -162,6 +175,24 @@ mod tests {
         assert_eq!(arrived, WAITING_MAX);
         assert_eq!(source.drops().get(DropReason::QueueFull), 5);
         assert_eq!(source.drops().get(DropReason::PoolExhausted), 1);
+    }
+
+    #[test]
+    fn one_beside_another_gets_the_same() {
+        let ((sender, mut source), (other, mut beside)) = (views().unwrap(), views().unwrap());
+        let sender = sender.beside(other);
+        sender.give(Some(packet()));
+        sender.give(None);
+        for source in [&mut source, &mut beside] {
+            let mut batch = Batch::new();
+            assert_eq!(source.receive(&mut batch).unwrap(), Arrival::Packets);
+            assert_eq!(batch.len(), 1);
+            assert_eq!(source.drops().get(DropReason::PoolExhausted), 1);
+        }
+        drop(sender);
+        for source in [&mut source, &mut beside] {
+            assert_eq!(source.receive(&mut Batch::new()).unwrap(), Arrival::End);
+        }
     }
 
     #[test]

@@ -1,5 +1,5 @@
 //! Where the views of rules go: rules whose views go to the same places share a channel, a worker and
-//! the files.
+//! the files. Where those of all rules go is one such channel, beside what a rule has of its own.
 //!
 //! A change comes in two steps, as whatever may be refused comes before any file is replaced: all that has
 //! a far end is opened first, and the channels, which the forwarder then fills. Once it has taken them, what
@@ -16,6 +16,7 @@ use io::{InterfaceId, Interfaces, Now};
 use pipeline::{Crew, CrewReport, Input, Tap, Target, TargetGroup};
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::slice;
 use std::time::{Duration, Instant};
 use wire::LinkType;
 
@@ -30,6 +31,8 @@ pub struct Captures {
     /// How all views are recorded into an archive, if they are, and how far that has come.
     archive: Option<(RecorderOptions, Shown)>,
     sending: Sending,
+    /// Where the views of all rules go, too.
+    shared: Option<Group>,
     running: Vec<Running>,
     /// Those whose rules have gone, until they have run dry.
     leaving: Vec<Leaving>,
@@ -75,14 +78,16 @@ pub struct NewTap {
 }
 
 impl Captures {
-    /// None runs yet. `sending` is how views go into tunnels.
-    pub fn new(sending: Sending) -> Captures {
+    /// None runs yet. `sending` is how views go into tunnels; `shared` is what each rule's places end with,
+    /// if there is such a place.
+    pub fn new(sending: Sending, shared: Option<Group>) -> Captures {
         let interfaces = Interfaces::default();
         Captures {
             targets: Targets::new(&interfaces),
             interfaces,
             archive: None,
             sending,
+            shared,
             running: Vec::new(),
             leaving: Vec::new(),
             gone: Vec::new(),
@@ -115,38 +120,76 @@ impl Captures {
     }
 
     fn channels<'a>(&mut self, config: &'a InlineConfig) -> Result<Prepared<'a>, Failure> {
-        must_stand_apart(config)?;
+        self.must_stand_apart(config)?;
         let mut new: Vec<Channel<'a>> = Vec::new();
         let mut captures = Vec::with_capacity(config.rules.len());
         for rule in &config.rules {
-            if rule.views.is_empty() {
-                captures.push(None);
-                continue;
+            let mut all: Option<ViewSender> = None;
+            for (to, name) in self.places(rule) {
+                let known = self.running.iter().find(|running| running.to == to);
+                let known = known.map(|running| running.sender.clone());
+                let begun = new.iter().find(|channel| channel.to == to);
+                let sender = match known.or_else(|| begun.map(|channel| channel.sender.clone())) {
+                    Some(sender) => sender,
+                    None => {
+                        let channel = self.channel(name, to)?;
+                        let sender = channel.sender.clone();
+                        new.push(channel);
+                        sender
+                    }
+                };
+                all = Some(match all {
+                    Some(own) => own.beside(sender),
+                    None => sender,
+                });
             }
-            let known = self.running.iter().find(|running| running.to == rule.to);
-            let known = known.map(|running| running.sender.clone());
-            let begun = new.iter().find(|channel| channel.to == rule.to);
-            let sender = match known.or_else(|| begun.map(|channel| channel.sender.clone())) {
-                Some(sender) => sender,
-                None => {
-                    let channel = self.channel(rule)?;
-                    let sender = channel.sender.clone();
-                    new.push(channel);
-                    sender
-                }
-            };
-            captures.push(Some(Capture { sender, interfaces: self.interfaces_of(rule) }));
+            let interfaces = self.interfaces_of(rule);
+            captures.push(all.map(|sender| Capture { sender, interfaces }));
         }
         Ok(Prepared { captures, new })
     }
 
-    fn channel<'a>(&mut self, rule: &'a InlineRule) -> Result<Channel<'a>, Failure> {
+    /// Where the views of a rule go, if it has some: a channel for what is its own, and one for what is all
+    /// rules'; with their names.
+    fn places<'a>(&self, rule: &'a InlineRule) -> Vec<(&'a [Group], String)> {
         let name = format!("views of {}", rule.name);
-        self.wait_for_files(&name, &rule.to)?;
+        match (rule.to.split_last(), &self.shared) {
+            _ if rule.views.is_empty() => Vec::new(),
+            // What has one file twice is no other channel's, and is refused.
+            (Some((last, own)), Some(shared))
+                if last == shared && !own.is_empty() && !own.contains(shared) =>
+            {
+                let for_all = format!("{name} for -w");
+                vec![(own, name), (slice::from_ref(last), for_all)]
+            }
+            _ => vec![(&rule.to, name)],
+        }
+    }
+
+    /// Refuses two places of views that write one file. Rules whose views go to the same places are one.
+    fn must_stand_apart(&self, config: &InlineConfig) -> Result<(), Failure> {
+        let mut places = Places::default();
+        let mut seen: Vec<&[Group]> = Vec::new();
+        for rule in &config.rules {
+            for (to, _) in self.places(rule) {
+                if seen.contains(&to) {
+                    continue;
+                }
+                seen.push(to);
+                files(to).try_for_each(|path| {
+                    places.claim(path).map_err(|failure| failure.of(&format!("rule {}", rule.name)))
+                })?;
+            }
+        }
+        Ok(())
+    }
+
+    fn channel<'a>(&mut self, name: String, to: &'a [Group]) -> Result<Channel<'a>, Failure> {
+        self.wait_for_files(&name, to)?;
         let (sender, source) = views()?;
         self.opened = self.opened.wrapping_add(1);
-        let opening = self.targets.open(&rule.to, self.sending, self.opened, 1)?;
-        Ok(Channel { name, to: &rule.to, sender, source, opening })
+        let opening = self.targets.open(to, self.sending, self.opened, 1)?;
+        Ok(Channel { name, to, sender, source, opening })
     }
 
     /// Replaces the files of channels.
@@ -160,7 +203,9 @@ impl Captures {
     fn tap(&self, channel: Channel<'_>) -> Result<NewTap, Failure> {
         let Channel { name, to, sender, source, mut opening } = channel;
         let mut groups = opening.groups(0, None, true)?;
-        if let Some((options, _)) = &self.archive {
+        // Once only: what is all rules' is where each rule's views are.
+        let is_for_all = self.shared.as_ref().is_none_or(|shared| *to == [shared.clone()]);
+        if let Some((options, _)) = self.archive.as_ref().filter(|_| is_for_all) {
             let recorder = Recorder::new(options.clone(), &self.interfaces, Now::read())?;
             let target = Target::new("recorder".into(), Box::new(recorder));
             groups.push(TargetGroup::new(vec![target], &[1]));
@@ -223,11 +268,11 @@ impl Captures {
     /// A line for each channel that leads nowhere, as its files could not be had in the end: the rules
     /// are in force all the same, and the next change tries again.
     pub fn turn_into(&mut self, new: Vec<Channel<'_>>, config: &InlineConfig) -> Vec<String> {
+        let running = std::mem::take(&mut self.running);
         let is_wanted = |running: &Running| {
-            config.rules.iter().any(|rule| !rule.views.is_empty() && rule.to == running.to)
+            config.rules.iter().flat_map(|rule| self.places(rule)).any(|(to, _)| running.to == to)
         };
-        let (kept, leaving): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.running).into_iter().partition(is_wanted);
+        let (kept, leaving): (Vec<_>, Vec<_>) = running.into_iter().partition(is_wanted);
         self.running = kept;
         for Running { to, crew, .. } in leaving {
             crew.stop();
@@ -322,20 +367,4 @@ impl Captures {
         }
         (gone, results)
     }
-}
-
-/// Refuses two places of views that write one file. Rules whose views go to the same places are one.
-fn must_stand_apart(config: &InlineConfig) -> Result<(), Failure> {
-    let mut places = Places::default();
-    let mut seen: Vec<&Vec<Group>> = Vec::new();
-    for rule in config.rules.iter().filter(|rule| !rule.views.is_empty()) {
-        if seen.contains(&&rule.to) {
-            continue;
-        }
-        seen.push(&rule.to);
-        files(&rule.to).try_for_each(|path| {
-            places.claim(path).map_err(|failure| failure.of(&format!("rule {}", rule.name)))
-        })?;
-    }
-    Ok(())
 }

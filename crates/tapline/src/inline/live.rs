@@ -3,7 +3,7 @@
 use super::captures::{Captures, NewTap, Prepared};
 use super::edit::{self, Added};
 use super::only::Only;
-use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away, unanswered};
+use super::{ledger, must_be_nobodys, must_be_ours, must_lead_away, pcap, unanswered};
 use crate::archiving::{Archiving, Opened, Shown, Wanted};
 use crate::cli::Inline;
 use crate::failure::Failure;
@@ -59,7 +59,7 @@ impl<'a> Live<'a> {
             config: None,
             ready: None,
             forwarder: None,
-            captures: Captures::new(options.sending.into()),
+            captures: Captures::new(options.sending.into(), options.write.as_deref().map(pcap)),
             archiving: None,
             added: Added::default(),
             notes: Vec::new(),
