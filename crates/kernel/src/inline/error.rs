@@ -42,15 +42,17 @@ impl Family {
 pub(super) fn error(w: &mut Writer, family: Family, roles: Roles, places: &Places) {
     find(w, family);
     w.store(Width::B4, R10, at::PROTOCOL, NO_HEADER);
-    w.store(Width::B8, R10, at::VIEWS, 0);
     w.store(Width::B8, R10, at::PRIVATE, 0);
     w.keep_place(at::INNER, R8);
     w.copy(R8, R0);
     take(w, roles);
     check(w, family);
-    let viewed = w.asm.label();
-    choose_views(w, viewed);
-    w.asm.bind(viewed);
+    let (nobody, chosen) = (w.asm.label(), w.asm.label());
+    choose_views(w, nobody);
+    w.asm.jump(chosen);
+    w.asm.bind(nobody);
+    w.store(Width::B8, R10, at::VIEWS, 0);
+    w.asm.bind(chosen);
     show(w, View::Ingress);
     w.fetch(family);
     change(w, family, Part::Destination);
@@ -188,14 +190,6 @@ fn readable_or(w: &mut Writer, bytes: i32, to: Label) {
     w.asm.bind(ready);
 }
 
-/// R2 = the header of ICMP, of which so many bytes are readable. They were when it was found, and half
-/// changed the packet is nobody's.
-fn transport_or_drop(w: &mut Writer, bytes: i32) {
-    w.copy(R2, R7);
-    w.alu(Alu::Add, R2, R9);
-    readable_or(w, bytes, w.drop);
-}
-
 /// Writes a field of the session's entry into the packet, and adds the difference to sums. R1 and R3
 /// are lost.
 fn put(w: &mut Writer, width: Width, (base, at): (Register, i16), field: i16, sums: &[Register]) {
@@ -278,7 +272,7 @@ fn change(w: &mut Writer, family: Family, part: Part) {
     }
 
     let (inner_source, inner_destination, inner_bytes) = family.inner();
-    transport_or_drop(w, i32::from(ICMP_BYTES) + inner_bytes);
+    w.transport_or_drop(i32::from(ICMP_BYTES) + inner_bytes);
     w.copy(R0, 0);
     let (inner, entry) = match part {
         Part::Destination => (inner_source, entry_destination),
@@ -291,7 +285,7 @@ fn change(w: &mut Writer, family: Family, part: Part) {
         mend_inner(w, ICMP_BYTES + 10, false);
     }
     change_inner_transport(w, family, part);
-    transport_or_drop(w, i32::from(ICMP_BYTES));
+    w.transport_or_drop(i32::from(ICMP_BYTES));
     w.mend(R2, 2, R5, R1);
 }
 

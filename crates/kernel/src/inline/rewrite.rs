@@ -69,7 +69,7 @@ pub(super) fn rewrite(w: &mut Writer, family: Family, part: Part) {
     let (ports, tcp, icmp, done) = (w.asm.label(), w.asm.label(), w.asm.label(), w.asm.label());
     w.load(Width::B4, R1, R10, at::PROTOCOL);
     w.jump_if(R1, Condition::Equal, NO_HEADER, done);
-    w.transport(8);
+    w.transport_or_drop(8);
     w.load(Width::B4, R1, R10, at::PROTOCOL);
     w.jump_if(R1, Condition::Equal, family.icmp(), icmp);
     write_ports(w, part);

@@ -295,6 +295,17 @@ impl Writer {
         self.asm.bind(ready);
     }
 
+    /// The same of a packet that is changed already: half changed it is nobody's, and is dropped. They
+    /// were readable when it was found.
+    pub(super) fn transport_or_drop(&mut self, bytes: i32) {
+        let ready = self.asm.label();
+        self.copy(R2, R7);
+        self.alu(Alu::Add, R2, R9);
+        self.readable(R2, bytes, ready);
+        self.asm.jump(self.drop);
+        self.asm.bind(ready);
+    }
+
     /// Jumps if so many bytes are readable behind a pointer. R3 and R4 are lost.
     pub(super) fn readable(&mut self, base: Register, bytes: i32, to: Label) {
         self.copy(R3, base);
