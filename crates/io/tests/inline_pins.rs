@@ -5,7 +5,7 @@ mod inline;
 use api::InlineFail;
 use inline::{Bump, WAIT, udp};
 use io::Now;
-use io::inline::{InlineStart, KernelInline, stop};
+use io::inline::{InlineStart, KernelInline, is_pinned, stop};
 use rig::Running;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -191,6 +191,63 @@ fn a_start_that_fails_leaves_nothing_behind() {
     let attached = || ["client", "next"].map(|name| io::bpf::list::attached(name).unwrap());
     assert_eq!(bump.us().netns.run(attached).unwrap(), [[], []]);
     assert!(!stop(&bump.pins(), "test").unwrap(), "nothing is pinned");
+
+    // No map is so large: it fails before any program is there.
+    let config = api::InlineConfig { sessions: u32::MAX, ..bump.config(&[]) };
+    let open = || KernelInline::open(&config, &bump.pins(), Now::read()).map(drop);
+    bump.us().netns.run(open).unwrap().unwrap_err();
+    let folder = bump.pins().join("test");
+    assert!(!folder.exists(), "nothing is left of it");
+    // Only what holds an interface forwards.
+    std::fs::create_dir(&folder).unwrap();
+    assert!(!is_pinned(&bump.pins(), "test"));
+    let table = bump.open(&[]);
+    assert!(is_pinned(&bump.pins(), "test"));
+    table.stop().unwrap();
+}
+
+#[test]
+fn a_change_that_is_refused_half_way_takes_nothing_away() {
+    if !rig::tool_or_skip("bpftool") {
+        return;
+    }
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let rule = format!("udp://{ours}:53={next}");
+    let mut table = bump.open(&[&rule]);
+    let server = udp(bump.next(), SocketAddr::new(next, 53));
+    let client = udp(bump.client(), SocketAddr::new(bump.client_address(false), 0));
+    let pass = || {
+        client.send_to(b"x", SocketAddr::new(ours, 53)).unwrap();
+        server.recv_from(&mut [0; 9]).unwrap();
+    };
+    pass();
+    let frozen = bump
+        .us()
+        .netns
+        .command("bpftool")
+        .args(["map", "freeze", "pinned"])
+        .arg(bump.pins().join("test/views"))
+        .output()
+        .unwrap();
+    assert!(frozen.status.success(), "{frozen:?}");
+    let other: api::InlineRule = format!("udp://{ours}:54={next}").parse().unwrap();
+    let set = bump.us().netns.run(|| table.set_rules(&[other], Now::read())).unwrap();
+    set.unwrap_err();
+    pass();
+    assert_eq!(table.counters(1).unwrap()[0].forwarded, 2);
+}
+
+#[test]
+fn what_takes_a_rules_place_gets_another_number() {
+    let Some(bump) = Bump::new() else { return };
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let [one, other] =
+        [53, 54].map(|port| format!("udp://{ours}:{port}={next}").parse::<api::InlineRule>());
+    let mut table = bump.open(&[&one.unwrap().to_string()]);
+    let set = || table.set_rules(&[other.unwrap()], Now::read());
+    // Copies that carry the first one's are on their way.
+    assert_eq!(bump.us().netns.run(set).unwrap().unwrap(), [2]);
 }
 
 #[test]

@@ -9,7 +9,8 @@ use io::nic::NicSink;
 use io::{
     Arrival, Batch, Data, Direction, InterfaceId, Meta, Now, Packet, Selection, Sink, Source,
 };
-use std::net::{IpAddr, SocketAddr};
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 use wire::LinkType;
 use wire::checksum::Sum;
@@ -20,6 +21,13 @@ struct Shown {
     view: View,
     direction: Direction,
     frame: Vec<u8>,
+}
+
+/// The packet that an error is about, in a frame.
+fn quoted(frame: &[u8]) -> Vec<u8> {
+    let reading = Reading::of(LinkType::ETHERNET, frame).expect("an IP packet");
+    let packet = &frame[reading.transport_at as usize + 8..reading.end as usize];
+    [&frame[..reading.ip_at as usize], packet].concat()
 }
 
 fn open(bump: &Bump, rule: &str, views: &[InlineView]) -> (KernelInline, InlineCopies) {
@@ -263,6 +271,30 @@ fn the_pieces_of_a_packet_without_an_identifier_get_one() {
 }
 
 #[test]
+fn what_fits_of_a_super_packet_that_does_not_is_sent() {
+    let Some(bump) = Bump::new() else { return };
+    bump.us().ip("link set next mtu 1300");
+    let (ours, next) = (bump.ours(false), bump.next_address(false));
+    let (mut table, mut copies) = open(&bump, &format!("tcp://{ours}:80={next}"), &[]);
+    let listener = bump.next().netns.run(|| TcpListener::bind((next, 80))).unwrap().unwrap();
+    let near = bump.client().netns.run(|| TcpStream::connect((ours, 80))).unwrap().unwrap();
+    let (mut far, _) = listener.accept().unwrap();
+    // Two of 1448 bytes, and the rest of 104.
+    (&near).write_all(&[7; 3000]).unwrap();
+    assert!(!shown(&bump, &mut table, &mut copies).is_empty());
+    let handled = table.exceptions(1)[0];
+    // More if it is sent again before the answers come.
+    assert!(handled.oversize >= 2 && handled.answers == handled.oversize, "{handled:?}");
+    assert!(handled.whole >= 1, "{handled:?}");
+    assert_eq!((handled.unreachable, handled.lost), (0, 0));
+    // The sender is told what fits.
+    far.set_read_timeout(Some(inline::WAIT)).unwrap();
+    let mut got = vec![0; 3000];
+    far.read_exact(&mut got).unwrap();
+    assert_eq!(got, [7; 3000]);
+}
+
+#[test]
 fn the_mtu_of_an_interface_is_followed() {
     let Some(bump) = Bump::new() else { return };
     let (ours, next) = (bump.ours(false), bump.next_address(false));
@@ -285,7 +317,13 @@ fn the_mtu_of_an_interface_is_followed() {
 
 #[test]
 fn errors_are_shown_as_they_come_as_they_go_and_between_both_ends() {
+    if !rig::tool_or_skip("ethtool") {
+        return;
+    }
     let Some(bump) = Bump::new() else { return };
+    // What it sends is quoted before a NIC would complete the checksum.
+    let off = bump.client().netns.command("ethtool").args(["-K", "us", "tx", "off"]).output();
+    assert!(off.unwrap().status.success());
     let views = [InlineView::Ingress, InlineView::Egress, InlineView::Inline];
     for is_v6 in [false, true] {
         let (ours, next) = (bump.ours(is_v6), bump.next_address(is_v6));
@@ -313,13 +351,21 @@ fn errors_are_shown_as_they_come_as_they_go_and_between_both_ends() {
         ];
         for (shown, wanted) in all[3..].iter().zip(wanted) {
             ends(&shown.frame);
+            // All of it is in the error, so that its own checksums can be looked at.
+            ends(&quoted(&shown.frame));
             let reading = Reading::of(LinkType::ETHERNET, &shown.frame).unwrap();
             let Kind::Error(about) = reading.kind else { panic!("{reading:?}") };
             let (from, to) = (reading.source.address, reading.destination.address);
             assert_eq!((from, to, about.source, about.destination, reading.hops), wanted);
         }
         assert_eq!(table.counters(1).unwrap().map(|counters| counters.shown), [3, 3]);
+        // Without anybody who takes them no copies are made, and none is missing.
         drop(copies);
+        bump.tick(&mut table);
+        socket.send(b"nobody").unwrap();
+        assert!(socket.recv(&mut [0; 9]).is_err());
+        let counters = table.counters(1).unwrap();
+        assert_eq!(counters.map(|it| (it.forwarded, it.shown, it.not_shown)), [(2, 3, 0); 2]);
         table.stop().unwrap();
     }
 }

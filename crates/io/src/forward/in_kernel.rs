@@ -31,6 +31,8 @@ const LOOK_NS: u64 = 1_000_000_000;
 const DRY: Duration = Duration::from_millis(50);
 const DRY_MAX: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
+/// How long a change may wait for copies of rules that it takes away.
+const CHANGE_MAX: Duration = Duration::from_millis(500);
 /// Memory for the views' copies that wait.
 const POOL_CHUNKS: usize = 64;
 const POOL_CHUNK_BYTES: usize = 1 << 20;
@@ -48,8 +50,12 @@ pub(super) struct InKernel {
     /// there and back.
     left_before: HashMap<u32, [u64; 2]>,
     pool: Pool,
-    /// Copies that were made and never came, known at the end.
-    never_came: u64,
+    /// While a table takes another's place, the one before and its numbers: copies are on their way.
+    before: Option<(Table, HashMap<u32, usize>)>,
+    /// Copies that came when their rule was gone.
+    homeless: u64,
+    /// Whether all has come that will.
+    is_dry: bool,
     shared: Arc<Shared>,
     wakeup: Wakeup,
     looked_ns: u64,
@@ -82,7 +88,9 @@ impl InKernel {
             gone: BTreeMap::new(),
             left_before,
             pool: Pool::new(POOL_CHUNKS, POOL_CHUNK_BYTES),
-            never_came: 0,
+            before: None,
+            homeless: 0,
+            is_dry: false,
             shared,
             wakeup,
             looked_ns: 0,
@@ -119,7 +127,7 @@ impl InKernel {
         let mut failure = None;
         while !self.shared.stop.load(Ordering::Acquire) {
             let now = Now::read();
-            self.take_table(now);
+            self.take_table(&mut batch, now);
             if let Err(error) = self.kernel.tick(now) {
                 let error = std::io::Error::other(error.to_string());
                 self.trouble.tell(&self.table.config.name, &error, "it is tried again");
@@ -158,9 +166,15 @@ impl InKernel {
         if let Err(error) = self.kernel.show_no_more(now) {
             tracing::debug!("{error}");
         }
+        self.take_what_waits(batch, u64::MAX, DRY_MAX, now);
+        self.is_dry = true;
+    }
+
+    /// Takes copies until so many of views have come since the beginning, or no more come.
+    fn take_what_waits(&mut self, batch: &mut Batch, until: u64, at_most: Duration, now: Now) {
         let begun = Instant::now();
         let mut came = begun;
-        while came.elapsed() < DRY && begun.elapsed() < DRY_MAX {
+        while came.elapsed() < DRY && begun.elapsed() < at_most && self.copies.arrived() < until {
             let arrival = self.copies.receive(batch);
             for packet in batch.drain() {
                 self.take(&packet, now);
@@ -168,24 +182,24 @@ impl InKernel {
             match arrival {
                 Ok(Arrival::Packets) => {
                     came = Instant::now();
-                    let captures = self.table.captures.iter().flatten();
+                    let before = self.before.iter().map(|(table, _)| table);
+                    let tables = before.chain(std::iter::once(&self.table));
+                    let captures = tables.flat_map(|table| table.captures.iter().flatten());
                     captures.for_each(|capture| capture.sender.wake());
                 }
                 Ok(Arrival::Idle) => std::thread::sleep(LOOK),
                 Ok(Arrival::End) | Err(_) => break,
             }
         }
-        let came = self.copies.arrived() + self.copies.drops().total();
-        self.never_came = self.kernel.shown().unwrap_or(0).saturating_sub(came);
     }
 
-    fn take_table(&mut self, now: Now) {
+    fn take_table(&mut self, batch: &mut Batch, now: Now) {
         let Some(Change { table, told }) = self.shared.take_change() else { return };
         // Who asked may have given up.
-        let _ = told.try_send(self.change_to(table, now));
+        let _ = told.try_send(self.change_to(table, batch, now));
     }
 
-    fn change_to(&mut self, table: Table, now: Now) -> Result<(), Error> {
+    fn change_to(&mut self, table: Table, batch: &mut Batch, now: Now) -> Result<(), Error> {
         let before = self.report().rules;
         let numbers = match self.kernel.set_rules(&table.config.rules, now) {
             Ok(numbers) => numbers,
@@ -202,25 +216,40 @@ impl InKernel {
         let matched = |rule: &InlineRule| (rule.address, rule.protocol, rule.port);
         let kept: HashSet<_> = table.config.rules.iter().map(matched).collect();
         let rules = self.table.config.rules.iter().zip(&self.numbers);
-        for (line, (rule, number)) in before.into_iter().zip(rules) {
-            if !kept.contains(&matched(rule)) {
-                self.left_before.remove(number);
-                self.gone.insert(line.name.clone(), line);
-            }
-        }
+        let rules = rules.zip(before).filter(|((rule, _), _)| !kept.contains(&matched(rule)));
+        let gone: Vec<(InlineRule, u32, RuleReport)> =
+            rules.map(|((rule, number), line)| (rule.clone(), *number, line)).collect();
         self.kernel.set_timeouts(table.config.timeouts);
-        self.table = table;
+        let by_number = std::mem::take(&mut self.by_number);
+        self.before = Some((std::mem::replace(&mut self.table, table), by_number));
         self.number_rules(numbers);
+        if !gone.is_empty() {
+            let shown = self.kernel.shown().map_or(u64::MAX, |shown| shown.made);
+            self.take_what_waits(batch, shown, CHANGE_MAX, now);
+        }
+        for (rule, number, before) in gone {
+            // Where its number is another's already, what it had counted just before is all that is known.
+            let is_free = !self.by_number.contains_key(&number);
+            let line = if is_free { self.line(&rule, number) } else { before };
+            self.left_before.remove(&number);
+            self.gone.insert(line.name.clone(), line);
+        }
+        self.before = None;
         Ok(())
     }
 
     /// Deals with what came from the kernel: a copy for a view, or a packet that it left to us.
     fn take(&mut self, packet: &Packet, now: Now) {
         let Some((number, view)) = InlineCopies::origin(packet) else { return };
-        let InKernel { kernel, by_number, table, pool, .. } = self;
-        let place = by_number.get(&number).copied();
+        let InKernel { kernel, by_number, table, pool, before, homeless, .. } = self;
+        let now_at = by_number.get(&number).map(|place| (&*table, *place));
+        let place = now_at.or_else(|| {
+            let (table, by_number) = before.as_ref()?;
+            Some((table, *by_number.get(&number)?))
+        });
+        *homeless += u64::from(place.is_none() && view != View::Exception);
         let mut show = |view: View, frame: &[u8]| {
-            if let Some(place) = place {
+            if let Some((table, place)) = place {
                 give(table, place, pool, (view, frame), packet);
             }
         };
@@ -245,26 +274,13 @@ impl InKernel {
     fn report(&mut self) -> ForwardReport {
         let sessions = self.kernel.sessions(SESSIONS_SHOWN_MAX).unwrap_or_default();
         let mut other = OtherReport::default();
-        let lost = self.copies.drops();
-        other.drops.merge(&lost);
-        other.drops.add_many(DropReason::KernelQueue, self.never_came);
+        let shown = self.kernel.shown().unwrap_or_default();
+        let never_came = shown.made.saturating_sub(self.copies.arrived());
+        other.drops = lost_views(&self.copies.drops(), never_came, self.is_dry);
+        other.drops.add_many(DropReason::KernelQueue, shown.lost + self.homeless);
         let mut rules = Vec::with_capacity(self.numbers.len());
         for (rule, &number) in self.table.config.rules.iter().zip(&self.numbers) {
-            let [there, back] = self.kernel.counters(number).unwrap_or_default();
-            other.drops.add_many(DropReason::KernelQueue, there.not_shown + back.not_shown);
-            let [by_us, back_by_us] = self.kernel.exceptions(number);
-            let [left, back_left] = self.left_before.get(&number).copied().unwrap_or_default();
-            let mut line = RuleReport {
-                name: rule.name.clone(),
-                there: counts(&there, left, &by_us),
-                back: counts(&back, back_left, &back_by_us),
-                sessions: self.kernel.session_counts().get(&number).copied().unwrap_or(0),
-            };
-            if let Some(before) = self.gone.get(&rule.name) {
-                line.there.merge(&before.there);
-                line.back.merge(&before.back);
-            }
-            rules.push(line);
+            rules.push(self.line(rule, number));
         }
         let is_there = |gone: &&RuleReport| rules.iter().any(|line| line.name == gone.name);
         let gone: Vec<RuleReport> =
@@ -298,6 +314,24 @@ impl InKernel {
         }
     }
 
+    /// What a rule has counted.
+    fn line(&self, rule: &InlineRule, number: u32) -> RuleReport {
+        let [there, back] = self.kernel.counters(number).unwrap_or_default();
+        let [by_us, back_by_us] = self.kernel.exceptions(number);
+        let [left, back_left] = self.left_before.get(&number).copied().unwrap_or_default();
+        let mut line = RuleReport {
+            name: rule.name.clone(),
+            there: counts(&there, left, &by_us),
+            back: counts(&back, back_left, &back_by_us),
+            sessions: self.kernel.session_counts().get(&number).copied().unwrap_or(0),
+        };
+        if let Some(before) = self.gone.get(&rule.name) {
+            line.there.merge(&before.there);
+            line.back.merge(&before.back);
+        }
+        line
+    }
+
     /// What was handed to each interface: the kernel has taken it.
     fn sides(&self, rules: &[RuleReport], gone: &[RuleReport]) -> Vec<SideReport> {
         let config = &self.table.config;
@@ -319,6 +353,23 @@ impl InKernel {
             ],
         }
     }
+}
+
+/// What of the ring's losses were copies for views, of which so many have not come: what else was lost
+/// there had been left to us, and is in its rule's line. At the end what has not come, and was not
+/// counted by the ring, is lost, too.
+fn lost_views(by_ring: &Drops, not_come: u64, is_end: bool) -> Drops {
+    let mut drops = Drops::default();
+    let mut rest = not_come;
+    for (reason, packets) in by_ring.iter() {
+        let of_views = packets.min(rest);
+        drops.add_many(reason, of_views);
+        rest -= of_views;
+    }
+    if is_end {
+        drops.add_many(DropReason::KernelQueue, rest);
+    }
+    drops
 }
 
 /// Gives who records a view of a rule a frame of it, which is of a packet that came from the kernel.
@@ -369,6 +420,26 @@ fn counts(
     ] {
         drops.add_many(reason, packets);
     }
-    let forwarded = of.forwarded + by_us.fragmented;
+    let forwarded = of.forwarded + by_us.fragmented + by_us.whole;
     Counts { seen: forwarded + drops.total(), forwarded, bytes: of.forwarded_bytes, drops }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_ring_lost_is_counted_once() {
+        let mut by_ring = Drops::default();
+        by_ring.add_many(DropReason::KernelRing, 10);
+        let lost = |not_come, is_end| {
+            let drops = lost_views(&by_ring, not_come, is_end);
+            [DropReason::KernelRing, DropReason::KernelQueue].map(|reason| drops.get(reason))
+        };
+        // Four were views' copies, six were left to us and are missing in their rules' lines.
+        assert_eq!(lost(4, false), [4, 0]);
+        // Three more are on their way, or, at the end, lost elsewhere.
+        assert_eq!(lost(13, false), [10, 0]);
+        assert_eq!(lost(13, true), [10, 3]);
+    }
 }

@@ -6,6 +6,7 @@
 //! | too large for the path, and not to be cut | ICMP fragmentation needed, or packet too big |
 //! | no way to the next hop | ICMP host unreachable |
 //! | too large for the path, and may be cut | it is translated, cut, and sent |
+//! | the last, short one of a super-packet that is too large | it is translated, and sent |
 //!
 //! They leave by raw sockets, from our own addresses, by the kernel's routes. RFC 1812 section 4.3.2.8:
 //! errors are bounded.
@@ -28,8 +29,6 @@ const S_NS: u64 = 1_000_000_000;
 const ETHERNET_LEN: usize = 14;
 const MACS_LEN: usize = 12;
 const IPV4_ID_AT: usize = 4;
-/// The largest frame that a link takes.
-const FRAME_BYTES_MAX: usize = 65_549;
 
 /// What became of packets that were handed up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -44,6 +43,8 @@ pub struct ExceptionCounters {
     pub fragmented: u64,
     /// In so many fragments.
     pub fragments: u64,
+    /// Sent as they are: they fit, unlike others of the super-packet that they came in.
+    pub whole: u64,
     /// Neither: no session was found, or a socket took nothing. They are lost.
     pub lost: u64,
     /// Answers that were sent about those that are lost.
@@ -53,7 +54,12 @@ pub struct ExceptionCounters {
 impl ExceptionCounters {
     /// Packets that were dealt with.
     pub fn packets(&self) -> u64 {
-        self.time_to_live + self.oversize + self.unreachable + self.fragmented + self.lost
+        self.time_to_live
+            + self.oversize
+            + self.unreachable
+            + self.fragmented
+            + self.whole
+            + self.lost
     }
 }
 
@@ -66,7 +72,6 @@ pub(super) struct Exceptions {
     filled_ns: u64,
     /// Identifier of the last packet that had none.
     last_id: u16,
-    out: Vec<u8>,
 }
 
 impl Exceptions {
@@ -74,16 +79,15 @@ impl Exceptions {
     pub(super) fn open() -> Result<Exceptions, Error> {
         let v4 = RawSocket::open(false).map_err(|e| Error::system("open a raw socket", e))?;
         let v6 = RawSocket::open(true).inspect_err(|e| tracing::debug!("no IPv6: {e}")).ok();
-        let out = vec![0; FRAME_BYTES_MAX];
-        Ok(Exceptions { v4, v6, tokens: ANSWERS_BURST, filled_ns: 0, last_id: 0, out })
+        Ok(Exceptions { v4, v6, tokens: ANSWERS_BURST, filled_ns: 0, last_id: 0 })
     }
 
-    /// Deals with a frame that came from a client, or from a next host, and that fits no path of more than
-    /// `mtu` bytes. What is forwarded is shown, as the programs show what they forward.
+    /// Deals with a frame that came from a client, or from a next host, and whose way takes `mtu` bytes,
+    /// or is lost. What is forwarded is shown, as the programs show what they forward.
     pub(super) fn handle(
         &mut self,
         frame: &[u8],
-        (leg, mtu): (Leg, u32),
+        (leg, mtu, is_lost): (Leg, u32, bool),
         maps: &Maps,
         counters: &mut ExceptionCounters,
         now: Now,
@@ -98,18 +102,20 @@ impl Exceptions {
             self.tell(frame, &reading, Answer::TimeExceeded, counters, now);
             return Ok(());
         }
-        if reading.ip_len() <= mtu as usize {
+        let fits = reading.ip_len() <= mtu as usize;
+        if fits && is_lost {
             counters.unreachable += 1;
             self.tell(frame, &reading, Answer::Unreachable, counters, now);
             return Ok(());
         }
-        if !reading.may_fragment {
+        if !fits && !reading.may_fragment {
             counters.oversize += 1;
             let why = Answer::TooBig(u16::try_from(mtu).unwrap_or(u16::MAX));
             self.tell(frame, &reading, why, counters, now);
             return Ok(());
         }
-        match self.send_in_fragments(frame, &reading, (leg, mtu as usize), maps, show)? {
+        match self.send_translated(frame, &reading, (leg, mtu as usize), maps, show)? {
+            Some(_) if fits => counters.whole += 1,
             Some(fragments) => {
                 counters.fragmented += 1;
                 counters.fragments += fragments;
@@ -146,8 +152,8 @@ impl Exceptions {
         }
     }
 
-    /// How many fragments were sent; `None`: it is lost.
-    fn send_in_fragments(
+    /// Sends a packet, cut if it does not fit. How many pieces were sent; `None`: it is lost.
+    fn send_translated(
         &mut self,
         frame: &[u8],
         reading: &Reading,
@@ -159,7 +165,8 @@ impl Exceptions {
         let mut sent_frame = frame.to_vec();
         translate(&mut sent_frame, reading, &mapping, Hops::Lower);
         let id_at = reading.ip_at as usize + IPV4_ID_AT;
-        if reading.fragment.is_none() && sent_frame[id_at..][..2] == [0, 0] {
+        let has_id = reading.source.address.is_ipv4() && reading.may_fragment;
+        if has_id && reading.fragment.is_none() && sent_frame[id_at..][..2] == [0, 0] {
             // The socket would give each fragment an identifier of its own.
             self.last_id = self.last_id.checked_add(1).unwrap_or(1);
             sent_frame[id_at..][..2].copy_from_slice(&self.last_id.to_be_bytes());
@@ -167,27 +174,32 @@ impl Exceptions {
         if let Some(macs) = macs(hop, maps)? {
             sent_frame[..MACS_LEN].copy_from_slice(&macs);
         }
-        let Some(cut) = Fragments::new(reading, &sent_frame, mtu) else { return Ok(None) };
-        let mut out = std::mem::take(&mut self.out);
-        let mut pieces = Vec::with_capacity(cut.count());
-        for number in 0..cut.count() {
-            let fragment = &mut out[..cut.len(number)];
-            cut.emit(&sent_frame, number, fragment);
-            let packet = &fragment[reading.ip_at as usize..];
-            if self.send(packet, mapping.destination.address) {
-                pieces.push(fragment.to_vec());
-            }
-        }
-        self.out = out;
-        if pieces.len() != cut.count() {
+        let Some(cut) = self.cut(reading, sent_frame, mtu) else { return Ok(None) };
+        let (ip_at, to) = (reading.ip_at as usize, mapping.destination.address);
+        if cut.iter().filter(|piece| self.send(&piece[ip_at..], to)).count() != cut.len() {
             return Ok(None);
         }
         show(View::Ingress, frame);
         let mut between = frame.to_vec();
         translate(&mut between, reading, &inline(reading, leg, &mapping), Hops::Keep);
         show(View::Inline, &between);
-        pieces.iter().for_each(|piece| show(View::Egress, piece));
-        Ok(Some(pieces.len() as u64))
+        cut.iter().for_each(|piece| show(View::Egress, piece));
+        Ok(Some(cut.len() as u64))
+    }
+
+    /// The pieces of a frame, or the frame itself if it fits.
+    fn cut(&self, reading: &Reading, frame: Vec<u8>, mtu: usize) -> Option<Vec<Vec<u8>>> {
+        if reading.ip_len() <= mtu {
+            let end = reading.end as usize;
+            return frame.get(..end).map(|whole| vec![whole.to_vec()]);
+        }
+        let cut = Fragments::new(reading, &frame, mtu)?;
+        let piece = |number| {
+            let mut piece = vec![0; cut.len(number)];
+            cut.emit(&frame, number, &mut piece);
+            piece
+        };
+        Some((0..cut.count()).map(piece).collect())
     }
 
     fn send(&self, packet: &[u8], to: IpAddr) -> bool {

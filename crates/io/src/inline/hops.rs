@@ -78,6 +78,12 @@ impl Hops {
         self.followed.get(&(next_host, source))?.written.map(|hop| hop.mtu).filter(|mtu| *mtu != 0)
     }
 
+    /// Whether a way is followed, and lost.
+    pub(super) fn is_lost(&self, next_host: IpAddr, source: Option<IpAddr>) -> bool {
+        let followed = self.followed.get(&(next_host, source));
+        followed.and_then(|way| way.written).is_some_and(|hop| hop.is_lost)
+    }
+
     /// Forgets the ways that no rule needs: sessions that still have one are left to the kernel.
     pub(super) fn keep(
         &mut self,

@@ -69,8 +69,8 @@ pub struct KernelInline {
     copies: Weak<Drain>,
     /// What each number had shown when it began to be shown to us, and what those had shown since that
     /// then began anew.
-    shown_from: HashMap<u32, u64>,
-    shown_before: u64,
+    shown_from: HashMap<u32, Shown>,
+    shown_before: Shown,
     exceptions: Exceptions,
     handled: HashMap<(u32, Leg), ExceptionCounters>,
     /// MTUs of both interfaces.
@@ -130,6 +130,26 @@ pub struct InlineCounters {
     pub unreachable: u64,
 }
 
+/// Copies for views. Unit: packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shown {
+    /// Copies that were made.
+    pub made: u64,
+    /// Copies that could not be made.
+    pub lost: u64,
+}
+
+impl Shown {
+    fn plus(self, other: Shown) -> Shown {
+        Shown { made: self.made + other.made, lost: self.lost + other.lost }
+    }
+
+    fn since(self, from: Shown) -> Shown {
+        let Shown { made, lost } = self;
+        Shown { made: made.saturating_sub(from.made), lost: lost.saturating_sub(from.lost) }
+    }
+}
+
 impl KernelInline {
     /// Starts a table, or takes over the one of its name that is pinned in a folder, [`PINS`] as a rule.
     /// Its rules are those of the configuration from then on.
@@ -151,23 +171,27 @@ impl KernelInline {
             netns: pins::netns_number()?,
             ..Settings::default()
         };
-        let (pins, found) = match config.fail {
+        let (found, pins) = match config.fail {
             InlineFail::Open => {
                 let pins = Pins::open(pins, &config.name)?;
-                let found = pins.find(&settings)?;
-                (Some(pins), found)
+                let found = pins.find(&settings);
+                (found.inspect_err(|_| pins.remove_if_empty())?, Some(pins))
             }
             InlineFail::Closed => {
                 // One that was pinned before would go on beside this one.
                 stop(pins, &config.name)?;
-                (None, pins::Found::Nothing)
+                (pins::Found::Nothing, None)
             }
         };
+        // Its folder alone would be taken for a table.
+        let give_up = |_: &Error| pins.iter().for_each(Pins::remove_if_empty);
+        let new = || Maps::new(config.sessions).inspect_err(give_up);
         let (maps, start) = match found {
             pins::Found::Maps(maps) => (maps, InlineStart::Adopted),
-            pins::Found::Nothing => (Maps::new(config.sessions)?, InlineStart::New),
-            pins::Found::Unfit(why) => (Maps::new(config.sessions)?, InlineStart::Rebuilt(why)),
+            pins::Found::Nothing => (new()?, InlineStart::New),
+            pins::Found::Unfit(why) => (new()?, InlineStart::Rebuilt(why)),
         };
+        let exceptions = Exceptions::open().inspect_err(give_up)?;
         let mut table = KernelInline {
             config: config.clone(),
             links,
@@ -180,8 +204,8 @@ impl KernelInline {
             settings,
             copies: Weak::new(),
             shown_from: HashMap::new(),
-            shown_before: 0,
-            exceptions: Exceptions::open()?,
+            shown_before: Shown::default(),
+            exceptions,
             handled: HashMap::new(),
             mtus: [0; 2],
             ticked_ns: 0,
@@ -245,14 +269,19 @@ impl KernelInline {
         }
         let matches: Vec<Match> = rules.iter().map(matched).collect();
         let wanted: HashSet<Match> = matches.iter().copied().collect();
-        let gone: Vec<Match> =
-            numbers.keys().filter(|key| !wanted.contains(key)).copied().collect();
-        for key in gone {
-            self.maps.of(InlineMap::Rules).remove(&key.bytes())?;
-            numbers.remove(&key);
+        let gone: HashMap<Match, u32> =
+            numbers.extract_if(|matched, _| !wanted.contains(matched)).collect();
+        // What has gone goes last, so that a change that is refused half way can be taken back, counters
+        // and all; unless there is no room for both.
+        if numbers.len() + gone.len() + matches.len() > RULES_MAX as usize {
+            self.remove_rules(&gone)?;
         }
-        let used: HashSet<u32> = numbers.values().copied().collect();
-        let mut free = (1..=RULES_MAX).filter(|number| !used.contains(number));
+        // Copies of what has gone may be on their way: its numbers are the last that others get.
+        let numbers_of = |rules: &HashMap<Match, u32>| rules.values().copied().collect();
+        let (used, left): (HashSet<u32>, HashSet<u32>) = (numbers_of(&numbers), numbers_of(&gone));
+        let unused = (1..=RULES_MAX).filter(|number| !used.contains(number));
+        let (left, never): (Vec<u32>, Vec<u32>) = unused.partition(|number| left.contains(number));
+        let mut free = never.into_iter().chain(left);
         self.rules.clear();
         for (rule, matched) in rules.iter().zip(matches) {
             let number = match numbers.get(&matched) {
@@ -268,11 +297,18 @@ impl KernelInline {
         self.settings.levels = self.rules.iter().fold(0, |all, rule| all | rule.matched.level());
         self.write_settings()?;
         self.write_rules(now)?;
+        self.remove_rules(&gone)?;
         let lead = leading(&self.rules);
         self.sweep.whole(&self.maps, &self.config.timeouts, &lead, now.monotonic_ns)?;
         drop(lead);
         self.keep_ways()?;
         Ok(self.numbers_of_rules())
+    }
+
+    /// Takes rules out of what programs know, those that are in it.
+    fn remove_rules(&self, rules: &HashMap<Match, u32>) -> Result<(), Error> {
+        let map = self.maps.of(InlineMap::Rules);
+        rules.keys().try_for_each(|matched| map.remove(&matched.bytes()).map(drop))
     }
 
     /// Forgets the ways that no rule needs.
@@ -317,18 +353,19 @@ impl KernelInline {
         Ok(copies)
     }
 
-    /// Copies for views that were made since [`Self::copies`]. Unit: packets.
+    /// Copies for views since [`Self::copies`], of rules that have gone, too.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
-    pub fn shown(&self) -> Result<u64, Error> {
+    pub fn shown(&self) -> Result<Shown, Error> {
         self.shown_from.iter().try_fold(self.shown_before, |sum, (number, from)| {
-            Ok(sum + self.shown_of(*number)?.saturating_sub(*from))
+            Ok(sum.plus(self.shown_of(*number)?.since(*from)))
         })
     }
 
-    fn shown_of(&self, number: u32) -> Result<u64, Error> {
-        Ok(self.counters(number)?.iter().map(|counters| counters.shown).sum())
+    fn shown_of(&self, number: u32) -> Result<Shown, Error> {
+        let [there, back] = self.counters(number)?;
+        Ok(Shown { made: there.shown + back.shown, lost: there.not_shown + back.not_shown })
     }
 
     /// Has programs show nothing more, and hand nothing more up.
@@ -346,8 +383,7 @@ impl KernelInline {
     }
 
     /// Deals with a packet of [`View::Exception`]: answers its sender as a router does, or cuts it. One that
-    /// is cut and sent is shown whole as received and as if nothing stood in between, and in pieces as
-    /// sent.
+    /// is sent is shown whole as received and as if nothing stood in between, and in its pieces as sent.
     ///
     /// # Errors
     /// [`Error::System`] if the kernel refuses.
@@ -363,12 +399,14 @@ impl KernelInline {
             true => (Leg::Reply, self.mtus[0]),
             false => (Leg::Forward, self.mtus[1]),
         };
+        let mut is_lost = false;
         let rule = self.rules.iter().find(|rule| rule.number == number);
         if let (Some(Installed { rule, .. }), Leg::Forward) = (rule, leg) {
             mtu = self.hops.mtu(rule.next_host, rule.source).unwrap_or(mtu);
+            is_lost = self.hops.is_lost(rule.next_host, rule.source);
         }
         let counters = self.handled.entry((number, leg)).or_default();
-        self.exceptions.handle(&packet.data, (leg, mtu), &self.maps, counters, now, show)
+        self.exceptions.handle(&packet.data, (leg, mtu, is_lost), &self.maps, counters, now, show)
     }
 
     /// What [`Self::handle`] has done for a rule, from the client to the next host and back.
@@ -449,9 +487,9 @@ impl KernelInline {
     fn forget_counters(&mut self, number: u32) -> Result<(), Error> {
         self.handled.retain(|(handled, _), _| *handled != number);
         if let Some(from) = self.shown_from.get(&number) {
-            self.shown_before += self.shown_of(number)?.saturating_sub(*from);
+            self.shown_before = self.shown_before.plus(self.shown_of(number)?.since(*from));
         }
-        self.shown_from.insert(number, 0);
+        self.shown_from.insert(number, Shown::default());
         let map = self.maps.of(InlineMap::Counters);
         for leg in [Leg::Forward, Leg::Reply] {
             let place = counter_place(number, leg).to_ne_bytes();
@@ -571,7 +609,7 @@ pub fn stop(pins: &Path, table: &str) -> Result<bool, Error> {
 
 /// Whether a table is pinned, so that it may forward without a process.
 pub fn is_pinned(pins: &Path, table: &str) -> bool {
-    Pins::existing(pins, table).is_some()
+    Pins::existing(pins, table).is_some_and(|pins| pins.has_links())
 }
 
 fn find_interfaces(config: &InlineConfig, links: &mut Links) -> Result<[u32; 2], Error> {

@@ -7,7 +7,7 @@ use crate::bpf::{Link, pinned};
 use crate::error::Error;
 use kernel::inline::layout::{InlineMap, Settings};
 use std::ffi::CStr;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -126,6 +126,19 @@ impl Pins {
         removed.map_err(|e| Error::system(format!("remove {}", self.folder.display()), e))
     }
 
+    /// Removes the folder if nothing is in it.
+    pub(super) fn remove_if_empty(&self) {
+        // One that is not empty is not removed, which is an error then.
+        if let Err(error) = fs::remove_dir(&self.folder) {
+            tracing::debug!("{} stays: {error}", self.folder.display());
+        }
+    }
+
+    /// Whether programs of the table may run.
+    pub(super) fn has_links(&self) -> bool {
+        LINKS.into_iter().any(|name| self.folder.join(name).exists())
+    }
+
     fn names(&self) -> Result<Vec<String>, Error> {
         let failed = |e| Error::system(format!("list {}", self.folder.display()), e);
         let mut names = Vec::new();
@@ -140,6 +153,13 @@ impl Pins {
 /// be made, which is then told.
 fn provide_root() {
     let root = ROOT.to_string_lossy();
+    // Two tables that start at once would mount one over the other, and what the first has pinned would be
+    // hidden.
+    let alone = File::open(root.as_ref()).and_then(|folder| folder.lock().map(|()| folder));
+    let _alone = match alone {
+        Ok(folder) => folder,
+        Err(error) => return tracing::debug!("{root}: {error}"),
+    };
     match sys::is_bpf_fs(ROOT) {
         Ok(false) => {}
         Ok(true) => return,
