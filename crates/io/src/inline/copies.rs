@@ -5,7 +5,8 @@
 //!                                                        └► ends
 //! ```
 //! All of it happens where the packet is forwarded: a copy waits in no queue in which the host's own
-//! packets wait, and none is lost between the clone and the ring but for want of memory.
+//! packets wait. The interface has a queueing discipline (`net.core.default_qdisc`), which is empty but
+//! where several CPUs send at once; what it drops has not come, and is counted so.
 
 use crate::batch::Batch;
 use crate::bpf::{Classifier, Link, Way};
@@ -26,8 +27,8 @@ use std::sync::Arc;
 const TAG_AT: usize = 12;
 const TAG_LEN: usize = 4;
 
-/// Copies of a table's packets, and packets that the kernel left to user space, in the order in which
-/// they passed. [`Self::origin`] says which is which. Their direction is [`wire::Direction::In`] if they
+/// Copies of a table's packets, and packets that the kernel left to user space, those of one flow in the
+/// order in which they passed. [`Self::origin`] says which is which. Their direction is [`wire::Direction::In`] if they
 /// go from a client to a next host, and `Out` on the way back.
 pub struct InlineCopies {
     ring: RingSource,

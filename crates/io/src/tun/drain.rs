@@ -2,7 +2,8 @@
 //! wire, cut and with its checksums, and ends.
 //!
 //! It is a TAP device without offloads whose filter lets nothing through to its file. All of that
-//! happens in the context of who sends: nothing waits in a queue that is the host's, too.
+//! happens in the context of who sends: nothing waits in a queue that is the host's, too, but in the
+//! interface's own where several CPUs send at once.
 //!
 //! Source: Linux `drivers/net/tun.c` (`tun_net_xmit`), `net/core/dev.c` (`validate_xmit_skb`, `xmit_one`).
 
