@@ -7,14 +7,19 @@
 use crate::error::Error;
 use crate::link::{Links, NewPair, NewUpper};
 use crate::netns::Netns;
+use std::io;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The names of the near ends begin so; network managers are to leave them alone.
 pub(crate) const PREFIX: &str = "tapline";
 /// Any packet fits: what is too large is found out where it is encapsulated.
 const MTU: u32 = 65_535;
 const DISABLE: &str = "1";
+/// How long a carrier is waited for at most, and how often it is asked for.
+const CARRIER_MAX: Duration = Duration::from_secs(5);
+const CARRIER_STEP: Duration = Duration::from_millis(1);
 
 /// The namespace of the far ends.
 #[derive(Debug)]
@@ -131,6 +136,7 @@ impl Private {
         set_up(&self.netns, &mut there, port)?;
         set_up(&self.netns, &mut there, bridge)?;
         set_up(entry_netns, &mut here, entry)?;
+        wait_for_carrier(&mut here, entry).map_err(failed("wait for the entry's carrier"))?;
         Ok(Finisher { entry, bridge, port, here: Mutex::new(here), there: Mutex::new(there) })
     }
 
@@ -191,6 +197,19 @@ impl Drop for Pair {
             tracing::debug!("private interface `{}`: {error}", self.far_name);
         }
     }
+}
+
+/// Waits until the entry has a carrier: the bridge has one once its port takes packets, which the kernel
+/// may learn a second later.
+fn wait_for_carrier(links: &mut Links, entry: i32) -> io::Result<()> {
+    let since = Instant::now();
+    while !links.has_carrier(entry)? {
+        if since.elapsed() > CARRIER_MAX {
+            return Err(io::Error::from_raw_os_error(libc::ETIMEDOUT));
+        }
+        std::thread::sleep(CARRIER_STEP);
+    }
+    Ok(())
 }
 
 fn is_up(links: &Mutex<Links>, index: i32) -> Option<bool> {
