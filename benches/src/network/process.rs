@@ -1,8 +1,10 @@
 //! CPU time of running programs, and which core runs what.
 
 use anyhow::Context;
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::thread::{CpuSet, sched_setaffinity};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,7 +42,12 @@ pub fn cpu_ns(process: u32) -> anyhow::Result<u64> {
     let mut sum = 0;
     for thread in std::fs::read_dir(&folder).with_context(|| folder.clone())? {
         let path = thread?.path().join("schedstat");
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let text = match std::fs::read_to_string(&path) {
+            // Its thread has ended since.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound) => continue,
+            Err(error) if error.raw_os_error() == Some(Errno::SRCH.raw_os_error()) => continue,
+            text => text.with_context(|| path.display().to_string())?,
+        };
         let ns = text.split(' ').next().unwrap_or_default().trim();
         sum += ns.parse::<u64>().with_context(|| format!("{}: `{text}`", path.display()))?;
     }

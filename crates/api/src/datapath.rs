@@ -10,7 +10,8 @@ use std::str::FromStr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Datapath {
-    /// The kernel where it can carry what is asked for; else a ring.
+    /// The kernel where it can carry what is asked for, a mirror's tap in the order of its packets; else
+    /// a ring.
     #[default]
     Auto,
     /// The kernel itself, or nothing.

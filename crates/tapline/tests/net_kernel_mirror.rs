@@ -456,10 +456,24 @@ fn what_the_kernel_cannot_carry_is_told_and_a_ring_does() {
     for part in ["tap client: in the kernel", "tcx", "path MTU 1500", "ceiling: none"] {
         assert!(said.contains(part), "{part} is not in\n{said}");
     }
-    // Unasked, the kernel is taken too, though it has to cut and to complete.
-    let (code, said) = run(&["mirror", "-i", "client", "--to", &endpoint, "--explain", "tcp"]);
-    assert_eq!(code, Some(0));
-    assert!(said.contains("tap client: in the kernel"), "{said}");
+    // Unasked, the kernel is taken where packets arrive from it as truly, though it has to cut and to
+    // complete.
+    tapped.ip("link add wide type bridge");
+    tapped.ip("addr add 10.99.0.1/24 dev wide");
+    tapped.ip("link set wide up");
+    tapped.ip(&format!("route add 192.0.2.0/24 via {sink}"));
+    for (to, sending, part) in [
+        ("vxlan://10.99.0.2?vni=1", &["-s", "128"][..], "tap client: in the kernel"),
+        ("vxlan://10.99.0.2?vni=1", &["--oversize", "drop"], "tap client: in the kernel"),
+        ("vxlan://10.99.0.2?vni=1", &["--oversize", "fragment"], "is sent in fragments"),
+        ("vxlan://192.0.2.9?vni=1", &["-s", "128"], "a router is on the way to vxlan://192.0.2.9"),
+        (&endpoint, &["-s", "128"], "is a veth (sink)"),
+    ] {
+        let words = ["mirror", "-i", "client", "--explain", "--to", to];
+        let (code, said) = run(&[&words[..], sending, &["tcp"]].concat());
+        assert_eq!(code, Some(0), "{said}");
+        assert!(said.contains(part), "{part} is not in\n{said}");
+    }
     let ledger = scene.path("x.json");
     let words = ["mirror", "-i", "client", "--to", "null:"];
     let mut program = tapped.netns.command(BINARY);

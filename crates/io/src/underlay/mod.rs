@@ -53,6 +53,8 @@ pub struct Path {
     pub interface: i32,
     /// Whether the interface is up and has a carrier. Without one the kernel loses packets silently.
     pub is_up: bool,
+    /// Whether a router is on the way, behind which links may take less.
+    pub is_routed: bool,
     /// How an Ethernet frame gets there, if all of it is known.
     pub frame: Option<FrameAddresses>,
     /// The neighbour table has an address that was not confirmed lately: the kernel asks again once
@@ -190,6 +192,7 @@ impl Underlay {
             mtu: mtu.min(interface.mtu),
             interface: hop.interface,
             is_up: interface.is_up,
+            is_routed: hop.gateway.is_some(),
             frame: None,
             is_stale: false,
         };

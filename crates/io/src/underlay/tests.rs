@@ -42,7 +42,8 @@ fn the_way_to_a_neighbour_is_known() {
         let path = *underlay.path().unwrap();
         assert!(path.interface > 1, "{path:?}");
         let (interface, is_up, is_stale) = (path.interface, true, false);
-        let expected = Path { source, mtu: 1400, interface, is_up, frame: Some(frame), is_stale };
+        let (is_routed, frame) = (false, Some(frame));
+        let expected = Path { source, mtu: 1400, interface, is_up, is_routed, frame, is_stale };
         assert_eq!(path, expected);
     }
 }

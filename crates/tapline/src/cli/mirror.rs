@@ -47,7 +47,7 @@ pub struct Mirror {
     #[arg(short, long, value_name = "N", default_value_t = 0, value_parser = mirror_snapshot)]
     pub snapshot_length: u32,
     /// What copies the packets: the kernel itself, or a ring read by this process. auto: the kernel
-    /// where it can carry the tap, and says why where it does not
+    /// where it can carry the tap as truly, and says why where it does not
     #[arg(long, value_name = "auto|kernel|ring", default_value = "auto")]
     pub datapath: Datapath,
     /// Say what would run where, and why, and end

@@ -55,7 +55,7 @@ fn tap(
     let asked = plan::asked(config, places.datapath);
     let choice = match asked {
         Datapath::Ring => Err(vec!["--datapath ring".to_owned()]),
-        _ => match plan::in_kernel(config, netns.as_deref(), places.filter)? {
+        _ => match plan::in_kernel(config, netns.as_deref(), places.filter, asked)? {
             Ok(wanted) => match kernel.attach_by() {
                 Ok(by) => Ok((wanted, by)),
                 Err(why) => Err(vec![why]),

@@ -6,25 +6,23 @@ mod explain;
 mod kernel;
 mod lines;
 mod live;
+mod paths;
 mod place;
 mod plan;
 mod prepare;
 
 use crate::cli::{FilterPlace, Mirror, Verbosity};
 use crate::failure::Failure;
-use crate::fit::{ETHERNET_LEN, Way};
 use crate::opened::{Opened, filter_config, must_differ};
 use crate::session::{self, Session};
 use crate::targets::{Places as FilePlaces, carries, devices, files, members};
 use crate::workers::{count, file_of};
-use api::{Endpoint, TapConfig, TapSource};
+use api::{TapConfig, TapSource};
 pub use ceiling::Ceilings;
 use io::Interfaces;
 use io::netns::Netns;
-use io::offloads::Offloads;
 use io::ring::{ANY, Handover, KernelFilter, RingOptions};
 use live::{Live, Places};
-use place::inside;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use wire::LinkType;
@@ -90,32 +88,6 @@ fn interfaces_of<'a>(configs: impl Iterator<Item = &'a TapConfig> + Clone) -> Ve
     let fed = configs.flat_map(|config| devices(&config.to));
     let names: BTreeSet<String> = tapped.chain(fed).collect();
     names.into_iter().collect()
-}
-
-/// Says beforehand if an interface's longest frames do not fit the path of a tunnel; returns whether some
-/// are to be sent in fragments.
-fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) -> bool {
-    let TapSource::Interface(name) = &config.source else { return false };
-    let Ok(Ok(of)) = inside(netns, || Offloads::read(name)) else { return false };
-    if !of.is_ethernet {
-        return false;
-    }
-    let mut is_fragmented = false;
-    let longest = of.mtu as usize + ETHERNET_LEN;
-    let frame_bytes = match config.snapshot_length as usize {
-        0 => longest,
-        kept => longest.min(kept),
-    };
-    for tunnel in members(&config.to).filter_map(Endpoint::tunnel) {
-        let of = |encap| Way::of(tunnel, &encap, config.sending.dscp).ok();
-        let Some(way) = tunnel.encap().and_then(of) else { continue };
-        if let Some(why) = way.misfit(frame_bytes) {
-            let becomes = way.becomes(config.sending.oversize);
-            tracing::warn!("{name} to {tunnel}: {why}; --oversize: {becomes}");
-            is_fragmented |= becomes == "fragment";
-        }
-    }
-    is_fragmented
 }
 
 /// How many workers a tap has: a file is read by one.

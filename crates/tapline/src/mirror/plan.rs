@@ -1,5 +1,6 @@
 //! Which datapath carries a tap, and why not the other one.
 
+use super::paths::less_true;
 use super::place::inside;
 use crate::cli::{FilterIn, FilterPlace};
 use crate::failure::Failure;
@@ -28,17 +29,24 @@ pub struct Wanted {
     pub filter: MirrorFilter,
 }
 
-/// Whether the kernel can carry a tap: what it needs of it, or all that stands in the way.
+/// Whether the kernel carries a tap that is asked for by this datapath, not [`Datapath::Ring`]: what it
+/// needs of it, or all that stands in the way.
 pub fn in_kernel(
     config: &TapConfig,
     netns: Option<&Netns>,
     place: FilterPlace,
+    asked: Datapath,
 ) -> Result<Result<Wanted, Vec<String>>, Failure> {
     let mut why = obstacles(config, place);
     let name = match &config.source {
         TapSource::Interface(name) if name != ANY => name,
         _ => return Ok(Err(why)),
     };
+    if asked == Datapath::Auto
+        && let Some(reason) = less_true(config, netns)
+    {
+        why.push(format!("{reason} (--datapath kernel takes that)"));
+    }
     if numbers_lanes(config) && possible_cpus()? > LANES_MAX {
         why.push(format!("more than {LANES_MAX} CPUs number their packets in GENEVE"));
     }

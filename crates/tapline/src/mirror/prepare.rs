@@ -4,9 +4,10 @@ use super::carrier::{KernelReady, RingReady, Startable, Unstarted};
 use super::ceiling::Ceilings;
 use super::kernel::{self, KernelTap, NewTap};
 use super::live::{HAND_UP_LANE, Live};
+use super::paths::warn_of_long_frames;
 use super::place::netns_of;
 use super::plan::{self, Wanted};
-use super::{must_fit, source, warn_of_long_frames};
+use super::{must_fit, source};
 use crate::failure::Failure;
 use crate::targets::has_tunnels;
 use api::{Datapath, TapConfig, TapSource};
@@ -92,7 +93,7 @@ impl Live {
         if asked == Datapath::Ring {
             return self.by_ring(config, ceilings, Vec::new());
         }
-        match self.in_kernel(config, ceilings, &netns)? {
+        match self.in_kernel(config, ceilings, &netns, asked)? {
             Ok(ready) => Ok(How::Kernel(Box::new(ready))),
             Err(why) => self.not_in_kernel(config, ceilings, why),
         }
@@ -173,8 +174,9 @@ impl Live {
         config: &TapConfig,
         ceilings: &Ceilings,
         netns: &Option<Arc<Netns>>,
+        asked: Datapath,
     ) -> Result<Result<KernelReady, Vec<String>>, Failure> {
-        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter)? {
+        let wanted = match plan::in_kernel(config, netns.as_deref(), self.places.filter, asked)? {
             Ok(wanted) => wanted,
             Err(why) => return Ok(Err(why)),
         };
