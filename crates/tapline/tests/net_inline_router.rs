@@ -9,6 +9,7 @@ use over_links::*;
 use rig::{Running, Tcpdump, root_or_skip, stats, tool_or_skip};
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 /// Our address, what the next host sees, the next host, and a rule of all three.
 fn ends_of(scene: &Scene, datapath: &str) -> ([IpAddr; 3], String) {
@@ -144,6 +145,9 @@ fn an_address_that_can_be_bound_to_need_not_be_ours() {
     assert!(said.contains("is this host itself"), "{said}");
 }
 
+/// How soon a tunnel follows its route.
+const FOLLOWED: Duration = Duration::from_secs(1);
+
 fn what_a_tunnel_loses_is_counted_by(datapath: &str) {
     let scene = Scene::new(&format!("inline-lost-{datapath}"));
     let ([ours, _, next], rule) = ends_of(&scene, datapath);
@@ -155,6 +159,7 @@ fn what_a_tunnel_loses_is_counted_by(datapath: &str) {
     scene.host("tapped").ip(&format!("route add {route}"));
     let running = start(&scene, datapath, &words);
     scene.host("tapped").ip(&format!("route del {route}"));
+    std::thread::sleep(FOLLOWED);
     let (client, sink) = (scene.host("client"), scene.host("sink"));
     bump::echo(client, (ours, 80).into(), sink, (next, 80).into(), 1_000_000);
     let ledger = stop(&scene, running);
