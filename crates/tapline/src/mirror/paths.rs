@@ -1,4 +1,4 @@
-//! What of the paths of a tap's tunnels matters beforehand: frames that do not fit, and routers.
+//! What of the paths of a tap's tunnels matters beforehand: frames that do not fit, routers, and veths.
 
 use super::place::inside;
 use crate::fit::{ETHERNET_LEN, Way};
@@ -9,8 +9,8 @@ use io::netns::Netns;
 use io::offloads::{Offloads, interface_name};
 
 /// A tunnel that does not take the longest frames of a tap's interface.
-pub struct LongFrames<'a> {
-    pub tunnel: &'a TunnelEndpoint,
+struct LongFrames<'a> {
+    tunnel: &'a TunnelEndpoint,
     why: String,
     /// What becomes of them.
     becomes: &'static str,
@@ -18,13 +18,28 @@ pub struct LongFrames<'a> {
 
 impl LongFrames<'_> {
     /// Whether user space sends them, in fragments.
-    pub fn are_fragmented(&self) -> bool {
+    fn are_fragmented(&self) -> bool {
         self.becomes == "fragment"
     }
 }
 
-/// The tunnels of a tap that do not take the longest frames of its interface, as far as their ways are known.
-pub fn long_frames<'a>(config: &'a TapConfig, netns: Option<&Netns>) -> Vec<LongFrames<'a>> {
+/// A tunnel of a tap, its way, and why that is not known.
+type TunnelWay<'a> = (&'a TunnelEndpoint, Way, Option<io::Error>);
+
+/// The tunnels of a tap.
+fn ways(config: &TapConfig) -> Vec<TunnelWay<'_>> {
+    let tunnels = members(&config.to).filter_map(Endpoint::tunnel);
+    let way =
+        |tunnel: &TunnelEndpoint| Way::look_up(tunnel, &tunnel.encap()?, config.sending.dscp).ok();
+    tunnels.filter_map(|tunnel| way(tunnel).map(|(way, trouble)| (tunnel, way, trouble))).collect()
+}
+
+/// Those that do not take the longest frames of the tap's interface, as far as their ways are known.
+fn long_frames<'a>(
+    config: &TapConfig,
+    netns: Option<&Netns>,
+    ways: &[TunnelWay<'a>],
+) -> Vec<LongFrames<'a>> {
     let TapSource::Interface(name) = &config.source else { return Vec::new() };
     let Ok(Ok(of)) = inside(netns, || Offloads::read(name)) else { return Vec::new() };
     if !of.is_ethernet {
@@ -35,22 +50,21 @@ pub fn long_frames<'a>(config: &'a TapConfig, netns: Option<&Netns>) -> Vec<Long
         0 => longest,
         kept => longest.min(kept),
     };
-    let mut found = Vec::new();
-    for tunnel in members(&config.to).filter_map(Endpoint::tunnel) {
-        let of = |encap| Way::of(tunnel, &encap, config.sending.dscp).ok();
-        let Some(way) = tunnel.encap().and_then(of) else { continue };
-        if let Some(why) = way.misfit(frame_bytes) {
-            let becomes = way.becomes(config.sending.oversize);
-            found.push(LongFrames { tunnel, why, becomes });
-        }
-    }
-    found
+    let misfit = |(tunnel, way, _): &TunnelWay<'a>| {
+        let why = way.misfit(frame_bytes)?;
+        Some(LongFrames { tunnel, why, becomes: way.becomes(config.sending.oversize) })
+    };
+    ways.iter().filter_map(misfit).collect()
 }
 
-/// Warns of them; returns whether any are sent in fragments.
+/// Warns of them, and of ways that are not known; returns whether any are sent in fragments.
 pub fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) -> bool {
     let TapSource::Interface(name) = &config.source else { return false };
-    let found = long_frames(config, netns);
+    let ways = ways(config);
+    for trouble in ways.iter().filter_map(|(_, _, trouble)| trouble.as_ref()) {
+        tracing::warn!("{trouble}");
+    }
+    let found = long_frames(config, netns, &ways);
     for LongFrames { tunnel, why, becomes } in &found {
         tracing::warn!("{name} to {tunnel}: {why}; --oversize: {becomes}");
     }
@@ -59,16 +73,16 @@ pub fn warn_of_long_frames(config: &TapConfig, netns: Option<&Netns>) -> bool {
 
 /// Why packets would not arrive as truly from the kernel as from a ring, if so.
 pub fn less_true(config: &TapConfig, netns: Option<&Netns>) -> Option<String> {
-    for tunnel in members(&config.to).filter_map(Endpoint::tunnel) {
-        let of = |encap| Way::of(tunnel, &encap, config.sending.dscp).ok();
-        let Some(path) = tunnel.encap().and_then(of).and_then(|way| way.path) else { continue };
+    let ways = ways(config);
+    for (tunnel, way, _) in &ways {
+        let Some(path) = way.path else { continue };
         if path.is_routed {
             return Some(format!(
                 "a router is on the way to {tunnel}, and what it says of its links' MTU is heard by \
                  user space only"
             ));
         }
-        let name = interface_name(path.interface)?;
+        let name = interface_name(path.interface).unwrap_or_default();
         if device_kind(&name).as_deref() == Some("veth") {
             return Some(format!(
                 "the way to {tunnel} is a veth ({name}), which queues what each CPU sends by itself: a \
@@ -76,7 +90,7 @@ pub fn less_true(config: &TapConfig, netns: Option<&Netns>) -> Option<String> {
             ));
         }
     }
-    let long = long_frames(config, netns);
+    let long = long_frames(config, netns, &ways);
     let long = long.iter().find(|long| long.are_fragmented())?;
     Some(format!(
         "what does not fit the path to {} is sent in fragments by user space, behind packets that came \
