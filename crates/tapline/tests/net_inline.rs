@@ -44,14 +44,6 @@ fn start(scene: &Scene, words: &[&str]) -> Running {
     running
 }
 
-fn stop(scene: &Scene, running: Running) -> api::Stats {
-    let finished = running.stop(SOON);
-    assert!(finished.status.success(), "{}", finished.stderr);
-    let ledger = stats(scene.path("ledger.json"));
-    assert_eq!(ledger.unaccounted, 0, "{ledger}");
-    ledger
-}
-
 /// Sends bytes to a port of our address, which the sink sends back.
 fn echo(scene: &Scene, ours: SocketAddr, next: SocketAddr, bytes: usize) -> SocketAddr {
     bump::echo(scene.host("client"), ours, scene.host("sink"), next, bytes)
@@ -102,7 +94,7 @@ fn tcp_udp_and_pings_pass_both_ways_and_three_views_tell_of_them() {
         let said = ping(&scene, &["-c", "3", "-i", "0.2", "-W", "5", &ours.to_string()]);
         assert!(said.contains("3 received"), "{said}");
 
-        let ledger = stop(&scene, running);
+        let ledger = bump::stop(&scene, running);
         let line = ledger.taps.iter().find(|tap| tap.name == ours.to_string()).unwrap();
         assert_eq!(line.drops.total(), 0, "{ledger}");
         let views = ledger.taps.iter().find(|tap| tap.name.starts_with("views of")).unwrap();
@@ -153,7 +145,7 @@ fn a_hop_limit_that_ends_here_and_a_path_that_is_too_narrow_are_answered() {
         &["-c", "2", "-i", "0.2", "-M", "dont", "-s", "4000", "-W", "5", "10.71.0.100"],
     );
     assert!(said.contains("2 received"), "{said}");
-    let ledger = stop(&scene, running);
+    let ledger = bump::stop(&scene, running);
     assert!(ledger.targets.iter().any(|target| target.fragmented >= 2), "{ledger}");
     for is_v6 in [false, true] {
         let running = start(&scene, &["--forward", &forward(&scene, is_v6)]);
@@ -166,7 +158,7 @@ fn a_hop_limit_that_ends_here_and_a_path_that_is_too_narrow_are_answered() {
         assert!(said.contains("1 received"), "{said}");
         let said = ping(&scene, &["-c", "1", "-M", "do", "-s", "1450", "-W", "5", &ours]);
         assert!(said.contains("1400"), "{said}");
-        let ledger = stop(&scene, running);
+        let ledger = bump::stop(&scene, running);
         let line = ledger.taps.iter().find(|tap| tap.name == ours).unwrap();
         assert_eq!(line.drops.get(api::DropReason::TtlExceeded), 1, "{ledger}");
         assert_eq!(line.drops.get(api::DropReason::Oversize), 1, "{ledger}");
@@ -210,7 +202,7 @@ fn two_clients_of_one_port_get_their_own_replies() {
     // A stranger's packet to our source is of no session.
     far.send_to(b"x", (source, 9999)).unwrap();
     std::thread::sleep(Duration::from_millis(100));
-    let ledger = stop(&scene, running);
+    let ledger = bump::stop(&scene, running);
     assert_eq!(ledger.drops.get(api::DropReason::NoSession), 1, "{ledger}");
 }
 
@@ -339,7 +331,7 @@ fn a_next_host_is_found_by_its_address_and_an_absent_one_is_told_of() {
     };
     wait_until("the client is told", PATIENCE, told);
     dump.stop();
-    let ledger = stop(&scene, running);
+    let ledger = bump::stop(&scene, running);
     let line = ledger.taps.iter().find(|tap| tap.name == "10.71.0.101").unwrap();
     assert!(line.drops.get(api::DropReason::Unreachable) > 0, "{ledger}");
 }

@@ -6,7 +6,7 @@ mod over_links;
 use api::DropReason;
 use over_links::bump::{self, ends, ping};
 use over_links::*;
-use rig::{Running, Tcpdump, root_or_skip, stats, tool_or_skip};
+use rig::{Running, Tcpdump, root_or_skip, tool_or_skip};
 use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
@@ -35,14 +35,6 @@ fn start(scene: &Scene, datapath: &str, words: &[&str]) -> Running {
     let running = Running::start(&mut command);
     running.wait_for("rules from client to sink", STARTED);
     running
-}
-
-fn stop(scene: &Scene, running: Running) -> api::Stats {
-    let finished = running.stop(SOON);
-    assert!(finished.status.success(), "{}", finished.stderr);
-    let ledger = stats(scene.path("ledger.json"));
-    assert_eq!(ledger.unaccounted, 0, "{ledger}");
-    ledger
 }
 
 /// The frames of a capture from one address to another, of the interfaces whose name ends so.
@@ -80,7 +72,7 @@ fn what_is_cut_is_shown_by(datapath: &str) {
     let said = ping(&scene, &words);
     assert!(said.contains("3 received"), "{said}");
     dump.stop();
-    let ledger = stop(&scene, running);
+    let ledger = bump::stop(&scene, running);
     assert_eq!(ledger.drops.total(), 0, "{ledger}");
 
     let client: IpAddr = scene.host("client").v4("tapped").into();
@@ -130,7 +122,7 @@ fn an_address_that_can_be_bound_to_need_not_be_ours() {
     let running = start(&scene, "ring", &["--forward", &rule]);
     let said = ping(&scene, &["-c", "1", "-W", "5", &ours.to_string()]);
     assert!(said.contains("1 received"), "{said}");
-    stop(&scene, running);
+    bump::stop(&scene, running);
     let refused = |rule: &str, datapath: &str| {
         let mut command = scene.host("tapped").netns.command(BINARY);
         command.args(["inline", "--datapath", datapath, "--in", "client", "--out", "sink"]);
@@ -162,7 +154,7 @@ fn what_a_tunnel_loses_is_counted_by(datapath: &str) {
     std::thread::sleep(FOLLOWED);
     let (client, sink) = (scene.host("client"), scene.host("sink"));
     bump::echo(client, (ours, 80).into(), sink, (next, 80).into(), 1_000_000);
-    let ledger = stop(&scene, running);
+    let ledger = bump::stop(&scene, running);
     let tap = |name: &str| {
         let line = ledger.taps.iter().find(|tap| tap.name.starts_with(name));
         line.unwrap_or_else(|| panic!("{name}: {ledger}"))

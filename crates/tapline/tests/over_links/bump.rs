@@ -2,7 +2,7 @@
 //! views hold.
 
 use super::{SOON, Scene};
-use rig::{Host, Running, rows};
+use rig::{Host, Running, rows, stats};
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -247,4 +247,13 @@ pub fn ends(frame: &[u8]) -> Option<(IpAddr, IpAddr)> {
         [0x86, 0xdd, ..] => Some((v6(10)?, v6(26)?)),
         _ => None,
     }
+}
+
+/// Stops a table that wrote its ledger into the scene's folder; all of it is accounted for.
+pub fn stop(scene: &Scene, running: Running) -> api::Stats {
+    let finished = running.stop(SOON);
+    assert!(finished.status.success(), "{}", finished.stderr);
+    let ledger = stats(scene.path("ledger.json"));
+    assert_eq!(ledger.unaccounted, 0, "{ledger}");
+    ledger
 }
